@@ -69,7 +69,7 @@ class Objective(NamedTuple):
     key: SummaryKey
     direction: Direction = "maximize"
 
-    def value(self, summary: Mapping[str, Interval]) -> float | None:
+    def interval(self, summary: Mapping[str, Interval]) -> Interval | None:
         """Find the objective in the summary of a run.
 
         **Arguments:**
@@ -78,17 +78,27 @@ class Objective(NamedTuple):
 
         **Returns:**
 
-        The mean; None where the run has no such figure.
+        The interval; None where the run has no such figure.
         """
         found = [
-            (key, one.mean)
-            for text, one in summary.items()
-            if self._is(key := SummaryKey.parse(text))
+            (key, one) for text, one in summary.items() if self._is(key := SummaryKey.parse(text))
         ]
-        if not found:
-            return None
-        key, mean = max(found, key=lambda one: _place_of(one[0]))
-        return mean if math.isfinite(mean) else None
+        _, interval = max(found, key=lambda one: _place_of(one[0]), default=(None, None))
+        return interval if interval and math.isfinite(interval.mean) else None
+
+    def value(self, summary: Mapping[str, Interval]) -> float | None:
+        """Find the value of the objective in the summary of a run.
+
+        **Arguments:**
+
+        - `summary`: intervals by the text of their keys.
+
+        **Returns:**
+
+        The mean over seeds; None where the run has no such figure.
+        """
+        found = self.interval(summary)
+        return found.mean if found else None
 
     def _is(self, key: SummaryKey) -> bool:
         """Whether a figure may be the objective: in all that the objective names."""

@@ -63,7 +63,7 @@ class TrialLine(BaseModel):
 class SearchReport(BaseModel):
     """What a search has found so far; of any study, its runs compared by one figure."""
 
-    objective: str = Field(description="the figure, as a key of a run's summary")
+    objective: StoredText = Field(description="the figure, as a key of a run's summary")
     direction: Direction
     trials: list[TrialLine]
     best: TrialLine | None = Field(description="null while no run has the objective")

@@ -8,6 +8,7 @@ from ffengine.presets import PRESETS
 from ffengine.study import expand
 from service.results.sentences import sentences
 from service.results.sources import ChartSource, Source, StudyGrid
+from service.results.trials import best_in_words, compared
 
 
 class Answered(NamedTuple):
@@ -47,7 +48,12 @@ def answered(drawn: Sequence[ChartSource]) -> Answered | None:
 
 
 def what_was_found(drawn: Sequence[ChartSource]) -> list[str]:
-    """Return the conclusion of a finding, and for other jobs what its results say in sentences."""
+    """Return the conclusion of a finding, the best run of a search, and for other jobs what its
+    results say in sentences.
+    """
+    found_best = compared(drawn)
+    if found_best is not None and found_best.grid.is_search:
+        return best_in_words(found_best)
     if found := answered(drawn):
         return found.finding.conclusion(found.runs)
     return sentences([source for source in drawn if isinstance(source, Source)])

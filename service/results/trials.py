@@ -13,6 +13,7 @@ from ffengine.results import StudyCell
 from ffengine.search import Objective, Trial, default_objective, objective_of, trials_of
 from ffengine.search_spec import Direction
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
+from service.results.run_labels import params_in_words
 from service.results.sources import ChartSource, StudyGrid
 from service.schemas import SearchReport, TrialLine
 
@@ -31,6 +32,12 @@ class Compared(NamedTuple):
     def complete(self) -> list[Trial]:
         """The runs that have the objective."""
         return [trial for trial in self.trials if trial.value is not None]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Over how many seeds each objective is a mean."""
+        found = (self.objective.interval(cell.found.summary) for cell in self.grid.cells)
+        return [interval.seeds for interval in found if interval]
 
     @property
     def best(self) -> Trial | None:
@@ -160,6 +167,19 @@ def report_of(found: Compared) -> SearchReport:
         trials=lines,
         best=lines[winner.number] if winner else None,
     )
+
+
+def best_in_words(found: Compared) -> list[str]:
+    """What a search has found, in sentences; none while no run has the objective."""
+    best = found.best
+    if best is None or best.value is None:
+        return []
+    most = "largest" if found.objective.direction == "maximize" else "smallest"
+    figure = in_words(str(found.objective.key))
+    return [
+        f"The {most} {figure} of {len(found.complete):,} runs is {shown(best.value)}, that of "
+        f"trial {best.number}: {params_in_words(best.params)}."
+    ]
 
 
 def _fields(trial: Trial) -> dict[str, object]:

@@ -230,7 +230,7 @@ def test_numbers_have_four_digits_and_more_in_a_narrow_range() -> None:
     assert rounded(0.123456, Range(low=0, high=1)) == 0.1235
     assert rounded(7.6, Range(low=1, high=8, type="int")) == 8
     assert rounded(9.9, Range(low=1, high=8, type="int")) == 8
-    assert rounded(1.00001234, Range(low=1, high=1.0001)) == pytest.approx(1.00001234, abs=1e-8)
+    assert rounded(1.00001234, Range(low=1, high=1.0001)) == pytest.approx(1.00001234, abs=1e-7)
 
 
 def test_values_that_do_not_go_together_are_drawn_anew() -> None:

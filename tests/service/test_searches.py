@@ -6,18 +6,22 @@ from typing import Any
 import pytest
 
 from ffengine import proposals
-from ffengine.results import AccuracyRow, TrainResult
-from ffengine.spec import StudySpec, TrainSpec
+from ffengine.spec import StudySpec
 from service.jobs import Job, JobState, Progress
 from service.store import Store
-from tests.factories import ERROR, LEASE, read, submit
+from tests.factories import LEASE, read, submit
 from tests.service.samples import epoch_row, train_result
+from tests.service.trial_runs import (
+    BASE,
+    advance,
+    finish,
+    params_of,
+    queued,
+    runs_of,
+    search,
+    work_through,
+)
 
-SPACE = {
-    "optimizer.lr": {"low": 0.01, "high": 10, "log": True},
-    "network.widths.0": {"low": 16, "high": 256, "type": "int", "log": True},
-}
-BASE = {"kind": "train", "epochs": 6, "dataset": {"validation_samples": 100}}
 STARTUP = 3  # trials before TPE has its say, so that few are enough
 HALF = Progress(fraction=0.5, message="half way", eta_seconds=2.0)
 
@@ -25,63 +29,6 @@ HALF = Progress(fraction=0.5, message="half way", eta_seconds=2.0)
 @pytest.fixture(autouse=True)
 def _short_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "STARTUP_TRIALS", STARTUP)
-
-
-def search(**fields: Any) -> StudySpec:
-    asked = {"space": SPACE, "trials": 8, "at_once": 3, **fields}
-    return StudySpec.model_validate({"base": BASE, "search": asked})
-
-
-def advance(store: Store, study: str) -> None:
-    """What the reconciler does, until there is nothing left to do."""
-    while store.studies.advance(study):
-        pass
-
-
-def runs_of(store: Store, study: str) -> list[Job]:
-    return [job for job, _ in store.jobs.children(study)]
-
-
-def params_of(store: Store, study: str) -> list[dict[str, Any]]:
-    return [dict((job.place or {})["params"]) for job in runs_of(store, study)]  # type: ignore[arg-type]
-
-
-def result_of(job: Job) -> TrainResult:
-    """A result whose accuracy follows from the width, so that the same trial has the same one."""
-    assert isinstance(job.spec, TrainSpec)
-    correct = job.spec.network.widths[0]
-    row = AccuracyRow(
-        seed=0,
-        layer=None,
-        layers=(0,),
-        epoch=6,
-        partition="validation",
-        samples=1_000,
-        correct=correct,
-        accuracy=correct / 1_000,
-    )
-    return train_result(epochs=6).model_copy(update={"accuracy": (row,)})
-
-
-def finish(store: Store, job: Job, *, well: bool = True) -> None:
-    claim = store.queue.claim(job.id, "w1", LEASE)
-    assert claim is not None
-    if well:
-        store.queue.finish(job.id, claim.attempt, result_of(job))
-    else:
-        store.queue.fail(job.id, claim.attempt, ERROR)
-
-
-def queued(store: Store, study: str) -> list[Job]:
-    return [job for job in runs_of(store, study) if job.state == JobState.queued]
-
-
-def work_through(store: Store, study: str, order: int = 0) -> None:
-    """Let all runs succeed, the oldest first, or the newest where `order` is -1."""
-    advance(store, study)
-    while waiting := queued(store, study):
-        finish(store, waiting[order])
-        advance(store, study)
 
 
 def test_a_search_makes_a_trial_when_those_that_it_may_know_have_ended(either_store: Store) -> None:

@@ -16,6 +16,7 @@ from service.results.charts.style import (
     Record,
     counted,
     drawn_note,
+    ranged,
     titled,
 )
 from service.results.run_labels import params_in_words
@@ -76,7 +77,11 @@ def _caption(found: Compared) -> list[str]:
     )
     most = "largest" if found.objective.direction == "maximize" else "smallest"
     return [
-        drawn_note(data_names([found.grid]), f"points: {counted(len(found.complete), 'trial')}"),
+        drawn_note(
+            data_names([found.grid]),
+            f"points: {counted(len(found.complete), 'trial')}, each a mean over "
+            f"{ranged(found.seeds, 'seed')}",
+        ),
         others,
         f"line: the {most} so far; trial {best.number} has {shown(best.value or 0.0)}"
         if best

@@ -6,7 +6,15 @@ import altair as alt
 
 from ffengine.proposals import LEAST_FOR_IMPORTANCE, importances
 from service.results.charts.drawables import NothingToDraw, data_names
-from service.results.charts.style import BLUE, WIDTH, AnyChart, drawn_note, titled
+from service.results.charts.style import (
+    BLUE,
+    WIDTH,
+    AnyChart,
+    counted,
+    drawn_note,
+    ranged,
+    titled,
+)
 from service.results.sources import ChartSource
 from service.results.trials import compared, in_words
 
@@ -52,7 +60,8 @@ def search_importance(sources: Sequence[ChartSource]) -> AnyChart:
     caption = [
         drawn_note(
             data_names([found.grid]),
-            f"{in_words(str(found.objective.key))}, {len(complete)} trials",
+            f"{in_words(str(found.objective.key))} of {counted(len(complete), 'trial')}, each a "
+            f"mean over {ranged(found.seeds, 'seed')}",
         ),
         "PED-ANOVA (Watanabe et al. 2023) of Optuna: how differently the better tenth and all "
         "trials are spread over each field",

@@ -13,11 +13,13 @@ from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
     GREY,
     HEIGHT,
+    VERMILLION,
     WIDTH,
     AnyChart,
     Record,
     counted,
     drawn_note,
+    ranged,
     titled,
 )
 from service.results.sources import ChartSource
@@ -68,10 +70,14 @@ def search_parallel(sources: Sequence[ChartSource]) -> AnyChart:
         for number, trial in enumerate(trials)
     ]
     drawn = _lines(records, name) + _marks(axes)
-    order = "best" if found.objective.direction == "maximize" else "worst"
+    side = "best" if found.objective.direction == "maximize" else "worst"
     caption = [
-        drawn_note(data_names([found.grid]), f"lines: {counted(len(trials), 'trial')}"),
-        f"yellow: the largest {name}, the {order} of all",
+        drawn_note(
+            data_names([found.grid]),
+            f"lines: {counted(len(trials), 'trial')}, each a mean over "
+            f"{ranged(found.seeds, 'seed')}",
+        ),
+        f"red: the largest {name}, the {side} of all",
         f"the last {MOST_LINES} of {len(found.complete):,} are drawn"
         if len(found.complete) > MOST_LINES
         else "",
@@ -99,7 +105,7 @@ def _axis(name: str, values: Sequence[JsonValue]) -> _Axis:
 
 
 def _lines(records: list[Record], name: str) -> list[AnyChart]:
-    scale = alt.Scale(scheme="viridis")
+    scale = alt.Scale(range=[GREY, VERMILLION])  # seen on white and on black
     legend = alt.Legend(
         title=name,
         type="gradient",

@@ -14,6 +14,7 @@ from service.results.charts.style import (
     AnyChart,
     counted,
     drawn_note,
+    ranged,
     titled,
 )
 from service.results.run_labels import params_in_words
@@ -60,6 +61,7 @@ def study_scatter(sources: Sequence[ChartSource]) -> AnyChart:
     if not points:
         raise NothingToDraw(f"no run has both {x} and {y}")
     drawn = points[-MOST_POINTS:]
+    fields = {field for cell in cells for field in cell.params}
     xs, ys = [point[1] for point in drawn], [point[2] for point in drawn]
     records = [
         {
@@ -74,8 +76,8 @@ def study_scatter(sources: Sequence[ChartSource]) -> AnyChart:
         alt.Chart(alt.InlineData(values=records))
         .mark_point(filled=True, size=50, opacity=0.7, color=BLUE)
         .encode(
-            x=_channel(alt.X, "x", in_words(x), xs),
-            y=_channel(alt.Y, "y", in_words(y), ys),
+            x=_channel(alt.X, "x", in_words(x), xs, is_field=x in fields),
+            y=_channel(alt.Y, "y", in_words(y), ys, is_field=y in fields),
             tooltip=[
                 alt.Tooltip("trial:Q", format="d"),
                 alt.Tooltip("x:N", title=in_words(x)),
@@ -85,8 +87,12 @@ def study_scatter(sources: Sequence[ChartSource]) -> AnyChart:
         )
         .properties(width=WIDTH, height=HEIGHT)
     )
+    seeds = [one.seeds for cell in cells for one in cell.summary.values()]
     caption = [
-        drawn_note(data_names([grid]), f"points: {counted(len(drawn), 'run')}"),
+        drawn_note(
+            data_names([grid]),
+            f"points: {counted(len(drawn), 'run')}, figures: means over {ranged(seeds, 'seed')}",
+        ),
         f"{len(cells) - len(points)} without one of both" if len(cells) > len(points) else "",
     ]
     return titled(chart, f"{in_words(y)} over {in_words(x)}", caption)
@@ -97,13 +103,18 @@ def _is_numeric(values: Sequence[JsonValue]) -> bool:
 
 
 def _channel(
-    kind: type[alt.X] | type[alt.Y], name: str, title: str, values: Sequence[JsonValue]
+    kind: type[alt.X] | type[alt.Y],
+    name: str,
+    title: str,
+    values: Sequence[JsonValue],
+    *,
+    is_field: bool,
 ) -> alt.X | alt.Y:
-    """An axis: of numbers, logarithmic where they span decades, else of words."""
+    """An axis: of numbers, logarithmic where those of a field span decades, else of words."""
     if not _is_numeric(values):
         order = list(dict.fromkeys(value_in_words(value) for value in values))
         return kind(f"{name}:N", title=title, sort=order)
-    log = spans_decades(values)
+    log = is_field and spans_decades(values)
     scale = alt.Scale(type="log", nice=False, padding=8) if log else alt.Scale(zero=False)
     axis = alt.Axis(format="~g") if log else alt.Axis()
     return kind(f"{name}:Q", title=title, scale=scale, axis=axis)

@@ -155,6 +155,13 @@ function wordOrObject(name, node, words, shape, owner, pointer) {
   return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
 }
 
+// An object that may be left out: its fields, once somebody wants it.
+function optional(name, node, shape, owner, pointer) {
+  const picker = selection(["no", "yes"], isObject(owner[name]) ? "yes" : "no", (fresh) => { owner[name] = fresh === "yes" ? {} : null; render(); changed(); });
+  const line = labelled(name, node, pointer, picker);
+  return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
+}
+
 // An entry of a catalogue: its name alone, or where it has parameters an object with them.
 function nameOrEntry(name, node, entries, key, owner, pointer) {
   const chosen = isObject(owner[name]) ? owner[name][key] : owner[name];
@@ -203,8 +210,9 @@ function field(name, node, owner, pointer) {
   if (name === "preset") return labelled(name, { description: "whose settings these were; what runs is below" }, pointer, element("input", { value, readonly: true }));
   if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`)));
   if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
+  if (name === "search") return optional(name, whole, alternatives(whole)[0], owner, pointer);
   const [word, shape] = alternatives(whole);
-  if (word?.enum && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
+  if (word?.enum && shape && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
   if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
   return labelled(name, whole, pointer, control(whole, value, (fresh) => { owner[name] = fresh; changed(); }));
 }
@@ -226,7 +234,7 @@ function variantField(name, node, variants, owner, value, pointer) {
 // Of a study the fields that say what runs: its parts, or its base and what is varied of it. A check of trained weights has the widths of these.
 function shownOf(owner) {
   if (owner.kind === "check" && isObject(owner.at)) return (name) => name !== "widths";
-  return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) : (name) => name === "base" || name === "grid";
+  return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) || (name === "search" && owner.search) : (name) => name === "base" || name === "grid" || name === "search";
 }
 
 function properties(node, owner, pointer, key) {
