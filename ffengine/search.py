@@ -483,7 +483,7 @@ def drawn(search: SearchSpec, number: int, attempt: int = 0) -> Params:
     return {field: _drawn_value(space, generator) for field, space in search.space.items()}
 
 
-def _drawn_value(space: Range | Sequence[JsonValue], generator: np.random.Generator) -> JsonValue:
+def _drawn_value(space: Range | Sequence[JsonValue], generator: "np.random.Generator") -> JsonValue:
     """Draw one value."""
     if not isinstance(space, Range):
         return space[int(generator.integers(len(space)))]

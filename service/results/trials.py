@@ -56,10 +56,14 @@ class Compared(NamedTuple):
 
 
 def compared(sources: Iterable[ChartSource]) -> Compared | None:
-    """The runs of the study among some sources; None where no figure compares them."""
-    grid = next((source for source in sources if isinstance(source, StudyGrid)), None)
-    if grid is None:
+    """The runs of the study among some sources.
+
+    None where no figure compares them, and where there are several studies.
+    """
+    grids = [source for source in sources if isinstance(source, StudyGrid)]
+    if len(grids) != 1:
         return None
+    (grid,) = grids
     cells = [cell.found for cell in grid.cells]
     objective = grid.objective or default_objective(cells)
     return Compared(grid, objective, trials_of(cells, objective)) if objective else None

@@ -26,7 +26,7 @@ from service.store.tables import CurveRow, Document, JobRow, SummaryRow
 from service.store.transitions import append_events, change
 
 TRIALS_AT_ONCE = 10  # chosen before other studies have their turn
-REMEMBERED_TRIALS = 20_000
+REMEMBERED_TRIALS, REMEMBERED_SEARCHES = 20_000, 1_000
 _ENDED = [state.value for state in TERMINAL]
 
 
@@ -50,6 +50,7 @@ class Searches:
     def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
         self._database, self._datasets = database, datasets
         self._trials: dict[tuple[str, int], Trial] = {}
+        self._pruning: dict[str, Searched | None] = {}
         self._looked_at: dict[str, int] = {}  # the newest row of each running trial
 
     def create_next_trials(self, parent: JobRow) -> bool:
@@ -182,28 +183,30 @@ class Searches:
 
     def prune(self, study_id: str) -> None:
         """Stop the running trials of a study that are worse than those before them."""
-        with self._database.reading() as session:
-            document = session.scalar(
-                select(JobRow.spec).where(JobRow.id == study_id, JobRow.kind == "study")
-            )
-        found = search_of_document(json.dumps(document)) if _prunes(document) else None
+        found = self.pruning(study_id)
         if found is None:
             return
         for job_id, number in self._measured_since(study_id):
-            epoch = self._verdict(study_id, found, job_id, number)
+            epoch = self.verdict(study_id, found, job_id, number)
             if epoch is not None:
                 self._stop(job_id, f"pruned: worse than earlier trials at epoch {epoch}")
 
-    def verdict(self, row: JobRow) -> int | None:
-        """The epoch at which an ended run was worse than the trials before it; None: at none."""
-        with self._database.reading() as session:
-            document = session.scalar(select(JobRow.spec).where(JobRow.id == row.parent_id))
-        found = search_of_document(json.dumps(document)) if _prunes(document) else None
-        if found is None or row.parent_id is None or row.cell is None:
-            return None
-        return self._verdict(row.parent_id, found, row.id, row.cell)
+    def pruning(self, study_id: str) -> Searched | None:
+        """The search of a study that prunes; None of any other. A study's spec never changes."""
+        if study_id not in self._pruning:
+            with self._database.reading() as session:
+                document = session.scalar(
+                    select(JobRow.spec).where(JobRow.id == study_id, JobRow.kind == "study")
+                )
+            if len(self._pruning) >= REMEMBERED_SEARCHES:
+                self._pruning.clear()
+            prunes = bool(document and document.get("search") and document["search"].get("prune"))
+            found = search_of_document(json.dumps(document)) if prunes else None
+            self._pruning[study_id] = found
+        return self._pruning[study_id]
 
-    def _verdict(self, study_id: str, found: Searched, job_id: str, number: int) -> int | None:
+    def verdict(self, study_id: str, found: Searched, job_id: str, number: int) -> int | None:
+        """The epoch at which a run is worse than the trials before it; None: at none so far."""
         trials, known = self._history(study_id, found, number)
         if known < known_of(number, found.search.at_once):  # one of them runs again
             return None
@@ -248,10 +251,6 @@ def _going_on(made: int) -> tuple[ColumnElement[bool], ...]:
 def is_search(spec: Document | None) -> bool:
     """Whether a stored spec is of a study that searches."""
     return bool(spec and spec.get("search"))
-
-
-def _prunes(spec: Document | None) -> bool:
-    return bool(spec and spec.get("search") and spec["search"].get("prune"))
 
 
 @lru_cache(maxsize=16)

@@ -128,7 +128,8 @@ class Studies:
         if not found:
             return False
         documents = [
-            (row, self._summary(row, document).model_dump_json()) for row, document in found
+            (row, summary_of(row, document, self._pruned_at(row)).model_dump_json())
+            for row, document in found
         ]
         with self._database.writing() as session:
             for row, document in documents:
@@ -141,11 +142,12 @@ class Studies:
                     session.execute(insert(SummaryRow).values(job_id=row.id, document=document))
         return True
 
-    def _summary(self, row: JobRow, document: str | None) -> StudyCell:
-        """The summary of a run, and whether it counts as pruned."""
-        found = summary_of(row, document)
-        epoch = self.searches.verdict(row)
-        return found if epoch is None else found.model_copy(update={"pruned_at": epoch})
+    def _pruned_at(self, row: JobRow) -> int | None:
+        """The epoch at which an ended trial was worse than others; None: at none."""
+        found = self.searches.pruning(row.parent_id) if row.parent_id else None
+        if found is None or row.parent_id is None:
+            return None
+        return self.searches.verdict(row.parent_id, found, row.id, row.cell or 0)
 
     def aggregate(self, study_id: str) -> bool:
         """Update state and progress of a study from its runs; write its result after the last one.
@@ -312,8 +314,14 @@ def study_changed() -> JobError:
     )
 
 
-def summary_of(row: JobRow, document: str | None) -> StudyCell:
-    """The summary of a run, with `document` the JSON text of its result."""
+def summary_of(row: JobRow, document: str | None, pruned_at: int | None = None) -> StudyCell:
+    """The summary of a run.
+
+    **Arguments:**
+
+    - `document`: the JSON text of its result.
+    - `pruned_at`: the epoch at which a trial was worse than others.
+    """
     result = _RESULT.validate_json(document) if document else None
     place = row.place or {"part": "", "params": {}}
     return StudyCell(
@@ -328,6 +336,7 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
         summary=summarise(result) if result else {},
         acts=acts_of(result) if result else {},
         diagnostics=result.diagnostics if result else (),
+        pruned_at=pruned_at,
     )
 
 

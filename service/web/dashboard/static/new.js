@@ -310,9 +310,13 @@ function size(bytes) {
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
+function lasting(seconds) {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 function words(found) {
   const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
-  const time = seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  const time = found.least ? `${lasting(Number(found.least.seconds.cpu))} to ${lasting(seconds)}` : lasting(seconds);
   return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
 }
 
