@@ -122,7 +122,9 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
 
 
 def steps_of(field: str) -> list[str]:
-    """Split a dotted field into steps; a field within a grid stays whole."""
+    """Split a dotted field into steps; a field within a grid or a space stays whole."""
+    if field.startswith("search.space."):
+        return ["search", "space", field.removeprefix("search.space.")]
     before, grid, within = field.partition("grid.")
     if grid and (not before or before.startswith("parts.")):
         return [*before.strip(".").split("."), "grid", within] if before else ["grid", within]
@@ -161,6 +163,12 @@ def explain_grid(error: GridError, document: dict[str, JsonValue]) -> list[Mista
     if error.path == ("preset",):
         return [Mistake(pointer, field, not_one_of(document.get("preset"), list(PRESETS)))]
     *_, above, varied = ("", *error.path)
+    if error.path[:-1] == ("search", "space"):
+        fields = fields_of(bases_of(document)[0])
+        outer, _, place = varied.rpartition(".")
+        known = varied in fields or (place.isdigit() and outer in fields)  # a place in a list
+        message = error.message if known else unknown(varied, fields, bases_of(document)[0])
+        return [Mistake(pointer, field, message)]
     if above != "grid":
         return [Mistake(pointer, field, error.message)]
     study = _grid_and_bases(error, document)

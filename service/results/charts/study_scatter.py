@@ -116,5 +116,5 @@ def _channel(
         return kind(f"{name}:N", title=title, sort=order)
     log = is_field and spans_decades(values)
     scale = alt.Scale(type="log", nice=False, padding=8) if log else alt.Scale(zero=False)
-    axis = alt.Axis(format="~g") if log else alt.Axis()
+    axis = alt.Axis(format="~g", labelOverlap="greedy") if log else alt.Axis(labelOverlap=True)
     return kind(f"{name}:Q", title=title, scale=scale, axis=axis)
