@@ -157,7 +157,7 @@ function wordOrObject(name, node, words, shape, owner, pointer) {
 
 // An object that may be left out: its fields, once somebody wants it.
 function optional(name, node, shape, owner, pointer) {
-  const picker = selection(["no", "yes"], isObject(owner[name]) ? "yes" : "no", (fresh) => { owner[name] = fresh === "yes" ? {} : null; render(); changed(); });
+  const picker = selection(["no", "yes"], isObject(owner[name]) ? "yes" : "no", (fresh) => { if (fresh === "yes") owner[name] = {}; else delete owner[name]; render(); changed(); });
   const line = labelled(name, node, pointer, picker);
   return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
 }
@@ -200,6 +200,7 @@ function control(node, value, change) {
 
 function field(name, node, owner, pointer) {
   const whole = resolved(node);
+  if (name === "search") return optional(name, whole, alternatives(whole)[0], owner, pointer);
   if (owner[name] === undefined) owner[name] = initial(node);
   const value = owner[name];
   const variants = choices(whole);
@@ -210,7 +211,6 @@ function field(name, node, owner, pointer) {
   if (name === "preset") return labelled(name, { description: "whose settings these were; what runs is below" }, pointer, element("input", { value, readonly: true }));
   if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`)));
   if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
-  if (name === "search") return optional(name, whole, alternatives(whole)[0], owner, pointer);
   const [word, shape] = alternatives(whole);
   if (word?.enum && shape && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
   if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
@@ -241,7 +241,7 @@ function properties(node, owner, pointer, key) {
   const isShown = shownOf(owner);
   const shown = Object.entries(node.properties).filter(([name, one]) => name !== key && isShown(name) && resolved(one).const === undefined);
   const isSpec = ([, one]) => Number(resolved(one).discriminator?.propertyName === "kind"); // what a study varies stands above its long base
-  for (const [name, one] of shown) if (owner[name] === undefined) owner[name] = initial(one);
+  for (const [name, one] of shown) if (owner[name] === undefined && name !== "search") owner[name] = initial(one);
   return shown.sort((one, other) => isSpec(one) - isSpec(other)).map(([name, one]) => field(name, one, owner, `${pointer}/${name}`));
 }
 
