@@ -46,12 +46,13 @@ class Compared(NamedTuple):
 
     @property
     def varied(self) -> list[str]:
-        """The fields of which the runs have several values."""
-        fields = dict.fromkeys(field for trial in self.trials for field in trial.params)
+        """The fields of which the runs that have the objective have several values."""
+        complete = self.complete
+        fields = dict.fromkeys(field for trial in complete for field in trial.params)
         return [
             field
             for field in fields
-            if len({json.dumps(trial.params.get(field)) for trial in self.trials}) > 1
+            if len({json.dumps(trial.params.get(field)) for trial in complete}) > 1
         ]
 
 
