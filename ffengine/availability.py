@@ -11,8 +11,9 @@ from functools import cache
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Dataset, Datasets
 from ffengine.entry import SpecFieldError
+from ffengine.search import example_cells
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
-from ffengine.study import Cell, GridError, expand, parts_of, touches
+from ffengine.study import Cell, GridError, parts_of, search_of, touches
 
 FactsOf = Callable[[str], Dataset]
 
@@ -44,7 +45,7 @@ def check_available(
     """
     facts_of = cache(datasets.refuse_missing)  # a study names one data set in thousands of runs
     if isinstance(spec, StudySpec):
-        _check_study(spec, facts_of, expand(spec) if cells is None else cells)
+        _check_study(spec, facts_of, example_cells(spec) if cells is None else cells)
     else:
         _check_run(spec, facts_of)
 
@@ -65,7 +66,9 @@ def _check_study(study: StudySpec, facts_of: FactsOf, cells: Sequence[Cell]) -> 
 
 def _in_grid(study: StudySpec, cell: Cell, error: NotAvailable) -> GridError:
     """Return the error of a run as one of the grid's value that it comes from."""
-    grid = ("parts", cell.part, "grid") if study.parts else ("grid",)
+    grid: tuple[str, ...] = ("parts", cell.part, "grid") if study.parts else ("grid",)
+    if search_of(study):
+        grid = ("search", "space")
     field = next(
         (field for field in cell.params if touches(field, error.path)), next(iter(cell.params), "")
     )

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from ffengine.datasets import Dataset, Datasets
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
 from ffengine.results import Onset
+from ffengine.search import Params, example_cells, searched
 from ffengine.spec import (
     LARGEST_SIDE,
     MOST_PUSHED,
@@ -23,7 +24,7 @@ from ffengine.spec import (
     TrainedWeights,
     TrainSpec,
 )
-from ffengine.study import Cell, expand
+from ffengine.study import Cell, GridError
 from ffengine.text import bytes_in_words
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
@@ -93,8 +94,19 @@ class DiskBytes(BaseModel):
         return self.checkpoints + self.margins + self.database
 
 
+class LeastCost(BaseModel):
+    """What a search costs at least: each of its trials with the cheapest values of its space."""
+
+    flops: float
+    peak_memory_bytes: int
+    disk_bytes: DiskBytes
+    seconds: dict[str, float]
+
+
 class Estimate(BaseModel):
-    """The cost of a spec; of a study, the sum over its runs and the peak of any."""
+    """The cost of a spec; of a study, the sum over its runs and the peak of any; of a search, as if
+    each of its trials had the dearest values of its space.
+    """
 
     runs: int
     flops: float
@@ -106,6 +118,11 @@ class Estimate(BaseModel):
     onset: Onset | None = Field(
         None,
         description="what is known of a training run before it begins; null for checks and studies",
+    )
+    least: LeastCost | None = Field(
+        None,
+        description="of a search: what it costs with the cheapest values of its space; null for "
+        "all others",
     )
 
 
@@ -150,16 +167,75 @@ def estimate(
     - `DatasetError`: a data set cannot be found.
     """
     limits = limits or Limits()
+    datasets = datasets or Datasets.of_environment()
     specs: list[TrainSpec | CheckSpec | ForecastSpec]
     if isinstance(spec, StudySpec):
-        specs = [cell.spec for cell in (expand(spec) if cells is None else cells)]
+        examples = example_cells(spec) if cells is None else cells
+        if searched(spec):
+            return _estimate_search(spec, limits, datasets, examples)
+        specs = [cell.spec for cell in examples]
     else:
         specs = [spec]
-    datasets = datasets or Datasets.of_environment()
+    return _estimate_runs(spec, specs, limits, datasets)
+
+
+def _estimate_search(
+    study: StudySpec, limits: Limits, datasets: Datasets, examples: Sequence[Cell]
+) -> Estimate:
+    """Estimate a search: each trial as the dearest, and as the cheapest."""
+    found = searched(study)
+    assert found is not None  # noqa: S101 - narrows the type: the study searches
+    cheapest, dearest = (
+        _estimate_runs(study, [one], limits, datasets, times=found.search.trials)
+        for one in _cost_ends(found.cell, datasets, examples)
+    )
+    least = LeastCost(
+        flops=cheapest.flops,
+        peak_memory_bytes=cheapest.peak_memory_bytes,
+        disk_bytes=cheapest.disk_bytes,
+        seconds=cheapest.seconds,
+    )
+    return dearest.model_copy(update={"least": least})
+
+
+def _cost_ends(
+    cell_of: Callable[[Params], Cell], datasets: Datasets, examples: Sequence[Cell]
+) -> tuple[TrainSpec | CheckSpec | ForecastSpec, TrainSpec | CheckSpec | ForecastSpec]:
+    """Return the cheapest and the dearest run of a search, field by field.
+
+    Where such values do not go together, they are the cheapest and the dearest example.
+    """
+
+    def flops(cell: Cell) -> float:
+        return cost_of(cell.spec, datasets.facts_of(cell.spec.dataset.name)).flops
+
+    first, others = examples[0], examples[1:]
+    costs = {id(cell): flops(cell) for cell in examples}
+    ends = []
+    for choose in (min, max):
+        params = dict(first.params)
+        for field, value in first.params.items():
+            varied = [first, *(one for one in others if one.params[field] != value)]
+            params[field] = choose(varied, key=lambda cell: costs[id(cell)]).params[field]
+        try:
+            ends.append(cell_of(params).spec)
+        except GridError:
+            ends.append(choose(examples, key=lambda cell: costs[id(cell)]).spec)
+    return ends[0], ends[1]
+
+
+def _estimate_runs(
+    spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec,
+    specs: Sequence[TrainSpec | CheckSpec | ForecastSpec],
+    limits: Limits,
+    datasets: Datasets,
+    times: int = 1,
+) -> Estimate:
+    """Estimate a job that has these runs, each so many times."""
     facts_of = cache(datasets.facts_of)
-    costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs]
+    costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs] * times
     flops, memory = sum(cost.flops for cost in costs), max(cost.memory_bytes for cost in costs)
-    disk = disk_of(spec, specs, [cost.disk for cost in costs])
+    disk = disk_of(spec, [*specs] * times, [cost.disk for cost in costs])
     return Estimate(
         runs=len(costs),
         flops=flops,

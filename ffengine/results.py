@@ -867,6 +867,11 @@ class StudyCell(Row):
         "all seeds where they differ",
     )
     diagnostics: tuple[Diagnostic, ...] = ()
+    pruned_at: int | None = Field(
+        None,
+        description="of a search that prunes: the epoch at which the trial was worse than those "
+        "before it; what it measured later does not count",
+    )
 
     @field_validator("summary")
     @classmethod

@@ -44,6 +44,7 @@ from ffengine.objectives import (
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.results import Split
+from ffengine.search_spec import SearchSpec
 from ffengine.step_flow import eta_of_flow, flow_of_eta, tells_all_rates
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import Direction, TheoremNumber
@@ -1092,6 +1093,11 @@ class StudySpec(Entry, metaclass=SpecMeta):
     parts: dict[UserText, StudyPart] = Field(
         default={}, max_length=32, description="several named bases, each with its grid"
     )
+    search: SearchSpec | None = Field(
+        None,
+        description="search for the best values of some fields, in place of a grid. Beside a "
+        "preset that searches, fields that are there override its own",
+    )
 
     @field_validator("parts", mode="before")
     @classmethod
@@ -1113,6 +1119,8 @@ class StudySpec(Entry, metaclass=SpecMeta):
         }
         if "base" in given:
             given["base"] = self.base.model_dump(mode=info.mode, exclude_unset=True)
+        if "search" in given and self.search is not None:
+            given["search"] = self.search.model_dump(mode=info.mode, exclude_unset=True)
         if "parts" in given:
             given["parts"] = {
                 name: part.model_dump(mode=info.mode, exclude_unset=True)
@@ -1155,6 +1163,8 @@ def as_document(spec: AnySpec) -> dict[str, JsonValue]:
     document: dict[str, JsonValue] = spec.model_dump(mode="json")
     if spec.preset is not None and spec.model_fields_set & {"base", "grid"}:
         return document
+    if spec.search is not None and spec.preset is None:  # else it says how the preset's differs
+        document["search"] = brief(spec.search)
     if "base" in document:
         document["base"] = brief(spec.base)
     if "parts" in document:

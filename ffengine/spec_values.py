@@ -61,7 +61,9 @@ def _field_in_words(field: str, value: JsonValue, *, is_short: bool) -> str:
 
 
 def _last_name(field: str) -> str:
-    return field.rpartition(".")[2]
+    """The last step of a dotted field; a place in a list has the list's name before it."""
+    *_, above, last = ("", *field.split("."))
+    return f"{above}.{last}" if last.isdigit() else last
 
 
 def flatten(document: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -27,6 +27,7 @@ from ffengine.results import (
     StudyCell,
     TrainResult,
 )
+from ffengine.search_spec import Range, SearchSpec
 from ffengine.spec import (
     MAX_STUDY_CELLS,
     CheckSpec,
@@ -98,6 +99,8 @@ class Cell(NamedTuple):
 def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell]:
     """List all runs of a study, in the order of its parts and grids.
 
+    The trials of a search depend on its results: `ffengine.search` chooses them.
+
     **Arguments:**
 
     - `study`: the study.
@@ -105,13 +108,15 @@ def expand(study: StudySpec, context: dict[str, str] | None = None) -> list[Cell
 
     **Returns:**
 
-    The runs.
+    The runs; none of a search.
 
     **Raises:**
 
     - `GridError`: a preset or field is unknown, a value is refused, or there are too many runs.
     """
     parts = parts_of(study, context)
+    if search_of(study) is not None:
+        return []
     count = sum(math.prod(len(values) for values in part.grid.values()) for part in parts.values())
     if count > MAX_STUDY_CELLS:
         raise GridError(
@@ -150,6 +155,8 @@ def resolved(study: StudySpec, context: dict[str, str] | None = None) -> StudySp
     }
     label = {} if study.preset is None else {"preset": study.preset}
     whole = written[""] if study.preset is None and not study.parts else {**label, "parts": written}
+    if search := search_of(study, context):
+        whole = {**whole, "search": search.model_dump(mode="json")}
     return StudySpec.model_validate(
         whole, context=STORED
     )  # its texts were validated when it was read
@@ -196,12 +203,49 @@ def trainings_named(spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec) -> s
     if isinstance(spec, CheckSpec):
         return {spec.at.job} if isinstance(spec.at, TrainedWeights) else set()
     found: set[str] = set()
+    search = search_of(spec, STORED)
+    grids: list[Mapping[str, Range | Sequence[JsonValue]]] = [search.space] if search else []
     for part in parts_of(spec, STORED).values():
         found |= trainings_named(part.base)
-        found |= {str(job) for job in part.grid.get("at.job", ())}
-        weights = (at for at in part.grid.get("at", ()) if isinstance(at, dict))
-        found |= {str(at["job"]) for at in weights if "job" in at}
+        grids.append(part.grid)
+    for grid in grids:
+        jobs, weights = (grid.get(field, ()) for field in ("at.job", "at"))
+        found |= {str(job) for job in jobs if not isinstance(jobs, Range)}
+        found |= {
+            str(at["job"])
+            for at in weights
+            if not isinstance(weights, Range) and isinstance(at, dict) and "job" in at
+        }
     return found
+
+
+def search_of(study: StudySpec, context: dict[str, str] | None = None) -> SearchSpec | None:
+    """Return what a study searches; its own fields override those of its preset.
+
+    **Arguments:**
+
+    - `study`: the study.
+    - `context`: pydantic's validation context, such as `ffengine.text.STORED`.
+
+    **Returns:**
+
+    The search; None of a study of grids.
+
+    **Raises:**
+
+    - `GridError`: the fields do not fit each other.
+    """
+    own, preset = study.search, PRESETS.get(study.preset or "")
+    base = preset.spec.search if preset else None
+    if "search" not in study.model_fields_set:
+        return base
+    if own is None or base is None:
+        return own
+    try:
+        return SearchSpec.model_validate(merged(base, own), context=context)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise GridError(("search", *map(str, first["loc"])), message_of(first)) from error
 
 
 def is_resolved(study: StudySpec) -> bool:
@@ -388,7 +432,7 @@ def with_params(
 def set_dotted(
     document: dict[str, JsonValue], field: str, value: JsonValue, path: tuple[str, ...]
 ) -> None:
-    """Set `a.b.c` in nested objects, in place.
+    """Set `a.b.c` in nested objects, in place; `a.b.0` is the first item of a list.
 
     A new discriminator drops the parameters of the entry before.
 
@@ -406,6 +450,9 @@ def set_dotted(
     *parents, last = field.split(".")
     for parent in parents:
         inner = document.get(parent)
+        if isinstance(inner, list) and parent == parents[-1]:
+            inner[_place_in(inner, last, path)] = value
+            return
         if not isinstance(inner, dict):
             raise GridError(
                 path, f"{field!r} is not a field of this spec: there is no object {parent!r}"
@@ -418,6 +465,13 @@ def set_dotted(
     ):
         document.clear()
     document[last] = value
+
+
+def _place_in(values: list[JsonValue], step: str, path: tuple[str, ...]) -> int:
+    """Return the place in a list that a step of a dotted field names; raise GridError for none."""
+    if not step.isascii() or not step.isdigit() or int(step) >= len(values):
+        raise GridError(path, f"{step!r} is no place in a list of {len(values)}, counted from 0")
+    return int(step)
 
 
 def touches(field: str, location: tuple[int | str, ...]) -> bool:

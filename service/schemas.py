@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
+from ffengine.search_spec import Direction
 from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.text import StoredText
 from service.jobs import Event, Job, JobState
@@ -51,6 +52,29 @@ class RowPage(BaseModel):
     next_cursor: str | None = Field(
         None, description="for the next page; null where there are no more yet"
     )
+
+
+class TrialLine(BaseModel):
+    """A run of a study, as a trial."""
+
+    number: int = Field(description="its place in the study, from 0")
+    job: str | None
+    params: dict[str, JsonValue] = Field(description="the values of the searched or varied fields")
+    state: Literal["complete", "pruned", "failed", "unfinished"]
+    value: float | None = Field(description="the objective; null where the run does not have it")
+    pruned_at: int | None = Field(
+        description="the epoch at which it was stopped, worse than others"
+    )
+    best_so_far: float | None = Field(description="the best value of this trial and those before")
+
+
+class SearchReport(BaseModel):
+    """What a search has found so far; of any study, its runs compared by one figure."""
+
+    objective: StoredText = Field(description="the figure, as a key of a run's summary")
+    direction: Direction
+    trials: list[TrialLine]
+    best: TrialLine | None = Field(description="null while no run has the objective")
 
 
 def row_key(row: Mapping[str, Any]) -> str:

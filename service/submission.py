@@ -12,8 +12,9 @@ from ffengine.arrays import DatasetError
 from ffengine.availability import NotAvailable, check_available
 from ffengine.cost import Estimate, Limits, estimate
 from ffengine.datasets import Datasets
+from ffengine.search import example_cells
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
-from ffengine.study import Cell, GridError, expand
+from ffengine.study import Cell, GridError, search_of
 from ffengine.text import visible
 from service.background.webhooks import validate_secret, validate_url
 from service.jobs import JobOptions, NewJob, WebAddress, Webhook
@@ -139,7 +140,10 @@ class Submissions:
         - `IdempotencyConflict`: the key came with another body before.
         - `QueueFull`: too many jobs wait already.
         """
-        cells = self._cells(request.spec)
+        spec = request.spec
+        cells = self._cells(spec)
+        if isinstance(spec, StudySpec) and search_of(spec):
+            cells = []  # its trials are chosen one after the other
         options = {name: getattr(request, name) for name in JobOptions.model_fields}
         if options["timeout_seconds"] is None:
             options["timeout_seconds"] = self._settings.default_timeout_seconds
@@ -161,7 +165,7 @@ class Submissions:
         return self._estimate(request.spec, self._expanded(request.spec))
 
     def _cells(self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec) -> list[Cell]:
-        """The runs of a study, none for another job.
+        """The runs of a study, as `_expanded` has them.
 
         Raises RunTooLarge, and InvalidField for grids that cannot be expanded, and for data sets
         and weights that do not exist.
@@ -187,9 +191,12 @@ class Submissions:
         return cells
 
     def _expanded(self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec) -> list[Cell]:
-        """The runs of a study, none for another job. Raises InvalidField."""
+        """The runs of a study, and examples of those of a search; none for another job.
+
+        Raises InvalidField.
+        """
         try:
-            return expand(spec) if isinstance(spec, StudySpec) else []
+            return example_cells(spec) if isinstance(spec, StudySpec) else []
         except GridError as error:
             raise _invalid_grid(error, spec) from error
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ffengine.cost import DiskBytes
-from ffengine.spec import TrainSpec
+from ffengine.spec import StudySpec, TrainSpec
+from ffengine.spec_values import params_in_words
 from ffengine.text import bytes_in_words
 from service.cli.options import (
     EXIT_USAGE,
@@ -28,12 +29,13 @@ from service.cli.output import job_lines, jobs_table, out, table
 from service.cli.results import follow
 from service.client import Client, FflabError, Refused
 from service.encoding.escaping import for_terminal
-from service.jobs import JobKind, JobState, Priority
+from service.jobs import Job, JobKind, JobState, Priority
 from service.lists.columns import MOST_COLUMNS
 from service.lists.conditions import parse_columns
 from service.results.descriptions import duration, title_of
 from service.results.job_cells import cell_text
 from service.results.onset_table import onset_lines
+from service.results.trials import in_words as figure_in_words
 from service.specs.files import explain_refusal, read_spec
 
 EMPTIED = ("project", "note")  # what an empty text takes away
@@ -225,10 +227,22 @@ def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     with make_client() as client:
         job = resolve(client, job_id)
         page = page_url(client, job)
+        best = None if as_json else _best_so_far(client, job)
     if as_json:
         show_json(job)
     else:
-        job_lines(job, page)
+        job_lines(job, page, best)
+
+
+def _best_so_far(client: Client, job: Job) -> str | None:
+    """Say what a search has found; None of another job, and while no trial has the objective."""
+    if not isinstance(job.spec, StudySpec) or job.spec.search is None:
+        return None
+    found = client.trials(job.id)
+    if found.best is None or found.best.value is None:
+        return None
+    value = f"{figure_in_words(found.objective)} {found.best.value:.4g}"
+    return f"trial {found.best.number}: {value}, {params_in_words(found.best.params)}"
 
 
 def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption = False) -> None:
@@ -254,6 +268,11 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
         ["disk", _of_disk(found.disk_bytes)],
     ]
     rows += [[f"time on {kind}", duration(seconds)] for kind, seconds in found.seconds.items()]
+    if least := found.least:
+        rows[1][1] = f"{least.flops:.2e} to {rows[1][1]}, with the values of the space"
+        rows += [
+            [f"at least, on {kind}", duration(seconds)] for kind, seconds in least.seconds.items()
+        ]
     rows += [["too large", problem] for problem in found.problems]
     if found.onset and found.onset.message:
         rows.append(["beginning", found.onset.message])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,11 @@ import ffengine
 from ffengine.arrays import DatasetError
 from ffengine.availability import check_available
 from ffengine.datasets import Datasets
-from ffengine.results import ForecastResult, RunResult, StudyResult
+from ffengine.proposals import propose, pruned_at
+from ffengine.results import ForecastResult, RunResult, StudyCell, StudyResult
+from ffengine.search import Searched, Trial, curve_of, searched, trials_of
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
-from ffengine.study import expand, study_cell
+from ffengine.study import Cell, expand, study_cell
 from service.cli.output import finding_lines, out, result_tables
 from service.results.csv_export import to_csv
 from service.results.run_labels import labels_of, run_keys
@@ -125,6 +128,8 @@ class LocalRun:
 
     def study(self, spec: StudySpec) -> tuple[StudyResult, list[Source]]:
         """Run all cells of a study, one after the other."""
+        if found := searched(spec):
+            return self.search(spec, found)
         cells, sources = [], []
         expanded = expand(spec)
         labels = labels_of(expanded, spec)
@@ -135,6 +140,56 @@ class LocalRun:
             cells.append(study_cell(cell, job=None, state="succeeded", result=result))
             sources.append(Source(label, result, cell.spec, run=key))
         return StudyResult(cells=tuple(cells)), sources
+
+    def search(self, spec: StudySpec, found: Searched) -> tuple[StudyResult, list[Source]]:
+        """Run the trials of a search, one after the other: those that a service would run.
+
+        A trial that would be pruned there runs to its end here, and counts as pruned.
+        """
+        trials: list[Trial] = []
+        cells: list[StudyCell] = []
+        made: list[tuple[Cell, RunResult | None]] = []
+        for number in range(found.search.trials):
+            cell = propose(found, trials, number)
+            if not self.quiet:
+                out.print(f"trial {number} {json.dumps(cell.params)}")
+            result = self._result_of_trial(cell)
+            state = "succeeded" if result else "failed"
+            summary = study_cell(cell, job=None, state=state, result=result)
+            curve = curve_of(result, found.objective)
+            epoch = pruned_at(found, trials, number, curve)
+            cells.append(summary.model_copy(update={"pruned_at": epoch}))
+            (trial,) = trials_of(cells[-1:], found.objective)
+            trials.append(trial._replace(number=number, curve=curve))
+            made.append((cell, result))
+        ran = [cell for cell, _ in made]
+        sources = [
+            Source(label, result, cell.spec, run=key)
+            for (cell, result), key, label in zip(
+                made, run_keys(ran), labels_of(ran, spec), strict=True
+            )
+            if result is not None
+        ]
+        self._print_best(found, trials)
+        return StudyResult(cells=tuple(cells)), sources
+
+    def _result_of_trial(self, cell: Cell) -> RunResult | None:
+        """Run a trial; None where its numbers diverge: the search goes on."""
+        try:
+            result, _ = self.single(cell.spec)
+        except ffengine.Diverged as error:
+            if not self.quiet:
+                out.print(str(error))
+            return None
+        return result
+
+    def _print_best(self, found: Searched, trials: Sequence[Trial]) -> None:
+        best = found.objective.best(trials)
+        if best is not None and not self.quiet:
+            out.print(
+                f"best: trial {best.number}, {found.objective.key} {best.value:.4g} "
+                f"{json.dumps(best.params)}"
+            )
 
     def check_imported(
         self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec, file: Path

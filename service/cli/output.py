@@ -146,8 +146,13 @@ def _job_cell(job: Job, column: str) -> Cell:
     return cells[column]
 
 
-def job_lines(job: Job, page: str) -> None:
-    """Print a line for each fact of a job, then its page and what can be done with it."""
+def job_lines(job: Job, page: str, best: str | None = None) -> None:
+    """Print a line for each fact of a job, then its page and what can be done with it.
+
+    **Arguments:**
+
+    - `best`: the best trial of a search so far.
+    """
     facts: dict[str, Cell | None] = {
         "id": job.id,
         "kind": job.kind,
@@ -164,6 +169,7 @@ def job_lines(job: Job, page: str) -> None:
         "time left": duration(job.progress.eta_seconds)
         if job.progress.eta_seconds is not None
         else None,
+        "best so far": best,
         "submitted": _moment(job.created_at),
         "finished": _moment(job.finished_at) if job.finished_at else None,
         "ran for": duration(ran) if (ran := seconds_run(job, time.time())) is not None else None,

@@ -32,7 +32,7 @@ from service.client.requests import ApiRequest, Document, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import Result
+from service.schemas import Result, SearchReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,6 +237,17 @@ class AsyncClient:
             rows += page.items
         return rows
 
+    async def trials(self, job_id: str, **view: str) -> SearchReport:
+        """Return the trials of a search and the best so far, also while it runs.
+
+        **Arguments:**
+
+        - `job_id`: the id of a study.
+        - `view`: `objective` and `direction`, by which its runs are compared; where left out, those
+          of its search, else the accuracy.
+        """
+        return await self._send(requests.trials(job_id, view))
+
     async def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far.
 
@@ -421,6 +432,10 @@ class AsyncJobHandle(Handle):
     async def arrays(self) -> Arrays:
         """Return the arrays of result.npz by name, as JobHandle.arrays."""
         return arrays_of(await self._client.download(self.id, "result.npz"), self._url)
+
+    async def trials(self, **view: str) -> SearchReport:
+        """Return the trials of a search and the best so far; `view` as in Client.trials."""
+        return await self._client.trials(self.id, **view)
 
     async def charts(self) -> Charts:
         """Return the charts that the job has so far, by name; a notebook shows them."""

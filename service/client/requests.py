@@ -21,7 +21,15 @@ from ffengine.text import STORED, shortened
 from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
-from service.schemas import RESULT, ChartList, EventPage, JobPage, Result, RowPage
+from service.schemas import (
+    RESULT,
+    ChartList,
+    EventPage,
+    JobPage,
+    Result,
+    RowPage,
+    SearchReport,
+)
 
 T = TypeVar("T")
 Spec = schemas.Spec | Mapping[str, JsonValue] | str
@@ -242,6 +250,13 @@ def rows(job_id: str, cursor: str | None) -> ApiRequest[RowPage]:
         RowPage.model_validate_json,
         params={"limit": ROWS_AT_ONCE, **({"cursor": cursor} if cursor else {})},
         timeout_seconds=DOWNLOAD_SECONDS,
+    )
+
+
+def trials(job_id: str, view: Mapping[str, str]) -> ApiRequest[SearchReport]:
+    """Read the trials of a study and the best so far."""
+    return ApiRequest(
+        "GET", job_path(job_id, "search"), SearchReport.model_validate_json, params=dict(view)
     )
 
 

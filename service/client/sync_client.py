@@ -29,7 +29,7 @@ from service.client.requests import ApiRequest, Document, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import Result
+from service.schemas import Result, SearchReport
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,6 +251,17 @@ class Client:
             rows += page.items
         return rows
 
+    def trials(self, job_id: str, **view: str) -> SearchReport:
+        """Return the trials of a search and the best so far, also while it runs.
+
+        **Arguments:**
+
+        - `job_id`: the id of a study.
+        - `view`: `objective` and `direction`, by which its runs are compared; where left out, those
+          of its search, else the accuracy.
+        """
+        return self._send(requests.trials(job_id, view))
+
     def charts(self, job_id: str) -> Charts:
         """Return the charts that a job has so far; each is downloaded when it is looked at."""
         return Charts(
@@ -461,6 +472,10 @@ class JobHandle(Handle):
         A check has the margin of every sample, a training run its curves by column.
         """
         return arrays_of(self._client.download(self.id, "result.npz"), self._url)
+
+    def trials(self, **view: str) -> SearchReport:
+        """Return the trials of a search and the best so far; `view` as in Client.trials."""
+        return self._client.trials(self.id, **view)
 
     @property
     def charts(self) -> Charts:

@@ -26,6 +26,8 @@ from service.results.run_labels import inputs_of, labels_of
 from service.results.shares import number, of_means, share, shares, signed, with_interval
 from service.results.sources import ChartSource, GridCell, PartialRun, Source, StudyGrid
 from service.results.stored_rows import StoredRows
+from service.results.trials import best_in_words
+from service.results.trials import compared as trials_compared
 
 MOST_RUNS = 2  # of one kind, that have lines of their own
 EPOCHS_AT_AN_END = 3  # of a run without a result, that are read at either end
@@ -242,6 +244,15 @@ GRID_FIGURES = (
         lambda key: key.figure == "ratio" and key.method == "exact",
     ),
 )
+
+
+def of_search(drawn: Sequence[ChartSource]) -> Opening | None:
+    """The best trial so far, of how many; the objective over trials, and what it depends on."""
+    found = trials_compared(drawn)
+    if found is None or not found.grid.is_search:
+        return None
+    lines = [Statement("Best trial", sentence) for sentence in best_in_words(found)]
+    return Opening(lines, (("search_history",), ("search_importance", "search_parallel")))
 
 
 def of_grid(drawn: Sequence[ChartSource]) -> Opening | None:
@@ -504,6 +515,7 @@ KINDS: list[Callable[[Sequence[ChartSource]], Opening | None]] = [
     of_finding,
     of_paper,
     of_forecast,
+    of_search,
     of_grid,
     of_training,
     of_checks,

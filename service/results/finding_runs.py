@@ -10,6 +10,7 @@ from ffengine.spec_values import flatten, value_in_words
 from ffengine.study import Cell, expand
 from service.results.sentences import sentences
 from service.results.sources import ChartSource, Source, StudyGrid
+from service.results.trials import best_in_words, compared
 
 _LOG = logging.getLogger(__name__)
 # a study may have others than the preset and still answer its question
@@ -133,7 +134,12 @@ def _changed(runs: Sequence[Run], asked: Sequence[Cell]) -> Iterator[str]:
 
 
 def what_was_found(drawn: Sequence[ChartSource]) -> list[str]:
-    """Return the conclusion of a finding, and for other jobs what its results say in sentences."""
+    """Return the conclusion of a finding, the best run of a search, and for other jobs what its
+    results say in sentences.
+    """
+    found_best = compared(drawn)
+    if found_best is not None and found_best.grid.is_search:
+        return best_in_words(found_best)
     if found := answered(drawn):
         return found.conclusion
     return sentences([source for source in drawn if isinstance(source, Source)])

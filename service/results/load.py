@@ -14,8 +14,10 @@ from ffengine.results import (
     StudyResult,
     TrainResult,
 )
+from ffengine.search import searched
+from ffengine.search_spec import Direction
 from ffengine.spec import CheckSpec, StudySpec, digest
-from ffengine.study import Cell, expand, is_resolved
+from ffengine.study import Cell, expand, is_resolved, search_of
 from ffengine.text import STORED
 from service.artifacts import Artifacts
 from service.jobs import TERMINAL, Job
@@ -31,6 +33,7 @@ from service.results.sources import (
     source_of,
 )
 from service.results.stored_rows import StoredRows
+from service.results.trials import Compared, compared, seen
 from service.results.weight_figures import reader_of
 from service.schemas import RESULT
 from service.store import Store
@@ -135,15 +138,31 @@ def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> StudyGrid:
     ]
     specs = [cell.spec for cell in cells]
     grid = [GridCell(cell, spec) for cell, spec in zip([*found, *unmade], specs, strict=False)]
-    return StudyGrid("", grid, job.spec.preset if isinstance(job.spec, StudySpec) else None)
+    assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
+    search = searched(job.spec, STORED) if is_resolved(job.spec) else None
+    objective = search.objective if search else None
+    return StudyGrid("", grid, job.spec.preset, objective, is_search=search is not None)
+
+
+def compared_runs(
+    store: Store, job: Job, objective: str | None = None, direction: Direction | None = None
+) -> Compared | None:
+    """The runs of a study as trials; None where no figure compares them.
+
+    **Arguments:**
+
+    - `objective`, `direction`: what they are compared by; None: see service.results.trials.
+    """
+    grid = _grid(store, job, store.studies.result(job.id).cells)
+    return compared([seen(grid, objective, direction)])
 
 
 def _cells(store: Store, job: Job) -> list[Cell]:
-    """All runs of a study by its spec; where the spec does not say (as an earlier version stored
-    some), those that were made.
+    """All runs of a study by its spec; where the spec does not say (as that of a search, and some
+    that an earlier version stored), those that were made.
     """
     assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
-    if is_resolved(job.spec):
+    if is_resolved(job.spec) and search_of(job.spec, STORED) is None:
         return expand(job.spec, STORED)
     made = [cell_of(run) for run, _ in store.jobs.children(job.id)]
     return [cell for cell in made if cell]

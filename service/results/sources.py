@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ffengine.results import CheckCell, EpochRow, ForecastPoint, RunResult, StudyCell
+from ffengine.search import Objective
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
 from service.jobs import Job
 from service.results.histograms import MarginHistogram
@@ -91,11 +92,20 @@ class GridCell(NamedTuple):
 
 
 class StudyGrid(NamedTuple):
-    """The cells of a study, those without figures too; the name of its preset, where it has one."""
+    """The cells of a study, those without figures too; the name of its preset, where it has one.
+
+    objective: what its runs are compared by; None: see service.results.trials.
+    is_search: whether its cells are the trials of a search.
+    x, y: the columns that somebody chose to see one over the other.
+    """
 
     label: str
     cells: Sequence[GridCell]
     preset: str | None = None
+    objective: Objective | None = None
+    is_search: bool = False
+    x: str | None = None
+    y: str | None = None
 
 
 ChartSource = Source | PartialRun | StudyGrid

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue, ValidationError
 
 from ffengine.presets import PRESETS
+from ffengine.search import example_cells
 from ffengine.spec import (
     CheckSpec,
     ForecastSpec,
@@ -20,7 +21,7 @@ from ffengine.spec import (
     TrainSpec,
     as_document,
 )
-from ffengine.study import GridError, expand
+from ffengine.study import GridError
 from service.schemas import Spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
@@ -74,7 +75,7 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
     try:
         spec = Submission.model_validate({"spec": document}).spec
         if isinstance(spec, StudySpec):
-            expand(spec)  # only the service knows uploaded data sets
+            example_cells(spec)  # only the service knows uploaded data sets
     except ValidationError as error:
         raise SpecError(_lines(explain(error, document))) from error
     except GridError as error:
@@ -125,7 +126,9 @@ def apply(document: dict[str, JsonValue], setting: str) -> None:
 
 
 def steps_of(field: str) -> list[str]:
-    """Split a dotted field into steps; a field within a grid stays whole."""
+    """Split a dotted field into steps; a field within a grid or a space stays whole."""
+    if field.startswith("search.space."):
+        return ["search", "space", field.removeprefix("search.space.")]
     before, grid, within = field.partition("grid.")
     if grid and (not before or before.startswith("parts.")):
         return [*before.strip(".").split("."), "grid", within] if before else ["grid", within]
@@ -164,6 +167,12 @@ def explain_grid(error: GridError, document: dict[str, JsonValue]) -> list[Mista
     if error.path == ("preset",):
         return [Mistake(pointer, field, not_one_of(document.get("preset"), list(PRESETS)))]
     *_, above, varied = ("", *error.path)
+    if error.path[:-1] == ("search", "space"):
+        fields = fields_of(bases_of(document)[0])
+        outer, _, place = varied.rpartition(".")
+        known = varied in fields or (place.isdigit() and outer in fields)  # a place in a list
+        message = error.message if known else unknown(varied, fields, bases_of(document)[0])
+        return [Mistake(pointer, field, message)]
     if above != "grid":
         return [Mistake(pointer, field, error.message)]
     study = _grid_and_bases(error, document)

@@ -33,7 +33,8 @@ from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
 from ffengine.results import AccuracyRow
-from ffengine.study import Cell, trainings_named
+from ffengine.spec import StudySpec
+from ffengine.study import Cell, search_of, trainings_named
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.lists.columns import Column, column_of
@@ -628,7 +629,9 @@ class Jobs:
         self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int
     ) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
-        counts = {"cells": len(cells), "cells_made": len(at_once)} if cells else {}
+        search = search_of(new.spec) if isinstance(new.spec, StudySpec) else None
+        runs = search.trials if search else len(cells)
+        counts = {"cells": runs, "cells_made": len(at_once)} if runs else {}
         parent = draft(new, self._datasets, **counts)
         drafts = [
             parent,
@@ -645,7 +648,7 @@ class Jobs:
                 return Submitted(known, replayed=True)
             hold_trainings(session, named)
             waiting, now = count_waiting(session)
-            if waiting + max(1, len(cells)) > max_queued:
+            if waiting + max(1, runs) > max_queued:
                 raise QueueFull
             insert_jobs(session, drafts, now)
             if idempotency:

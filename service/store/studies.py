@@ -16,6 +16,7 @@ from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, draft_cell, insert_jobs
 from service.store.queue import WAITS
+from service.store.searches import Searches, is_search
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
 
@@ -41,6 +42,7 @@ class Studies:
 
     def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
         self._database, self._datasets = database, datasets
+        self.searches = Searches(database, datasets)
 
     def unfinished(self) -> list[str]:
         """The ids of the studies that have not ended."""
@@ -53,8 +55,10 @@ class Studies:
     def advance(self, study_id: str) -> bool:
         """Make the next runs, summarise ended ones and update the study's state.
 
-        Returns whether there is more to do at once.
+        Trials of a search that are worse than others are stopped. Returns whether there is more to
+        do at once.
         """
+        self.searches.prune(study_id)
         return self.create_next_runs(study_id) | self.summarise(study_id) | self.aggregate(study_id)
 
     def create_next_runs(self, study_id: str) -> bool:
@@ -65,6 +69,8 @@ class Studies:
             parent = session.scalar(select(JobRow).where(JobRow.id == study_id, *growing))
         if parent is None:
             return False
+        if is_search(parent.spec):
+            return self.searches.create_next_trials(parent)
         made = parent.cells_made or 0
         following = self._following(parent, made)
         with self._database.writing() as session:
@@ -121,7 +127,10 @@ class Studies:
             found = session.execute(query).all()
         if not found:
             return False
-        documents = [(row, summary_of(row, document).model_dump_json()) for row, document in found]
+        documents = [
+            (row, summary_of(row, document, self._pruned_at(row)).model_dump_json())
+            for row, document in found
+        ]
         with self._database.writing() as session:
             for row, document in documents:
                 # a run may have been queued again, or summarised by another process, meanwhile
@@ -132,6 +141,13 @@ class Studies:
                 ):
                     session.execute(insert(SummaryRow).values(job_id=row.id, document=document))
         return True
+
+    def _pruned_at(self, row: JobRow) -> int | None:
+        """The epoch at which an ended trial was worse than others; None: at none."""
+        found = self.searches.pruning(row.parent_id) if row.parent_id else None
+        if found is None or row.parent_id is None:
+            return None
+        return self.searches.verdict(row.parent_id, found, row.id, row.cell or 0)
 
     def aggregate(self, study_id: str) -> bool:
         """Update state and progress of a study from its runs; write its result after the last one.
@@ -298,8 +314,14 @@ def study_changed() -> JobError:
     )
 
 
-def summary_of(row: JobRow, document: str | None) -> StudyCell:
-    """The summary of a run, with `document` the JSON text of its result."""
+def summary_of(row: JobRow, document: str | None, pruned_at: int | None = None) -> StudyCell:
+    """The summary of a run.
+
+    **Arguments:**
+
+    - `document`: the JSON text of its result.
+    - `pruned_at`: the epoch at which a trial was worse than others.
+    """
     result = _RESULT.validate_json(document) if document else None
     place = row.place or {"part": "", "params": {}}
     return StudyCell(
@@ -314,6 +336,7 @@ def summary_of(row: JobRow, document: str | None) -> StudyCell:
         summary=summarise(result) if result else {},
         acts=acts_of(result) if result else {},
         diagnostics=result.diagnostics if result else (),
+        pruned_at=pruned_at,
     )
 
 

@@ -11,6 +11,7 @@ from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.presets import PRESETS
+from ffengine.search_spec import METHOD_MEANING, PRUNER_MEANING, SAMPLER_MEANING
 from ffengine.spec import (
     BASELINE_MEANING,
     PREPROCESS_MEANING,
@@ -40,6 +41,9 @@ class Catalog(BaseModel):
     schedules: list[Described]
     inits: list[Described]
     baselines: list[Described]
+    search_methods: list[Described]
+    samplers: list[Described]
+    pruners: list[Described]
     theorems: list[Described]
     kinds: list[Described]
     spec_schema: dict[str, Any]
@@ -77,6 +81,9 @@ def build_catalog() -> Catalog:
         schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
         inits=[_line(name, init.meaning) for name, init in INITS.items()],
         baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
+        search_methods=[_line(name, meaning) for name, meaning in METHOD_MEANING.items()],
+        samplers=[_line(name, meaning) for name, meaning in SAMPLER_MEANING.items()],
+        pruners=[_line(name, meaning) for name, meaning in PRUNER_MEANING.items()],
         theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
         kinds=[describe(entry, "kind") for entry in KINDS],
         spec_schema=_spec_schema(),

@@ -314,6 +314,15 @@ class NoRows(Problem):
     advice = "A check has cells, potentials and a decomposition, a training run a decomposition."
 
 
+class NoTrials(Problem):
+    """The job has no runs that can be compared."""
+
+    status = 409
+    code = "no-trials"
+    title = "The job has no runs that can be compared."
+    advice = "Only a study has runs. They are compared by a figure that one of them has."
+
+
 class StillInFlight(Problem):
     """The first request with this Idempotency-Key is still being worked on."""
 

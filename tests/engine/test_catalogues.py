@@ -19,6 +19,7 @@ from ffengine.optimizers import SCHEDULES, AnyOptimizer, Optimizer, ScheduleName
 from ffengine.presets import PRESETS
 from ffengine.random_streams import Draws
 from ffengine.samples import Samples, load_samples
+from ffengine.search import example_cells
 from ffengine.spec import (
     BASELINE_MEANING,
     PREPROCESS_MEANING,
@@ -28,7 +29,6 @@ from ffengine.spec import (
     Preprocess,
     TrainSpec,
 )
-from ffengine.study import expand
 from ffengine.theorems import THEOREMS, TheoremNumber
 from tests.engine import reference
 from tests.engine.reference import SIGMA
@@ -463,7 +463,7 @@ def test_learning_through_dead_units_matters_with_peer_normalisation() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_expands(name: str) -> None:
     assert len(PRESETS[name].meaning) > 20
-    assert {cell.part for cell in expand(PRESETS[name].spec)} == set(
+    assert {cell.part for cell in example_cells(PRESETS[name].spec)} == set(
         PRESETS[name].spec.parts or {""}
     )
 

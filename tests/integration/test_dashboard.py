@@ -218,7 +218,13 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
         name = key.replace("~", "~0").replace("/", "~1")  # as in a JSON Pointer
         if name == "grid":
             continue  # a line of two texts for each field
-        if name == "goodness" and isinstance(value, dict):  # one entry, with parameters
+        if name == "search":  # whether there is one
+            found["search"] = "yes"
+        if name == "space":  # a text
+            found[prefix + name] = json.dumps(value, separators=(",", ":"))
+        elif name == "prune":  # a choice, of which null is one
+            found[prefix + name] = value or "null"
+        elif name == "goodness" and isinstance(value, dict):  # one entry, with parameters
             rest = {field: one for field, one in value.items() if field != "name"}
             found |= {prefix + name: value["name"]} | flat(rest, f"{prefix}{name}/")
         elif isinstance(value, dict):

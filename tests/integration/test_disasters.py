@@ -361,6 +361,47 @@ def test_a_study_goes_through_a_killed_worker_and_a_failed_run(
     assert figures(lab.succeeded(same["job"])) == undisturbed["long epochs"]
 
 
+@pytest.mark.soak
+def test_a_search_has_the_same_trials_after_kills_of_the_api_and_the_runner(lab: Lab) -> None:
+    base = {
+        "kind": "train",
+        "dataset": {"train_samples": 100, "validation_samples": 50, "test_samples": 10},
+        "network": {"widths": [8]},
+        "epochs": 1,
+        "batch_size": 50,
+        "monitor": {"samples": 20, "theorems": []},
+    }
+    space = {
+        "optimizer.lr": {"low": 0.01, "high": 10, "log": True},
+        "network.widths.0": {"low": 4, "high": 64, "type": "int"},
+    }
+    # after ten trials each depends on the results of those before it
+    spec = {"kind": "study", "base": base, "search": {"space": space, "trials": 14, "at_once": 2}}
+
+    def trials_of(study: str) -> list[tuple[Any, Any]]:
+        found = lab.http.get(f"/v1/jobs/{study}/search").json()["trials"]
+        return [(trial["params"], trial["value"]) for trial in found]
+
+    disturbed = lab.submit(spec, fresh=True)
+    for fraction in (0.2, 0.75):
+        lab.wait_for(
+            disturbed,
+            lambda job, least=fraction: job["progress"]["fraction"] > least,  # type: ignore[misc]
+            "some trials have ended",
+        )
+        api = lab.child("api")
+        api.kill()
+        api.wait()
+        wait_until(lambda: answers(lab), "the API answers again")
+        lab.runner().kill()
+    lab.succeeded(disturbed)
+    calm = lab.submit(spec, fresh=True)
+    lab.succeeded(calm)
+    assert trials_of(disturbed) == trials_of(calm)
+    assert len(trials_of(calm)) == 14
+    assert len({str(params) for params, _ in trials_of(calm)}) > 10
+
+
 def test_streams_survive_the_death_of_the_api_without_gap_or_duplicate(lab: Lab) -> None:
     job_id = lab.submit(MANY)
     seen: list[int] = []

@@ -250,8 +250,16 @@ def trained_of(source: ChartSource) -> TrainResult:
     return source.result
 
 
+def many_cells(sources: list[ChartSource]) -> StudyGrid:
+    """The study among the sources, with its cells several times over."""
+    grid = next(source for source in sources if isinstance(source, StudyGrid))
+    return grid._replace(cells=[*grid.cells] * 3)
+
+
 def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource]) -> None:
-    assert set(available(sources)) == set(CHARTS) - {"finding", *OF_SEVERAL_RUNS}
+    of_many = {"search_importance"}
+    assert set(available(sources)) == set(CHARTS) - {"finding", *OF_SEVERAL_RUNS} - of_many
+    assert of_many <= set(available([many_cells(sources)]))
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
     assert available(sources[:1]) == [
         "loss",
@@ -345,6 +353,7 @@ def test_every_chart_renders_in_every_format(
     name: str,
 ) -> None:
     drawn = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else sources
+    drawn = [many_cells(sources)] if name == "search_importance" else drawn
     starts = {
         "png": b"\x89PNG",
         "svg": b"<svg",
@@ -365,6 +374,7 @@ def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
 ) -> None:
     there = [source for source in sources if available([source]) and name in available([source])]
     there = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else there
+    there = [many_cells(sources)] if name == "search_importance" else there
     assert "mnist-mini" in caption_of(name, there)
     document = render(name, there, "json").decode()
     assert re.search(r"\bseed", caption_of(name, there))

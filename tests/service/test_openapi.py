@@ -113,6 +113,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ),
         *(
             "read_result",
+            "read_search",
             "read_csv",
             "read_curves_csv",
             "read_curves_parquet",

@@ -204,3 +204,14 @@ def test_every_field_of_the_models_is_known_with_words_for_what_it_takes() -> No
     known = fields_of({"kind": "train", "negatives": {"strategy": "noise"}})
     assert known["negatives.scale"].expected == "a number above 0 and at most 100"
     assert "noise" in known["negatives.strategy"].choices
+
+
+def test_a_field_of_a_space_is_set_and_a_wrong_one_is_corrected(tmp_path: Path) -> None:
+    spec, _ = read_spec("search", ["search.space.optimizer.lr=[0.1, 0.2]", "search.trials=3"])
+    assert isinstance(spec, StudySpec)
+    assert spec.search is not None
+    assert spec.search.space == {"optimizer.lr": [0.1, 0.2]}
+    with pytest.raises(SpecError, match=r"optimizer.ir: is not a known field; known are lr"):
+        read_spec("search", ["search.space.optimizer.ir=[0.1, 0.2]"])
+    with pytest.raises(SpecError, match=r"network.widths.3: '3' is no place in a list of 1"):
+        read_spec("search", ["search.space.network.widths.3=[8, 16]"])

@@ -37,6 +37,7 @@ OWN_FIELDS = {
     *("JobPage.states", "RowPage.next_cursor", "SamplePicture.pixels"),
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
+    "TrialLine.job",
 }
 
 
@@ -127,7 +128,7 @@ def test_every_text_of_a_body_is_of_a_type_of_text(document: dict[str, Any]) -> 
     places = {text.place for text in found if text.schema["format"] == VISIBLE}
     assert places == {
         *("JobRequest.name", "JobRequest.tags", "JobRequest.webhook", "Webhook.url"),
-        *("JobChanges.name", "JobChanges.tags", "StudySpec.parts"),
+        *("JobChanges.name", "JobChanges.tags", "StudySpec.parts", "SearchSpec.objective"),
         *("JobRequest.project", "JobChanges.project"),
         "body.meaning",
     }
@@ -151,6 +152,6 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
         *("Job.project", "Job.note"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
-        *("ExpiredJob.name", "StudyCell.part"),
+        *("ExpiredJob.name", "StudyCell.part", "SearchReport.objective"),
     }
     assert schemas.keys() >= OWN_SHAPES

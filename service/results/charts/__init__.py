@@ -53,6 +53,10 @@ from service.results.charts.losses import has_loss, loss
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
 from service.results.charts.potentials import has_potentials, potentials
+from service.results.charts.search_history import has_history, search_history
+from service.results.charts.search_importance import has_importance, search_importance
+from service.results.charts.search_parallel import has_parallel, search_parallel
+from service.results.charts.study_scatter import has_scatter, study_scatter
 from service.results.charts.style import AnyChart
 from service.results.charts.weight_charts import (
     has_images,
@@ -193,6 +197,32 @@ CHARTS: dict[str, ChartEntry] = {
             "What the study of a finding shows: the chart of its page.",
             finding,
             is_answered,
+        ),
+        ChartEntry(
+            "search_history",
+            "The objective of each run of a study in their order, with the best so far: what a "
+            "search looks for, else the accuracy.",
+            search_history,
+            has_history,
+        ),
+        ChartEntry(
+            "search_importance",
+            "How far each varied field decides which runs of a study are among the better ones.",
+            search_importance,
+            has_importance,
+        ),
+        ChartEntry(
+            "search_parallel",
+            "The runs of a study as lines over parallel axes, one for each varied field, coloured "
+            "by the objective.",
+            search_parallel,
+            has_parallel,
+        ),
+        ChartEntry(
+            "study_scatter",
+            "The runs of a study as points: any varied field or figure over any other.",
+            study_scatter,
+            has_scatter,
         ),
         ChartEntry(
             "sparsity_widths",

@@ -102,9 +102,14 @@ def grid_accuracy(sources: Sequence[ChartSource]) -> AnyChart:
 
 
 def has_grid(name: str, sources: Sequence[ChartSource]) -> bool:
-    """Whether a study varies something and one of its runs has the figure of the chart."""
+    """Whether a study varies something and one of its runs has the figure of the chart.
+
+    A search has charts of its own: hardly two of its runs have a value in common.
+    """
     return any(
-        _varies(source) and any(_values(cell, FIGURES[name]) for cell in source.cells)
+        not source.is_search
+        and _varies(source)
+        and any(_values(cell, FIGURES[name]) for cell in source.cells)
         for source in sources
         if isinstance(source, StudyGrid)
     )

@@ -6,6 +6,7 @@ The pages' script sends changes to the API under /v1.
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -43,6 +44,7 @@ from service.store.inserts import PRIORITIES
 from service.submission import InvalidField, refuse_unavailable
 from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
+from service.web.chart_views import ViewDep
 from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
 from service.web.dashboard.job_table import (
@@ -183,7 +185,7 @@ def runs_page(request: Request, store: StoreDep, job_id: str, asked: AskedDep) -
 
 
 @router.get("/jobs/{job_id}")
-def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response:
+def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewDep) -> Response:
     """One job, or a study with its runs."""
     # the charting library takes long to load: not at start-up
     from service.results.answers import answer
@@ -193,13 +195,18 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     from service.results.load import drawable
     from service.results.onset_table import onset_table
     from service.results.paper_comparison import comparison, legend
+    from service.results.trials import seen as viewed
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
     seen = resources.store.events.newest_of(job.id)
     events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
     with turn_for(resources.store, [job]):
-        sources = drawable(resources.store, job, resources.artifacts)
+        sources = [
+            viewed(source, *view.fields)
+            for source in drawable(resources.store, job, resources.artifacts)
+        ]
+        trials = view_models.trials_of_study(sources, view)
         results = [source for source in sources if isinstance(source, Source)]
         lines = comparison(results)
         charts, found = available(sources), what_was_found(sources)
@@ -235,6 +242,8 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         charts=[name for name in charts if name not in opening.charts],
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=found,
+        trials=trials,
+        chart_query=f"?{urlencode(view.parameters)}" if view.parameters else "",
         lines=lines,
         legend=legend(lines),
         onset=onset_table(onset, job.spec.epochs)

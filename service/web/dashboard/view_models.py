@@ -2,19 +2,25 @@
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
+from ffengine.proposals import LEAST_FOR_IMPORTANCE
 from ffengine.results import CheckResult, Diagnostic, Onset, RunResult, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
+from ffengine.spec_values import params_in_words
 from ffengine.text import LONGEST
 from service.jobs import TERMINAL, Job, JobState
+from service.results import trials
 from service.results.column_labels import figure_tables
+from service.results.sources import ChartSource
 from service.results.text_tables import TextTable, check_tables, push_table, pushes_of
 from service.specs.files import as_yaml
+from service.web.drawing.protocol import ChartView
 
 ALWAYS = {
     "curves.csv": "every measured epoch as a table",
@@ -46,6 +52,77 @@ class Finding(NamedTuple):
     run: str
     diagnostic: Diagnostic
     others: Sequence[tuple[str, Diagnostic]]
+
+
+class TrialsView(NamedTuple):
+    """What the page of a study says of its runs as trials.
+
+    `best_job` is the id of the best run's job, `best` what it is, `counted` how the runs stand.
+    `columns` and `figures` may be chosen, and `chosen` are the present ones.
+    """
+
+    is_search: bool
+    objective: str
+    best_job: str | None
+    best: str
+    counted: str
+    remark: str
+    columns: list[tuple[str, str]]
+    figures: list[tuple[str, str]]
+    chosen: dict[str, str]
+
+
+def trials_of_study(sources: Sequence[ChartSource], view: ChartView) -> TrialsView | None:
+    """What the runs of a study say together; None where no figure compares them."""
+    found = trials.compared(sources)
+    if found is None or not (found.varied or found.grid.is_search):
+        return None
+    cells = [cell.found for cell in found.grid.cells]
+    best, key = found.best, str(found.objective.key)
+    figures, fields = trials.figures_of(cells), trials.columns_of(cells)
+    default_x, default_y = trials.default_columns(found)
+    columns = list(dict.fromkeys([*fields, default_y]))
+    return TrialsView(
+        is_search=found.grid.is_search,
+        objective=trials.in_words(key),
+        best_job=best.job if best else None,
+        best=_best_in_words(found),
+        counted=_states_in_words(found),
+        remark=_remark(found),
+        columns=[(column, trials.in_words(column)) for column in columns],
+        figures=[(one, trials.in_words(one)) for one in dict.fromkeys([key, *figures])],
+        chosen={
+            "objective": key,
+            "direction": found.objective.direction,
+            "x": view.x or default_x,
+            "y": view.y or default_y,
+        },
+    )
+
+
+def _best_in_words(found: trials.Compared) -> str:
+    best = found.best
+    if best is None or best.value is None:
+        return ""
+    return f"{trials.shown(best.value)} with {params_in_words(best.params)}"
+
+
+def _states_in_words(found: trials.Compared) -> str:
+    """How many runs have the objective, and what became of the others."""
+    states = Counter(trial.state for trial in found.trials)
+    others = (f"{states[one]} {one}" for one in ("pruned", "failed", "unfinished") if states[one])
+    return ", ".join((f"{states['complete']} of {len(found.trials)} runs have it", *others))
+
+
+def _remark(found: trials.Compared) -> str:
+    """Why there is no chart of importance; empty where there is one."""
+    lacking = len(found.complete) < LEAST_FOR_IMPORTANCE
+    if not lacking or len(found.varied) < 2:
+        return ""
+    return (
+        f"The importance of the fields is estimated from {LEAST_FOR_IMPORTANCE} runs on; "
+        f"{len(found.complete)} have the objective."
+    )
 
 
 def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:

@@ -11,10 +11,12 @@ from service.results.charts import CHARTS, NothingToDraw, available, overlay, re
 from service.results.load import drawable_in_pieces, result_document, sources_of
 from service.results.report import report
 from service.results.sources import ChartSource
+from service.results.trials import seen
 from service.store import Store
 from service.web.drawing.protocol import (
     NAMES,
     ChartRequest,
+    ChartView,
     NamesRequest,
     NoSuchJob,
     OverlayRequest,
@@ -60,12 +62,16 @@ class Drawer:
 
     def _chart(self, request: ChartRequest) -> bytes:
         read = self._read(request.job_id)
-        if request.name not in read.names:
+        sources, names = read.sources, read.names
+        if request.view != ChartView():
+            sources = [seen(source, *request.view.fields) for source in sources]
+            names = available(sources)
+        if request.name not in names:
             raise NothingToDraw(
                 f"{f'{request.name}.{request.fmt}'!r} is not a chart of this job; there are "
-                f"{', '.join(read.names) or 'none'}, each as {', '.join(FORMATS)}"
+                f"{', '.join(names) or 'none'}, each as {', '.join(FORMATS)}"
             )
-        return render(request.name, read.sources, request.fmt, request.theme)
+        return render(request.name, sources, request.fmt, request.theme)
 
     def _overlay(self, request: OverlayRequest) -> bytes:
         sources = [

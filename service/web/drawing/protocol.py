@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from ffengine.search_spec import Direction
 from service.results.chart_formats import ChartFormat, Theme
 from service.settings import Settings
 
@@ -51,6 +52,27 @@ class Setup(Message):
         return self.database_url or self.database_file or ""
 
 
+class ChartView(Message):
+    """What somebody chose to see of a study: the figure that its runs are compared by, and the
+    columns of which one is drawn over the other. None: what is chosen by itself.
+    """
+
+    objective: str | None = None
+    direction: Direction | None = None
+    x: str | None = None
+    y: str | None = None
+
+    @property
+    def fields(self) -> tuple[str | None, Direction | None, str | None, str | None]:
+        """The choices in order."""
+        return self.objective, self.direction, self.x, self.y
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The choices that were made, as parameters of an address."""
+        return self.model_dump(exclude_none=True)
+
+
 class ChartRequest(Message):
     """Draw a chart of a job."""
 
@@ -59,6 +81,7 @@ class ChartRequest(Message):
     name: str
     fmt: ChartFormat
     theme: Theme = "light"
+    view: ChartView = ChartView()
 
 
 class OverlayRequest(Message):

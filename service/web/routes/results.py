@@ -19,13 +19,16 @@ from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
 from service.results.chart_formats import FORMATS, MEDIA_TYPES, Theme
 from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
+from service.results.load import compared_runs
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
 from service.results.parquet_export import MEDIA_TYPE as PARQUET
 from service.results.parquet_export import about_file, parquet_pieces
-from service.schemas import RESULT, ChartLine, ChartList, RowPage
+from service.results.trials import report_of
+from service.schemas import RESULT, ChartLine, ChartList, RowPage, SearchReport
 from service.store import Store
 from service.web import problems
+from service.web.chart_views import ViewDep, name_of
 from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
 from service.web.drawing.protocol import ChartRequest, ReportRequest
 from service.web.drawings import chart_names, drawing_response, no_such_chart
@@ -401,6 +404,28 @@ def _measured(store: Store, job_id: str) -> _Measured:
 
 
 @router.get(
+    "/jobs/{job_id}/search",
+    summary="The trials and the best so far",
+    responses=responses(problems.NoSuchJob, problems.NoTrials),
+)
+def read_search(job_id: JobId, store: StoreDep, view: ViewDep) -> SearchReport:
+    """The trials of a search with its objective, and the best one so far, also while it runs.
+
+    The runs of any other study are compared by the accuracy, or by the `objective` that is asked
+    for.
+    """
+    job = find_job(store, job_id)
+    if job.kind != "study":
+        raise problems.NoTrials(f"{job_id} is a {job.kind}, not a study")
+    found = compared_runs(store, job, view.objective, view.direction)
+    if found is None:
+        raise problems.NoTrials(
+            f"no run of {job_id} has an accuracy yet; name another figure as ?objective="
+        )
+    return report_of(found)
+
+
+@router.get(
     "/jobs/{job_id}/log",
     summary="The log",
     response_class=Response,
@@ -475,18 +500,20 @@ async def read_chart(
     ],
     resources: ResourcesDep,
     asked: FileRequestDep,
+    view: ViewDep,
     theme: Annotated[
         Theme, Query(description="dark: light text and lighter colours on a dark page")
     ] = "light",
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
-    The answer to an unknown name lists the known ones.
+    The answer to an unknown name lists the known ones. Of a study, `objective`, `direction`, `x`
+    and `y` choose what its runs are compared by, and what `study_scatter` shows.
     """
     job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
-    what = file if theme == "light" else f"{name}-{theme}.{ending}"
+    what = name_of(file if theme == "light" else f"{name}-{theme}.{ending}", view)
     has_it = is_known(etag_of(job, version, what), asked.if_none_match)
     if fmt is None or (asked.head_only and not has_it):  # the names are found without drawing
         names = await chart_names(resources.pictures, job, version)
@@ -497,7 +524,7 @@ async def read_chart(
         job,
         version,
         what,
-        ChartRequest(job_id=job.id, name=name, fmt=fmt, theme=theme),
+        ChartRequest(job_id=job.id, name=name, fmt=fmt, theme=theme, view=view),
         MEDIA_TYPES[fmt],
         asked,
         policy=DRAWING if fmt == "html" else INERT,

@@ -155,6 +155,13 @@ function wordOrObject(name, node, words, shape, owner, pointer) {
   return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
 }
 
+// An object that may be left out: its fields, once somebody wants it.
+function optional(name, node, shape, owner, pointer) {
+  const picker = selection(["no", "yes"], isObject(owner[name]) ? "yes" : "no", (fresh) => { if (fresh === "yes") owner[name] = {}; else delete owner[name]; render(); changed(); });
+  const line = labelled(name, node, pointer, picker);
+  return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
+}
+
 // An entry of a catalogue: its name alone, or where it has parameters an object with them.
 function nameOrEntry(name, node, entries, key, owner, pointer) {
   const chosen = isObject(owner[name]) ? owner[name][key] : owner[name];
@@ -193,6 +200,7 @@ function control(node, value, change) {
 
 function field(name, node, owner, pointer) {
   const whole = resolved(node);
+  if (name === "search") return optional(name, whole, alternatives(whole)[0], owner, pointer);
   if (owner[name] === undefined) owner[name] = initial(node);
   const value = owner[name];
   const variants = choices(whole);
@@ -204,7 +212,7 @@ function field(name, node, owner, pointer) {
   if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`)));
   if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
   const [word, shape] = alternatives(whole);
-  if (word?.enum && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
+  if (word?.enum && shape && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
   if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
   return labelled(name, whole, pointer, control(whole, value, (fresh) => { owner[name] = fresh; changed(); }));
 }
@@ -226,14 +234,14 @@ function variantField(name, node, variants, owner, value, pointer) {
 // Of a study the fields that say what runs: its parts, or its base and what is varied of it. A check of trained weights has the widths of these.
 function shownOf(owner) {
   if (owner.kind === "check" && isObject(owner.at)) return (name) => name !== "widths";
-  return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) : (name) => name === "base" || name === "grid";
+  return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) || (name === "search" && owner.search) : (name) => name === "base" || name === "grid" || name === "search";
 }
 
 function properties(node, owner, pointer, key) {
   const isShown = shownOf(owner);
   const shown = Object.entries(node.properties).filter(([name, one]) => name !== key && isShown(name) && resolved(one).const === undefined);
   const isSpec = ([, one]) => Number(resolved(one).discriminator?.propertyName === "kind"); // what a study varies stands above its long base
-  for (const [name, one] of shown) if (owner[name] === undefined) owner[name] = initial(one);
+  for (const [name, one] of shown) if (owner[name] === undefined && name !== "search") owner[name] = initial(one);
   return shown.sort((one, other) => isSpec(one) - isSpec(other)).map(([name, one]) => field(name, one, owner, `${pointer}/${name}`));
 }
 
@@ -302,9 +310,13 @@ function size(bytes) {
   return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 }
 
+function lasting(seconds) {
+  return seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
 function words(found) {
   const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
-  const time = seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+  const time = found.least ? `${lasting(Number(found.least.seconds.cpu))} to ${lasting(seconds)}` : lasting(seconds);
   return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
 }
 
