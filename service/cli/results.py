@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -41,7 +41,7 @@ from service.cli.output import (
     result_tables,
 )
 from service.cli.remote_results import MOST_RUNS, findings_of, results_of
-from service.client import Client, FflabError, JobFailed, JobHandle, Refused
+from service.client import Client, FflabError, JobFailed, JobHandle, Refused, requests
 from service.jobs import Job, JobState
 from service.results.descriptions import title_of
 from service.results.job_diff import JobDiff
@@ -55,15 +55,28 @@ ARTIFACTS = {
     ".npz": "result.npz",
     ".safetensors": "weights.safetensors",
 }
+PICTURES = frozenset({".png", ".svg", ".pdf"})
 OutputOption = Annotated[
     Path | None,
     typer.Option(
         "-o",
         "--output",
-        help="A .json, .csv, .html (report), CHART.png, CHART.svg, .npz (figures of every "
-        "sample) or .safetensors file.",
+        help="A .json, .csv, .html (report), CHART.png, CHART.svg, CHART.pdf, .npz (figures of "
+        "every sample) or .safetensors file.",
         autocompletion=completion.outputs,
     ),
+]
+
+
+TitleOption = Annotated[
+    bool, typer.Option("--title/--no-title", help="Of a chart: with its title and its caption.")
+]
+WidthOption = Annotated[
+    float | None,
+    typer.Option(help="Of a chart: its width in mm, such as 84 for a journal's column."),
+]
+FontOption = Annotated[
+    float | None, typer.Option(help="Of a chart: the size of the numbers on its axes, in points.")
 ]
 
 
@@ -152,13 +165,23 @@ def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> Non
         line(f"figures: fflab result {job.id[-8:]}")
 
 
-def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption = False) -> None:
+def result(
+    job_id: JobArgument,
+    output: OutputOption = None,
+    title: TitleOption = True,
+    width_mm: WidthOption = None,
+    font_pt: FontOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
 
+    look = requests.look(None if title else "none", width_mm, font_pt)
+    if look and (output is None or output.suffix not in PICTURES):
+        fail("--no-title, --width-mm and --font-pt are for charts: -o CHART.pdf", EXIT_USAGE)
     with make_client() as client:
         job = resolve(client, job_id)
         if output:
-            write_file(output, _content_for(output, client, job))
+            write_file(output, _content_for(output, client, job, look))
             typer.echo(json.dumps({"file": str(output)}) if as_json else str(output))
         elif out.is_terminal and not as_json:
             client.download(job.id, "result")  # raises where there is no result
@@ -171,10 +194,12 @@ def result(job_id: JobArgument, output: OutputOption = None, as_json: JsonOption
             )
 
 
-def _content_for(output: Path, client: Client, job: Job) -> bytes:
+def _content_for(
+    output: Path, client: Client, job: Job, look: Mapping[str, requests.Sent]
+) -> bytes:
     """Return what is written to a file; the rows so far where a table has no result yet."""
     try:
-        return client.download(job.id, artifact_for(output))
+        return client.download(job.id, artifact_for(output), look)
     except Refused:
         rows = b""
         if output.suffix == ".csv":
@@ -200,11 +225,11 @@ def summarise(client: Client, job: Job) -> None:
 
 def artifact_for(output: Path) -> str:
     """Return the download that fits the name of an output file."""
-    if output.suffix in (".png", ".svg"):
+    if output.suffix in PICTURES:
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
         fail(
-            f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .npz or "
+            f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .pdf, .npz or "
             f".safetensors",
             EXIT_USAGE,
         )

@@ -27,7 +27,7 @@ from service.client.job_handle import (
 )
 from service.client.notebook_display import FORMATS, Charts
 from service.client.progress import progress_reporter
-from service.client.requests import ApiRequest, Document, Spec
+from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
@@ -220,7 +220,9 @@ class AsyncClient:
         found = await asyncio.gather(*(self.download(job_id, f"chart/{file}") for file in files))
         return Charts(lines, dict(zip(files, found, strict=True)).__getitem__)
 
-    async def download(self, job_id: str, what: str) -> bytes:
+    async def download(
+        self, job_id: str, what: str, params: Mapping[str, Sent] | None = None
+    ) -> bytes:
         """Return a file of a job.
 
         **Arguments:**
@@ -228,8 +230,9 @@ class AsyncClient:
         - `job_id`: the id of the job.
         - `what`: "result", "result.csv", "result.npz", "report.html", "weights.safetensors",
           "log" or "chart/NAME.FORMAT".
+        - `params`: the query of its address, such as `{"rows": "potentials"}`.
         """
-        return await self._send(requests.download(job_id, what))
+        return await self._send(requests.download(job_id, what, params))
 
     async def upload(
         self, name: str, data: str | Path | Mapping[str, npt.ArrayLike], *, meaning: str = ""
@@ -388,9 +391,27 @@ class AsyncJobHandle(Handle):
         """Return the charts that the job has so far, by name; a notebook shows them."""
         return await self._client.charts(self.id)
 
-    async def chart(self, name: str, fmt: str = "png") -> bytes:
-        """Return a chart as "png", "svg", "json" or "html". Raises NotFound."""
-        return await self._client.download(self.id, f"chart/{name}.{fmt}")
+    async def chart(
+        self,
+        name: str,
+        fmt: str = "png",
+        *,
+        title: str | None = None,
+        width_mm: float | None = None,
+        font_pt: float | None = None,
+    ) -> bytes:
+        """Return a chart. Raises NotFound, and Refused for a size that it cannot have.
+
+        **Arguments:**
+
+        - `name`: one of the names of `charts()`.
+        - `fmt`: "png", "svg", "pdf", "json" or "html".
+        - `title`: "none" leaves out title and caption.
+        - `width_mm`: the width of the picture, such as that of a journal's column.
+        - `font_pt`: the size of the numbers on its axes.
+        """
+        look = requests.look(title, width_mm, font_pt)
+        return await self._client.download(self.id, f"chart/{name}.{fmt}", look)
 
     def events(self, *, after: int = 0) -> AsyncIterator[Event]:
         """Yield the job's events with ids above `after`, until the job has ended."""

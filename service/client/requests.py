@@ -259,9 +259,21 @@ def delete_dataset(name: str) -> ApiRequest[bytes]:
     return ApiRequest("DELETE", f"/v1/datasets/{quote(name, safe='')}", bytes)
 
 
-def download(job_id: str, what: str) -> ApiRequest[bytes]:
+def download(job_id: str, what: str, params: Mapping[str, Sent] | None = None) -> ApiRequest[bytes]:
     """Download a file of a job."""
-    return ApiRequest("GET", f"{job_path(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
+    return ApiRequest(
+        "GET",
+        f"{job_path(job_id)}/{what}",
+        bytes,
+        params=params or {},
+        timeout_seconds=DOWNLOAD_SECONDS,
+    )
+
+
+def look(title: str | None, width_mm: float | None, font_pt: float | None) -> dict[str, Sent]:
+    """Return the query that says how a chart is drawn."""
+    asked = {"title": title, "width_mm": width_mm, "font_pt": font_pt}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def document(path: str) -> ApiRequest[Document]:

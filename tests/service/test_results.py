@@ -127,7 +127,7 @@ def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(
     assert {"theorem2", "sparsity"} <= {chart["name"] for chart in charts}
     for chart in charts:
         assert chart["meaning"]
-        assert set(chart["links"]) == {"png", "svg", "json", "html"}
+        assert set(chart["links"]) == {"png", "svg", "pdf", "json", "html"}
         assert client.get(chart["links"]["svg"]).text.startswith("<svg")
     refused(client.get(f"/v1/jobs/{NOBODY}/charts"), 404, "no-such-job")
 

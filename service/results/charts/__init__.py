@@ -10,7 +10,7 @@ from typing import NamedTuple
 import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
-from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat
+from service.results.chart_formats import FORMATS, MEDIA_TYPES, SCREEN, ChartFormat, ChartLook
 from service.results.charts.acts import has_inputs, has_widths, sparsity_widths, theorem2_inputs
 from service.results.charts.decomposition import decomposition, has_pushes
 from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
@@ -49,6 +49,7 @@ from service.results.charts.grids import (
 from service.results.charts.layers import is_deep, layers
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
+from service.results.charts.pictures import looking, pictured
 from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.style import AnyChart
 from service.results.charts.weights import effective_sizes, has_sizes
@@ -67,6 +68,7 @@ __all__ = [
     "MEDIA_TYPES",
     "ChartEntry",
     "ChartFormat",
+    "ChartLook",
     "ChartSource",
     "GridCell",
     "NothingToDraw",
@@ -105,18 +107,19 @@ class ChartEntry(NamedTuple):
     is_there: Callable[[Sequence[ChartSource]], bool]
 
 
-def render(name: str, sources: Sequence[ChartSource], fmt: ChartFormat) -> bytes:
+def render(
+    name: str, sources: Sequence[ChartSource], fmt: ChartFormat, look: ChartLook = SCREEN
+) -> bytes:
     """A chart as bytes.
 
     Raises KeyError for an unknown name, NothingToDraw where the results have no rows for it.
     """
-    specification = _specification(CHARTS[name].draw(sources))
+    chart = CHARTS[name].draw(sources)
+    if fmt in ("svg", "png", "pdf"):
+        return pictured(for_drawing(chart.to_dict()), fmt, look)
+    specification = _specification(chart, look)
     if fmt == "json":
         return specification.encode()
-    if fmt == "svg":
-        return vl_convert.vegalite_to_svg(specification).encode()
-    if fmt == "png":
-        return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
     title, options = for_html(CHARTS[name].meaning), json.dumps(OPTIONS)
     return PAGE.format(
         title=title,
@@ -134,9 +137,10 @@ def library() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def _specification(chart: AnyChart) -> str:
+def _specification(chart: AnyChart, look: ChartLook = SCREEN) -> str:
     """The chart as JSON."""
-    return for_drawing(chart.to_dict())
+    written = for_drawing(chart.to_dict())
+    return written if look.is_plain else json.dumps(looking(json.loads(written), look))
 
 
 def overlay(name: str, sources: Sequence[ChartSource]) -> bytes:

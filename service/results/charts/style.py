@@ -34,6 +34,7 @@ GREY_LEGEND = alt.Legend(
 )
 FREE_SCALE = alt.Scale(zero=False, nice=True)
 WIDTH, HEIGHT = 460, 280
+FONT = "Helvetica, Arial, sans-serif"
 MOST_PANELS = 24
 CAPTION_CHARACTERS, PANEL_CHARACTERS = 84, 34
 SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S = 1: a single unit is active"
@@ -167,9 +168,7 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
                 offset=10,
             ),
         )
-        .configure(
-            font="Helvetica, Arial, sans-serif", padding=12
-        )  # first: it replaces what the others set
+        .configure(font=FONT, padding=12)  # first: it replaces what the others set
         .configure_view(stroke=None)
         .configure_axis(
             gridColor=GREY,

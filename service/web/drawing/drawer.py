@@ -65,7 +65,7 @@ class Drawer:
                 f"{f'{request.name}.{request.fmt}'!r} is not a chart of this job; there are "
                 f"{', '.join(read.names) or 'none'}, each as {', '.join(FORMATS)}"
             )
-        return render(request.name, read.sources, request.fmt)
+        return render(request.name, read.sources, request.fmt, request.look)
 
     def _overlay(self, request: OverlayRequest) -> bytes:
         sources = [

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from service.results.chart_formats import ChartFormat
+from service.results.chart_formats import SCREEN, ChartFormat, ChartLook
 from service.settings import Settings
 
 
@@ -58,6 +58,7 @@ class ChartRequest(Message):
     job_id: str
     name: str
     fmt: ChartFormat
+    look: ChartLook = SCREEN
 
 
 class OverlayRequest(Message):

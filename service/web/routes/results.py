@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import Field
+from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
@@ -17,7 +17,16 @@ from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
-from service.results.chart_formats import FORMATS, MEDIA_TYPES
+from service.results.chart_formats import (
+    FORMATS,
+    LARGEST_PT,
+    MEDIA_TYPES,
+    NARROWEST_MM,
+    SMALLEST_PT,
+    WIDEST_MM,
+    ChartLook,
+    TitleLook,
+)
 from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
 from service.results.npz_export import stream_npz
@@ -393,6 +402,39 @@ async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
     )
 
 
+async def get_look(
+    title: Annotated[
+        TitleLook | None, Query(description="none: without its title and its caption")
+    ] = None,
+    width_mm: Annotated[
+        float | None,
+        Query(
+            ge=NARROWEST_MM,
+            le=WIDEST_MM,
+            allow_inf_nan=False,
+            description="width of the picture, such as that of a column; panels, legend and text "
+            "are laid out for it",
+        ),
+    ] = None,
+    font_pt: Annotated[
+        float | None,
+        Query(
+            ge=SMALLEST_PT,
+            le=LARGEST_PT,
+            allow_inf_nan=False,
+            description="size of the numbers on axes; lines and other text keep their proportion "
+            "to it. 8 where there is a width",
+        ),
+    ] = None,
+) -> ChartLook:
+    """Return how a chart is to be drawn. Raises ValidationProblem."""
+    try:
+        return ChartLook(title=title, width_mm=width_mm, font_pt=font_pt)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise problems.field_problem("query/width_mm", message) from error
+
+
 @router.get(
     "/jobs/{job_id}/chart/{file}",
     summary="A chart",
@@ -402,6 +444,7 @@ async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
             "content": {
                 "image/png": {},
                 "image/svg+xml": {},
+                "application/pdf": {},
                 "application/json": {},
                 "text/html": {},
             }
@@ -415,22 +458,26 @@ async def read_chart(
     file: Annotated[
         str,
         Path(
-            description="NAME.FORMAT, format png, svg, json or html",
+            description="NAME.FORMAT, format png, svg, pdf, json or html",
             examples=["sparsity.png"],
-            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html)$"},
+            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|pdf|json|html)$"},
         ),
     ],
+    look: Annotated[ChartLook, Depends(get_look)],
     resources: ResourcesDep,
     asked: FileRequestDep,
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
+
+    SVG has its text as outlines and PDF has its font, so that both look the same everywhere.
 
     The answer to an unknown name lists the known ones.
     """
     job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
-    has_it = is_known(etag_of(job, version, file), asked.if_none_match)
+    what = f"{name}{look.name}.{ending}"
+    has_it = is_known(etag_of(job, version, what), asked.if_none_match)
     if fmt is None or (asked.head_only and not has_it):  # the names are found without drawing
         names = await chart_names(resources.pictures, job, version)
         if fmt is None or name not in names:
@@ -439,8 +486,8 @@ async def read_chart(
         resources.pictures,
         job,
         version,
-        file,
-        ChartRequest(job_id=job.id, name=name, fmt=fmt),
+        what,
+        ChartRequest(job_id=job.id, name=name, fmt=fmt, look=look),
         MEDIA_TYPES[fmt],
         asked,
         policy=DRAWING if fmt == "html" else INERT,
