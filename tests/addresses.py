@@ -13,6 +13,7 @@ VALUES = {
     "name": "mnist-mini",
     "code": "invalid",
     "delivery_id": "1",
+    "form": "txt",
 }
 
 

@@ -12,8 +12,8 @@ from service.cli.output import comparison_table, err, heading, line, progress_ba
 from service.cli.paper_plots import paper_plots
 from service.client import Client
 from service.results.charts import CHARTS, available
+from service.results.leading_charts import leading
 from service.results.paper_comparison import comparison
-from service.results.report import leading
 from service.results.run_labels import labels_of, run_keys
 from service.results.sentences import sentences
 from service.results.sources import Source

@@ -54,7 +54,11 @@ ARTIFACTS = {
     ".html": "report.html",
     ".npz": "result.npz",
     ".safetensors": "weights.safetensors",
+    ".tex": "result.tex",
+    ".bib": "references.bib",
+    ".md": "methods.md",
 }
+WITH_ROWS = frozenset({".csv", ".tex"})
 PICTURES = frozenset({".png", ".svg", ".pdf"})
 OutputOption = Annotated[
     Path | None,
@@ -62,7 +66,7 @@ OutputOption = Annotated[
         "-o",
         "--output",
         help="A .json, .csv, .html (report), CHART.png, CHART.svg, CHART.pdf, .npz (figures of "
-        "every sample) or .safetensors file.",
+        "every sample), .safetensors, .tex (table), .bib or .md (methods) file.",
         autocompletion=completion.outputs,
     ),
 ]
@@ -70,6 +74,13 @@ OutputOption = Annotated[
 
 TitleOption = Annotated[
     bool, typer.Option("--title/--no-title", help="Of a chart: with its title and its caption.")
+]
+RowsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a .csv or .tex: which table, such as comparison, runs, curves, cells, potentials "
+        "or decomposition."
+    ),
 ]
 WidthOption = Annotated[
     float | None,
@@ -171,6 +182,7 @@ def result(
     title: TitleOption = True,
     width_mm: WidthOption = None,
     font_pt: FontOption = None,
+    rows: RowsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
@@ -178,6 +190,10 @@ def result(
     look = requests.look(None if title else "none", width_mm, font_pt)
     if look and (output is None or output.suffix not in PICTURES):
         fail("--no-title, --width-mm and --font-pt are for charts: -o CHART.pdf", EXIT_USAGE)
+    if rows is not None:
+        if output is None or output.suffix not in WITH_ROWS:
+            fail("--rows is for tables: -o TABLE.csv or -o TABLE.tex", EXIT_USAGE)
+        look = {"rows": rows}
     with make_client() as client:
         job = resolve(client, job_id)
         if output:
@@ -195,14 +211,14 @@ def result(
 
 
 def _content_for(
-    output: Path, client: Client, job: Job, look: Mapping[str, requests.Sent]
+    output: Path, client: Client, job: Job, query: Mapping[str, requests.Sent]
 ) -> bytes:
     """Return what is written to a file; the rows so far where a table has no result yet."""
     try:
-        return client.download(job.id, artifact_for(output), look)
+        return client.download(job.id, artifact_for(output), query)
     except Refused:
         rows = b""
-        if output.suffix == ".csv":
+        if output.suffix == ".csv" and not query:
             with suppress(FflabError):  # an older service has no such table
                 rows = client.download(job.id, "curves.csv")
         if rows.count(b"\n") <= 1:  # a header at the most
@@ -229,8 +245,8 @@ def artifact_for(output: Path) -> str:
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
         fail(
-            f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .pdf, .npz or "
-            f".safetensors",
+            f"{output}: choose a name that ends in .json, .csv, .html, .png, .svg, .pdf, .npz, "
+            f".safetensors, .tex, .bib or .md",
             EXIT_USAGE,
         )
     return ARTIFACTS[output.suffix]

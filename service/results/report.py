@@ -8,18 +8,19 @@ from typing import NamedTuple
 
 import jinja2
 
+from ffengine.study import Cell
 from service.encoding.escaping import for_page
 from service.jobs import Job
+from service.results.bibliography import bibtex
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.descriptions import provenance_lines
 from service.results.finding_runs import what_was_found
 from service.results.forecasts import epochs_table
+from service.results.leading_charts import leading
+from service.results.methods import methods
 from service.results.paper_comparison import by_run, comparison, legend
 from service.results.row_keys import quantity_of
-from service.results.sources import ChartSource, Source
-
-# charts before the table: they carry what was found; of each line the first that there is
-LEADING = (("sparsity_widths", "sparsity"), ("theorem2_inputs", "theorem2"))
+from service.results.sources import ChartSource, Source, StudyGrid
 
 
 class Chart(NamedTuple):
@@ -40,6 +41,8 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     sources = [source for source in drawn if isinstance(source, Source)]
     rows, names, epochs = comparison(sources), available(drawn), epochs_table(sources)
     first = leading(names)
+    found = [source.result.provenance for source in sources]
+    cells = _cells(drawn)
     page = _template().render(
         title=job.name or f"{job.kind} {job.id}",
         job=job,
@@ -53,21 +56,23 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         leading=list(_charts(drawn, first)),
         charts=list(_charts(drawn, [name for name in names if name not in first])),
         findings=[finding for source in sources for finding in source.result.diagnostics],
-        provenance=[provenance_lines(source.result.provenance) for source in sources],
+        provenance=[provenance_lines(one) for one in found],
+        methods=methods(job.spec, found, cells, form="txt"),
+        references=bibtex(job.spec, found, cells),
         spec=job.spec.model_dump_json(indent=2),
     )
     return for_page(page)
 
 
-def leading(names: Sequence[str]) -> list[str]:
-    """The charts that carry what was found.
-
-    **Arguments:**
-
-    - `names`: those that can be drawn.
-    """
-    found = (next((name for name in line if name in names), None) for line in LEADING)
-    return [name for name in found if name]
+def _cells(drawn: Sequence[ChartSource]) -> list[Cell]:
+    """The runs of a study; none of another job."""
+    return [
+        Cell(one.found.part, one.found.params, one.spec)
+        for grid in drawn
+        if isinstance(grid, StudyGrid)
+        for one in grid.cells
+        if one.spec is not None
+    ]
 
 
 @cache

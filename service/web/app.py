@@ -22,7 +22,7 @@ from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
-from service.web.routes import catalog, datasets, jobs, results, system, webhooks
+from service.web.routes import catalog, datasets, jobs, papers, results, system, webhooks
 from service.web.security_headers import SecurityHeadersMiddleware
 
 TITLE = "fflab"
@@ -35,7 +35,7 @@ Every error is `application/problem+json` (RFC 9457) with JSON pointers to what 
 """
 SIGN_IN_BYTES = 10_000  # nobody has shown a key yet
 KEYED = (
-    *(part.router for part in (jobs, results, webhooks, catalog, datasets)),
+    *(part.router for part in (jobs, results, papers, webhooks, catalog, datasets)),
     datasets.upload_router,
     system.v1_router,
 )

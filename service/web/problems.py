@@ -311,7 +311,10 @@ class NoRows(Problem):
     status = 409
     code = "no-rows"
     title = "The job's result has no rows of that kind."
-    advice = "A check has cells, potentials and a decomposition, a training run a decomposition."
+    advice = (
+        "A check has cells, potentials and a decomposition, a training run a decomposition; the "
+        "message names the tables for papers that there are."
+    )
 
 
 class StillInFlight(Problem):

@@ -323,7 +323,13 @@ def test_every_chart_renders_in_every_format(
     name: str,
 ) -> None:
     drawn = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else sources
-    starts = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF", "json": b"{", "html": b"<!DOCTYPE html>"}
+    starts = {
+        "png": b"\x89PNG",
+        "svg": b"<svg",
+        "pdf": b"%PDF",
+        "json": b"{",
+        "html": b"<!DOCTYPE html>",
+    }
     for fmt in FORMATS:
         assert render(name, drawn, fmt).lstrip().startswith(starts[fmt]), fmt
 

@@ -9,8 +9,8 @@ from ffengine.spec import TrainSpec
 from fflab import verdict_on
 from service.cli import output, paper_plots
 from service.cli.output import Screen, comparison_table
+from service.results.leading_charts import leading
 from service.results.paper_comparison import by_run, comparison
-from service.results.report import leading
 from service.results.shares import percent, with_interval
 from service.results.sources import Source
 from tests.service.courses import training

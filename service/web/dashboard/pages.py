@@ -59,7 +59,7 @@ from service.web.drawing.protocol import OverlayRequest
 from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
-from service.web.lookup import find_job, find_versioned_job
+from service.web.lookup import find_job, find_versioned_job, provenance_of
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -159,9 +159,10 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
     from service.results.charts import CHARTS, Source, available
     from service.results.finding_runs import what_was_found
     from service.results.forecasts import epochs_table
-    from service.results.load import drawable
+    from service.results.load import cells_of, drawable
     from service.results.onset_table import onset_table
     from service.results.paper_comparison import comparison, legend
+    from service.results.paper_tables import paper_tables
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
@@ -178,6 +179,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         rows = view_models.more_rows(own)
         onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
+        kinds = list(paper_tables(sources))
         del sources, results, own
     if onset is None and not (ended and job.state == JobState.succeeded):
         onset = view_models.onset_before_result(job, resources.settings.datasets)
@@ -209,6 +211,12 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         downloads=view_models.downloads(job, has_result=has_result, rows=rows)
         if charts or has_result
         else [],
+        paper=view_models.paper(
+            job,
+            provenance_of(resources.store, job),
+            cells_of(resources.store, job),
+            kinds if has_result else (),
+        ),
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(

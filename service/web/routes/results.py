@@ -63,7 +63,10 @@ ROWS_AT_ONCE = 500
 DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
-def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:
+def file_answers(
+    media_type: str, *kinds: type[problems.Problem]
+) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of a route that sends a file."""
     return {
         200: {"content": {media_type: {}}},
         206: {"description": "The part that was asked for", "content": {media_type: {}}},
@@ -99,7 +102,7 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
     "/jobs/{job_id}/result.csv",
     summary="The result as a table",
     response_class=Response,
-    responses=_file("text/csv", problems.NoResultYet, problems.NoRows),
+    responses=file_answers("text/csv", problems.NoResultYet, problems.NoRows),
 )
 def read_csv(
     job_id: JobId,
@@ -152,7 +155,7 @@ def _rows_csv(job: Job, version: int, store: Store, asked: FileRequest, rows: Ro
     "/jobs/{job_id}/result.npz",
     summary="The figures of every sample",
     response_class=Response,
-    responses=_file("application/octet-stream", problems.NoResultYet, problems.NoSamples),
+    responses=file_answers("application/octet-stream", problems.NoResultYet, problems.NoSamples),
 )
 def read_npz(
     job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, asked: FileRequestDep
@@ -191,7 +194,7 @@ def read_npz(
     "/jobs/{job_id}/weights.safetensors",
     summary="The weights",
     response_class=Response,
-    responses=_file("application/octet-stream", problems.NoWeights),
+    responses=file_answers("application/octet-stream", problems.NoWeights),
 )
 def read_weights(
     job_id: JobId,
@@ -324,7 +327,7 @@ def _page_pieces(page: _TextPage) -> Iterator[bytes]:
     "/jobs/{job_id}/curves.csv",
     summary="The rows so far as a table",
     response_class=Response,
-    responses=_file("text/csv"),
+    responses=file_answers("text/csv"),
 )
 def read_curves_csv(
     job_id: JobId,

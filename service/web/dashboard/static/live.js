@@ -232,6 +232,16 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// On paper what a reader needs is open, and charts that were drawn for a dark page are turned light.
+addEventListener("beforeprint", () => {
+  body.classList.toggle("drawn-dark", matchMedia("(prefers-color-scheme: dark)").matches);
+  for (const details of document.querySelectorAll("#paper details:not([open])")) { details.open = true; details.dataset.printed = ""; }
+});
+addEventListener("afterprint", () => {
+  body.classList.remove("drawn-dark");
+  for (const details of document.querySelectorAll("details[data-printed]")) { details.open = false; delete details.dataset.printed; }
+});
+
 addEventListener("pageshow", () => { showPicked(); follow(); });
 document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else if (body.dataset.events || body.dataset.refresh) refresh(); });
 addEventListener("pagehide", leave); // a page that is kept for the way back holds no connection
