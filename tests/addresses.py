@@ -14,6 +14,7 @@ VALUES = {
     "code": "invalid",
     "delivery_id": "1",
     "form": "txt",
+    "share_id": "share_1",
 }
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from service.cli import export, jobs, results, stack
+from service.cli import export, jobs, results, share, stack
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.options import (
     EXIT_FAILED,
@@ -63,6 +63,9 @@ app.command(epilog="Example: fflab result last, or fflab result last -o sparsity
     results.result
 )
 app.command(epilog="Example: fflab export last --paper figure-1")(export.export)
+app.command(epilog="Example: fflab share last --expires 30d, or fflab share last --list")(
+    share.share
+)
 app.command(epilog="Example: fflab diff last 3f2a9c1e")(results.diff)
 app.command(epilog="Example: fflab log last")(jobs.log)
 app.command(epilog="Example: fflab change last --priority high --pin")(jobs.change)

@@ -31,7 +31,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import Result
+from service.schemas import NewShare, Result, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,6 +219,24 @@ class AsyncClient:
         files = [f"{line.name}.{fmt}" for line in lines for fmt in FORMATS]
         found = await asyncio.gather(*(self.download(job_id, f"chart/{file}") for file in files))
         return Charts(lines, dict(zip(files, found, strict=True)).__getitem__)
+
+    async def share(self, job_id: str, *, expires_seconds: int | None = None) -> NewShare:
+        """Make an address at which anybody may read a job, without a key.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `expires_seconds`: how long it is valid; None: until it is revoked.
+        """
+        return await self._send(requests.share(job_id, expires_seconds))
+
+    async def shares(self, job_id: str) -> list[Share]:
+        """Return the share links of a job, without their addresses."""
+        return (await self._send(requests.shares(job_id))).items
+
+    async def revoke_share(self, job_id: str, share_id: str | None = None) -> None:
+        """Revoke a share link of a job, by default all of them. Raises NotFound."""
+        await self._send(requests.revoke(job_id, share_id))
 
     async def download(
         self, job_id: str, what: str, params: Mapping[str, Sent] | None = None

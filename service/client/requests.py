@@ -21,7 +21,16 @@ from ffengine.text import STORED, shortened
 from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
 from service.jobs import Job
-from service.schemas import RESULT, ChartList, EventPage, JobPage, Result, RowPage
+from service.schemas import (
+    RESULT,
+    ChartList,
+    EventPage,
+    JobPage,
+    NewShare,
+    Result,
+    RowPage,
+    SharePage,
+)
 
 T = TypeVar("T")
 Spec = schemas.Spec | Mapping[str, JsonValue] | str
@@ -209,6 +218,23 @@ def change(job_id: str, facts: Mapping[str, str | list[str] | bool]) -> ApiReque
         _job,
         body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()},
     )
+
+
+def share(job_id: str, expires_seconds: int | None) -> ApiRequest[NewShare]:
+    """Make a share link."""
+    body: dict[str, JsonValue] = {"expires_seconds": expires_seconds}
+    return ApiRequest("POST", job_path(job_id, "shares"), NewShare.model_validate_json, body=body)
+
+
+def shares(job_id: str) -> ApiRequest[SharePage]:
+    """List the share links."""
+    return ApiRequest("GET", job_path(job_id, "shares"), SharePage.model_validate_json)
+
+
+def revoke(job_id: str, share_id: str | None) -> ApiRequest[bytes]:
+    """Revoke a share link, or all of them."""
+    which = () if share_id is None else (share_id,)
+    return ApiRequest("DELETE", job_path(job_id, "shares", *which), bytes)
 
 
 def delete(job_id: str) -> ApiRequest[bytes]:

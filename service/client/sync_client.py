@@ -28,7 +28,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import Result
+from service.schemas import NewShare, Result, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,6 +230,24 @@ class Client:
             self._send(requests.charts(job_id)).items,
             lambda file: self.download(job_id, f"chart/{file}"),
         )
+
+    def share(self, job_id: str, *, expires_seconds: int | None = None) -> NewShare:
+        """Make an address at which anybody may read a job, without a key.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `expires_seconds`: how long it is valid; None: until it is revoked.
+        """
+        return self._send(requests.share(job_id, expires_seconds))
+
+    def shares(self, job_id: str) -> list[Share]:
+        """Return the share links of a job, without their addresses."""
+        return (self._send(requests.shares(job_id))).items
+
+    def revoke_share(self, job_id: str, share_id: str | None = None) -> None:
+        """Revoke a share link of a job, by default all of them. Raises NotFound."""
+        self._send(requests.revoke(job_id, share_id))
 
     def download(self, job_id: str, what: str, params: Mapping[str, Sent] | None = None) -> bytes:
         """Return a file of a job.

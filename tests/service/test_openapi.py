@@ -122,6 +122,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_report",
         ),
         *("read_tex", "read_methods", "read_references"),
+        *("share_job", "list_shares", "revoke_share", "revoke_shares"),
         *("read_deliveries", "redeliver_message", "read_catalog", "read_presets"),
         *("list_datasets", "read_dataset", "upload_dataset", "delete_dataset"),
         *("list_workers", "read_retention"),

@@ -27,7 +27,7 @@ from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_docu
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.text import visible
 from ffengine.uploads import LONGEST_MEANING
-from service.encoding.root_path import at
+from service.encoding.root_path import SHARED, at
 from service.jobs import ACTIONS, TERMINAL, Event, Job, JobKind, JobState
 from service.results.descriptions import place_of, provenance_lines, title_of
 from service.results.job_diff import JobDiff
@@ -60,6 +60,7 @@ from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
 from service.web.lookup import find_job, find_versioned_job, provenance_of
+from service.web.routes.shares import share_of
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML
@@ -208,7 +209,9 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
         epochs_head=epochs.head,
         **_runs(resources.store, job),
         has_result=has_result,
-        downloads=view_models.downloads(job, has_result=has_result, rows=rows)
+        downloads=view_models.downloads(
+            job, has_result=has_result, rows=rows, shared=bool(SHARED.get())
+        )
         if charts or has_result
         else [],
         paper=view_models.paper(
@@ -224,6 +227,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str) -> Response
             resources.settings.public_url or str(request.base_url).rstrip("/") + at(""),
             keyed=resources.authenticator.needs_keys,
         ),
+        shares=[] if SHARED.get() else [share_of(one) for one in resources.store.shares.of(job.id)],
         log="".join(log_lines(events)),
     )
 

@@ -43,6 +43,7 @@ MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
 }
+UNSHARED = frozenset({"weights.safetensors"})
 SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
 
@@ -94,10 +95,14 @@ def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
     return [Finding(*first, others) for first, *others in kinds.values()]
 
 
-def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[tuple[str, str]]:
+def downloads(
+    job: Job, *, has_result: bool, rows: Sequence[str] = (), shared: bool = False
+) -> list[tuple[str, str]]:
     """Return the files that a job offers, each with its meaning.
 
     **Arguments:**
+
+    - `shared`: whether by a share link, which has no weights.
 
     - `rows`: which of MORE_ROWS the result has.
     """
@@ -106,7 +111,7 @@ def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[t
     return [
         (what, meaning)
         for what, meaning in (files | of_check | ALWAYS).items()
-        if job.kind in KINDS_WITH.get(what, (job.kind,))
+        if job.kind in KINDS_WITH.get(what, (job.kind,)) and not (shared and what in UNSHARED)
     ]
 
 

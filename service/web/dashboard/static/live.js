@@ -224,6 +224,7 @@ document.addEventListener("click", async (event) => {
     button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
+  if (button.dataset.share) await share(button);
   if (button.dataset.clear !== undefined) { picked.clear(); showPicked(); }
   if (button.dataset.cancel !== undefined && confirm(`Cancel ${picked.size} jobs?`)) {
     for (const id of picked) await send("POST", `${root}/v1/jobs/${id}/cancel`);
@@ -231,6 +232,18 @@ document.addEventListener("click", async (event) => {
     refresh();
   }
 });
+
+// A new link is shown once: only this answer has its address.
+async function share(button) {
+  const seconds = Number(button.dataset.seconds) || null;
+  const answer = await fetch(button.dataset.share, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ expires_seconds: seconds }) });
+  const made = await answer.json();
+  if (!answer.ok) { say(made.detail || made.title); return; }
+  const link = document.createElement("a");
+  link.href = link.textContent = made.url;
+  document.getElementById("shared").replaceChildren("Copy it now, it is not shown again: ", link);
+  refresh();
+}
 
 // On paper what a reader needs is open, and charts that were drawn for a dark page are turned light.
 addEventListener("beforeprint", () => {
