@@ -3,13 +3,15 @@
 import asyncio
 import json
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from playwright.sync_api import Browser, expect
 
+from benchmarks.waiting import PATIENCE_SECONDS
 from service.cli.share import seconds_of
 from service.client import Client
 from service.store import Store, TooManyShares
@@ -17,8 +19,17 @@ from service.store.shares import MOST_SHARES
 from service.store.tables import ShareRow
 from service.web.auth import create_key
 from service.web.sharing import HEADERS, WRONG_GUESSES, digest_of, find_share, new_secret
+from tests.chromium import chromium, faultless_page
 from tests.commands import Fflab
 from tests.over_http import NOBODY, refused, submit, succeed
+
+PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -327,3 +338,18 @@ def test_links_in_python(client: httpx.Client, job: str) -> None:
         assert [one.id for one in own.shares(job)] == [made.id]
         own.revoke_share(job, made.id)
         assert own.shares(job) == []
+
+
+def test_the_page_makes_and_revokes_a_link(browser: Browser, client: httpx.Client) -> None:
+    job = submit(client).id
+    expect.set_options(timeout=PATIENCE)
+    with faultless_page(browser, client, PATIENCE) as page:
+        page.on("dialog", lambda asked: asked.accept())
+        page.goto(f"/jobs/{job}", wait_until="networkidle")
+        page.get_by_role("button", name="Make a link for 30 days").click()
+        address = page.locator("#shared a").inner_text()
+        assert client.get(str(httpx.URL(address).path)).status_code == 200
+        revoke = page.get_by_role("button", name=re.compile("^Revoke share_"))
+        revoke.click()
+        expect(revoke).to_have_count(0)
+        assert client.get(str(httpx.URL(address).path)).status_code == 404

@@ -219,7 +219,8 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
   if (button.dataset.patch && (await send("PATCH", button.dataset.patch, button.dataset.body))) refresh();
-  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
+  if (button.dataset.delete && button.dataset.stay !== undefined) { if (await send("DELETE", button.dataset.delete)) refresh(); }
+  else if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
     button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
