@@ -131,7 +131,9 @@ class DeliveryPage(BaseModel):
 class ShareRequest(BaseModel):
     """A share link to make."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"expires_seconds": 30 * 86_400}]}
+    )
 
     expires_seconds: int | None = Field(
         None,
