@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib.resources import files
 from typing import Any, get_args
 from xml.etree import ElementTree
 
@@ -14,7 +15,7 @@ import pypdf
 import pytest
 import vl_convert
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from pydantic import ValidationError
 
 from ffengine.results import Split
@@ -222,3 +223,41 @@ def test_looks_are_files_of_their_own_over_http(client: httpx.Client, store: Sto
         assert message in problem.errors[0].message, problem
         assert problem.errors[0].pointer.startswith("query/")
     refused(client.get(f"{address}.svg?widht_mm=84"), 422, "invalid")
+
+
+def test_paper_has_the_spec_and_no_buttons(
+    browser: Browser, client: httpx.Client, store: Store
+) -> None:
+    job = submit(client)
+    succeed(store, job.id)
+    page = browser.new_page(base_url=str(client.base_url), color_scheme="dark")
+    try:
+        page.goto(f"/jobs/{job.id}")
+        page.emulate_media(media="print")
+        expect(page.locator("h1")).to_be_visible()
+        expect(
+            page.locator("button:visible, .top:visible, footer:visible, .formats:visible")
+        ).to_have_count(0)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        expect(page.locator("#paper pre").first).to_be_visible()
+        expect(page.locator(".snippets:not(#paper) pre").first).to_be_visible()
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        expect(page.locator("#paper details[open]")).to_have_count(0)
+    finally:
+        page.close()
+
+
+def test_a_printed_report_has_the_spec_open(browser: Browser) -> None:
+    head = (files("service.results") / "report.html").read_text().partition("<style>")[2]
+    sheet = head.partition("</style>")[0]
+    page = browser.new_page()
+    try:
+        page.set_content(
+            f"<style>{sheet}</style><details>folded</details><pre class=printed>spec</pre>"
+        )
+        expect(page.locator(".printed")).to_be_hidden()
+        page.emulate_media(media="print")
+        expect(page.locator(".printed")).to_be_visible()
+        expect(page.locator("details")).to_be_hidden()
+    finally:
+        page.close()
