@@ -9,6 +9,7 @@ import hmac
 import math
 import re
 import secrets
+from datetime import UTC, datetime
 
 from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.artifacts import JOB_ID
 from service.encoding.root_path import SHARED, at
+from service.schemas import Share
 from service.store import Store, StoredShare
 from service.store.database import DATABASE_ERRORS
 from service.web import problems
@@ -57,6 +59,19 @@ def find_share(store: Store, secret: str) -> StoredShare | None:
     The database is asked for a hash, so that how long it takes tells nothing of a secret.
     """
     return store.shares.find(digest_of(secret)) if SECRET.fullmatch(secret) else None
+
+
+def share_of(stored: StoredShare) -> Share:
+    """A stored link as the API shows it."""
+    return Share(
+        id=stored.id,
+        job=stored.job_id,
+        created_at=datetime.fromtimestamp(stored.created_at, UTC),
+        created_by=stored.created_by,
+        expires_at=None
+        if stored.expires_at is None
+        else datetime.fromtimestamp(stored.expires_at, UTC),
+    )
 
 
 class SharesMiddleware:

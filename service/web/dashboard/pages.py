@@ -60,7 +60,7 @@ from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
 from service.web.lookup import find_job, find_versioned_job, provenance_of
-from service.web.routes.shares import share_of
+from service.web.sharing import share_of
 
 LISTED, RUNS_SHOWN, LOG_LINES, MOST_COMPARED = 50, 200, 300, 12
 LONGEST_SPEC = 200_000  # bytes of YAML

@@ -1,38 +1,24 @@
 """Routes of share links: make, list, revoke."""
 
 import secrets
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from service.encoding.viewer import VIEWER
-from service.schemas import NewShare, Share, SharePage, ShareRequest
-from service.store import StoredShare, TooManyShares
+from service.schemas import NewShare, SharePage, ShareRequest
+from service.store import TooManyShares
 from service.web import problems
 from service.web.dependencies import SettingsDep, StoreDep
 from service.web.json_bodies import body_of, json_body
 from service.web.lookup import find_job, validated_id
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
-from service.web.sharing import address_of, base_address, digest_of, new_secret
+from service.web.sharing import address_of, base_address, digest_of, new_secret, share_of
 
 router = APIRouter(tags=["shares"])
 
 ShareBody = Annotated[ShareRequest, Depends(json_body(ShareRequest))]
-
-
-def share_of(stored: StoredShare) -> Share:
-    """A stored link as the API shows it."""
-    return Share(
-        id=stored.id,
-        job=stored.job_id,
-        created_at=datetime.fromtimestamp(stored.created_at, UTC),
-        created_by=stored.created_by,
-        expires_at=None
-        if stored.expires_at is None
-        else datetime.fromtimestamp(stored.expires_at, UTC),
-    )
 
 
 @router.post(
