@@ -1,6 +1,7 @@
 """The version of the package, which every release raises, and that of the figures."""
 
 VERSION = "0.2.0"
+RELEASED = "2026-11-25"  # the day of this version, as in CITATION.cff and CHANGELOG.md
 
 # Names a set of figures. A result or checkpoint with another NUMERICS_VERSION is not reused. It has
 # the form of a version because it was the package's version until 0.2.0.

@@ -40,7 +40,9 @@ EXAMPLES = {
     "name": "mnist-mini",
     "code": "no-such-job",
     "delivery_id": "$MESSAGE",
+    "form": "md",
     "job_id": "$JOB",
+    "share_id": "$SHARE",
 }
 CATALOGUES = {
     "negatives": ("Negative strategies", "`negatives.strategy`"),

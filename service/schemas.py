@@ -158,3 +158,40 @@ class DeliveryPage(BaseModel):
     url: StoredText | None
     states: list[JobState]
     items: list[Delivery]
+
+
+class ShareRequest(BaseModel):
+    """A share link to make."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"expires_seconds": 30 * 86_400}]}
+    )
+
+    expires_seconds: int | None = Field(
+        None,
+        ge=60,
+        le=10 * 366 * 86_400,
+        description="after so many seconds the link is not valid any more; null: never",
+    )
+
+
+class Share(BaseModel):
+    """A link by which anybody may read one job; its address was shown when it was made."""
+
+    id: str
+    job: str
+    created_at: datetime
+    created_by: StoredText | None = Field(description="the name of the key that made it")
+    expires_at: datetime | None = Field(description="null: never")
+
+
+class NewShare(Share):
+    """A link that was just made; nothing shows its address again."""
+
+    url: str = Field(description="the address to pass on")
+
+
+class SharePage(BaseModel):
+    """The valid share links of a job."""
+
+    items: list[Share]

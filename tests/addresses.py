@@ -13,6 +13,8 @@ VALUES = {
     "name": "mnist-mini",
     "code": "invalid",
     "delivery_id": "1",
+    "form": "txt",
+    "share_id": "share_1",
 }
 
 

@@ -4,6 +4,8 @@ of it is required.
 
 import os
 import re
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +19,7 @@ PACKAGES = {
     "Redis": "redis-server",
     "nginx": "nginx-light",
     "openssl": "openssl",
+    "pdflatex": "texlive-latex-base texlive-latex-recommended",
 }
 SOAK_PROGRAMS = "programs of soak tests"
 COMMANDS = {
@@ -43,6 +46,28 @@ def program(path: str) -> Path:
     if not (PROGRAMS / ".ready").exists():
         lacking(SOAK_PROGRAMS, f"there is no {PROGRAMS.name}/")
     return PROGRAMS / path
+
+
+def latex_of(folder: Path, preamble: str, body: str, *, bib: str) -> Path:
+    """Compile an article with pdfLaTeX and BibTeX, and return the PDF; skip where there is none."""
+    if shutil.which("pdflatex") is None:
+        lacking("pdflatex", "none is on PATH")
+    (folder / "main.tex").write_text(
+        rf"\documentclass{{article}}{preamble}\begin{{document}}{body}\end{{document}}", "ascii"
+    )
+    (folder / "references.bib").write_text(bib)
+    pdflatex = [
+        "pdflatex",
+        "-interaction=nonstopmode",
+        "-halt-on-error",
+        "-no-shell-escape",
+        "main",
+    ]
+    for command in (pdflatex, ["bibtex", "main"], pdflatex, pdflatex):
+        done = subprocess.run(command, cwd=folder, capture_output=True, errors="replace", text=True)
+        assert done.returncode == 0, done.stdout[-3000:]
+    assert "undefined" not in done.stdout, done.stdout[-3000:]
+    return folder / "main.pdf"
 
 
 def summary(reasons: Iterable[str]) -> str | None:

@@ -24,7 +24,7 @@ from ffengine.entry import Entry
 from ffengine.presets import PRESETS
 from ffengine.spec import Submission
 from ffengine.study import expand
-from ffengine.version import VERSION
+from ffengine.version import RELEASED, VERSION
 from scripts.theory_pictures import PICTURES
 from service.cli import app as cli
 from service.settings import Settings
@@ -439,6 +439,15 @@ def test_the_readme_is_short_and_the_citation_is_one() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert citation["license"] == "Apache-2.0"
+
+
+def test_the_citation_is_of_this_version_and_its_day() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["date-released"]) == (VERSION, RELEASED)
+    assert f"## {VERSION} - {RELEASED}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"version {VERSION}" in (ROOT / "docs" / "howto" / "paper.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_every_picture_of_the_theory_has_the_command_that_made_it() -> None:

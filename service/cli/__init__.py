@@ -16,7 +16,7 @@ gc.disable()  # what is loaded stays: to look through it again and again takes a
 import typer
 from typer.exceptions import TyperException
 
-from service.cli import about, catalogue, export, jobs, results, stack, uploads
+from service.cli import about, catalogue, export, jobs, results, share, stack, uploads
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.options import (
     EXIT_FAILED,
@@ -72,7 +72,12 @@ app.command(epilog="Example: fflab watch last")(results.watch)
 app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(
     results.result
 )
-app.command(epilog="Example: fflab export last --tensorboard runs/")(export.export)
+app.command(epilog="Example: fflab export last --paper figure-1, or --tensorboard runs/")(
+    export.export
+)
+app.command(epilog="Example: fflab share last --expires 30d, or fflab share last --list")(
+    share.share
+)
 app.command(epilog="Example: fflab diff last 3f2a9c1e")(results.diff)
 app.command(epilog="Example: fflab log last")(jobs.log)
 app.command(epilog="Example: fflab change last --priority high --pin")(jobs.change)

@@ -97,7 +97,7 @@ def outputs(incomplete: str) -> list[Offer]:
         offers = [
             (f"{name}.{ending}", picture.meaning)
             for name, picture in charts.items()
-            for ending in ("png", "svg")
+            for ending in ("png", "svg", "pdf")
         ] + offers
     return _with_prefix(offers, incomplete)
 

@@ -1,6 +1,6 @@
 """`fflab export`: writes a job for other tools. Each target is an option, and a function here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,14 +20,30 @@ from service.cli.options import (
     resolve,
     show_json,
 )
-from service.client import Client
+from service.cli.results import FontOption, WidthOption
+from service.client import Client, requests
 from service.jobs import Job
+from service.results.chart_formats import COLUMN_FONT_PT
 
-TARGETS = "--tensorboard DIR, --mlflow URI or --wandb FILE"
+TARGETS = "--paper DIR, --tensorboard DIR, --mlflow URI or --wandb FILE"
+COLUMN_MM = 84.0
 
 
 def export(
     job_id: JobArgument,
+    paper: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder that `make` compiles: text, tables in LaTeX, figures as PDF, data.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Of --paper: replace files of these names in the folder."),
+    ] = False,
+    width_mm: WidthOption = COLUMN_MM,
+    font_pt: FontOption = COLUMN_FONT_PT,
     tensorboard: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Event files of TensorBoard: a folder for each run."),
@@ -55,11 +71,14 @@ def export(
 
     Jobs in any state can be exported; what a job lacks so far is written by a later export.
     """
-    if not (tensorboard or mlflow or wandb):
+    if not (paper or tensorboard or mlflow or wandb):
         fail(f"say what to write: {TARGETS}", EXIT_USAGE)
     written: dict[str, str] = {}
     with make_client(PATIENT_ATTEMPTS) as client:
         job = resolve(client, job_id)
+        if paper:
+            look = requests.look("none", width_mm, font_pt)
+            written["paper"] = _to_paper(client, job, paper, look, force=force)
         if tensorboard:
             written["tensorboard"] = _to_tensorboard(client, job, tensorboard)
         if mlflow:
@@ -71,6 +90,19 @@ def export(
     else:
         for line in written.values():
             typer.echo(line)
+
+
+def _to_paper(
+    client: Client, job: Job, folder: Path, look: Mapping[str, requests.Sent], *, force: bool
+) -> str:
+    from service.cli.exports.paper_folder import paper_files, refuse_used, write_folder
+
+    refuse_used(folder, force=force)
+    client.download(job.id, "result")  # raises where there is no result
+    files = paper_files(client, job, look)
+    refuse_used(folder, force=force)  # it has taken a while
+    write_folder(folder, files)
+    return f"{folder}: {len(files)} files; `make -C {folder}` compiles main.pdf"
 
 
 def _to_tensorboard(client: Client, job: Job, folder: Path) -> str:

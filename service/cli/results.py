@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, get_args
 
 import typer
 from rich.live import Live
@@ -42,7 +42,7 @@ from service.cli.output import (
     result_tables,
 )
 from service.cli.remote_results import MOST_RUNS, findings_of, results_of
-from service.client import Client, FflabError, JobFailed, JobHandle, Refused
+from service.client import Client, FflabError, JobFailed, JobHandle, Refused, requests
 from service.jobs import Job, JobState
 from service.results.descriptions import title_of
 from service.results.job_diff import JobDiff
@@ -56,24 +56,60 @@ ARTIFACTS = {
     ".html": "report.html",
     ".npz": "result.npz",
     ".safetensors": "weights.safetensors",
+    ".tex": "result.tex",
+    ".bib": "references.bib",
+    ".md": "methods.md",
 }
-ROWS = {  # the rows of a table, by its format
-    "curves": {".csv": "curves.csv", ".parquet": "curves.parquet"},
-    "means": {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"},
-    "potentials": {".csv": "result.csv?rows=potentials"},
-    "decomposition": {".csv": "result.csv?rows=decomposition"},
+Rows = Literal[
+    "curves",
+    "means",
+    "comparison",
+    "runs",
+    "figures",
+    "cells",
+    "epochs",
+    "potentials",
+    "decomposition",
+]
+OF_SAMPLES: tuple[Rows, ...] = ("potentials", "decomposition")
+ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
+    rows: {".tex": f"result.tex?rows={rows}"} for rows in get_args(Rows) if rows != "means"
 }
-Rows = Literal["curves", "means", "potentials", "decomposition"]
+ROWS["curves"] |= {".csv": "curves.csv", ".parquet": "curves.parquet"}
+ROWS["means"] = {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"}
+for _rows in OF_SAMPLES:
+    ROWS[_rows][".csv"] = f"result.csv?rows={_rows}"
+PICTURES = frozenset({".png", ".svg", ".pdf"})
 OutputOption = Annotated[
     Path | None,
     typer.Option(
         "-o",
         "--output",
-        help="A .json, .csv, .parquet (every epoch), .html (report), CHART.png, CHART.svg, .npz "
-        "(figures of every sample) or .safetensors file; `-`: standard output, as JSON, or CSV "
-        "with --rows.",
+        help="A .json, .csv, .parquet (every epoch), .html (report), CHART.png, CHART.svg, "
+        "CHART.pdf, .npz (figures of every sample), .safetensors, .tex (table), .bib or .md "
+        "(methods) file; `-`: standard output, as JSON, or CSV with --rows.",
         autocompletion=completion.outputs,
     ),
+]
+
+
+TitleOption = Annotated[
+    bool, typer.Option("--title/--no-title", help="Of a chart: with its title and its caption.")
+]
+RowsOption = Annotated[
+    Rows | None,
+    typer.Option(
+        help="Which table: every measured epoch, its means over seeds, what a check or a "
+        "training run says of single samples, or for LaTeX also the comparison, runs, figures, "
+        "cells and epochs. In a pipe it is CSV."
+    ),
+]
+WidthOption = Annotated[
+    float | None,
+    typer.Option(help="Of a chart: its width in mm, such as 84 for a journal's column."),
+]
+FontOption = Annotated[
+    float | None, typer.Option(help="Of a chart: the size of the numbers on its axes, in points.")
 ]
 
 
@@ -165,22 +201,22 @@ def _print_findings(client: Client, job: Job, failed_with: Sequence[Row]) -> Non
 def result(
     job_id: JobArgument,
     output: OutputOption = None,
-    rows: Annotated[
-        Rows | None,
-        typer.Option(
-            help="Which table: every measured epoch, its means over seeds, or what a check or a "
-            "training run says of single samples. In a pipe it is CSV."
-        ),
-    ] = None,
+    title: TitleOption = True,
+    width_mm: WidthOption = None,
+    font_pt: FontOption = None,
+    rows: RowsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show a job's result, or write it to a file. On a terminal a summary, in a pipe JSON."""
 
+    look = requests.look(None if title else "none", width_mm, font_pt)
+    if look and (output is None or output.suffix not in PICTURES):
+        fail("--no-title, --width-mm and --font-pt are for charts: -o CHART.pdf", EXIT_USAGE)
     with make_client() as client:
         job = resolve(client, job_id)
         if output or rows:
             target = output or Path(STANDARD)
-            write_output(target, _content_for(target, client, job, rows), as_json=as_json)
+            write_output(target, _content_for(target, client, job, rows, look), as_json=as_json)
         elif out.is_terminal and not as_json:
             client.download(job.id, "result")  # raises where there is no result
             summarise(client, job)
@@ -192,10 +228,12 @@ def result(
             )
 
 
-def _content_for(output: Path, client: Client, job: Job, rows: Rows | None) -> bytes:
+def _content_for(
+    output: Path, client: Client, job: Job, rows: Rows | None, look: Mapping[str, requests.Sent]
+) -> bytes:
     """Return what is written to a file; the rows so far where a table has no result yet."""
     try:
-        return client.download(job.id, artifact_for(output, rows))
+        return client.download(job.id, artifact_for(output, rows), look)
     except Refused:
         so_far = b""
         if output.suffix == ".csv" and rows is None:
@@ -222,7 +260,7 @@ def summarise(client: Client, job: Job) -> None:
 def artifact_for(output: Path, rows: Rows | None = None) -> str:
     """Return the download that fits the name of an output file, and the rows asked for."""
     if str(output) == STANDARD:
-        return ROWS[rows][".csv"] if rows else "result"
+        return ROWS[rows].get(".csv", ROWS[rows].get(".tex", "")) if rows else "result"
     if rows is not None:
         if output.suffix not in ROWS[rows]:
             fail(
@@ -231,12 +269,12 @@ def artifact_for(output: Path, rows: Rows | None = None) -> str:
                 EXIT_USAGE,
             )
         return ROWS[rows][output.suffix]
-    if output.suffix in (".png", ".svg"):
+    if output.suffix in PICTURES:
         return f"chart/{output.name}"
     if output.suffix not in ARTIFACTS:
         fail(
-            f"{output}: choose a name that ends in .json, .csv, .parquet, .html, .png, .svg, .npz "
-            f"or .safetensors",
+            f"{output}: choose a name that ends in .json, .csv, .parquet, .html, .png, .svg, "
+            f".pdf, .npz, .safetensors, .tex, .bib or .md",
             EXIT_USAGE,
         )
     return ARTIFACTS[output.suffix]

@@ -26,9 +26,11 @@ from service.schemas import (
     ChartList,
     EventPage,
     JobPage,
+    NewShare,
     Result,
     RowPage,
     SearchReport,
+    SharePage,
 )
 
 T = TypeVar("T")
@@ -230,6 +232,23 @@ def change(job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> A
     )
 
 
+def share(job_id: str, expires_seconds: int | None) -> ApiRequest[NewShare]:
+    """Make a share link."""
+    body: dict[str, JsonValue] = {"expires_seconds": expires_seconds}
+    return ApiRequest("POST", job_path(job_id, "shares"), NewShare.model_validate_json, body=body)
+
+
+def shares(job_id: str) -> ApiRequest[SharePage]:
+    """List the share links."""
+    return ApiRequest("GET", job_path(job_id, "shares"), SharePage.model_validate_json)
+
+
+def revoke(job_id: str, share_id: str | None) -> ApiRequest[bytes]:
+    """Revoke a share link, or all of them."""
+    which = () if share_id is None else (share_id,)
+    return ApiRequest("DELETE", job_path(job_id, "shares", *which), bytes)
+
+
 def delete(job_id: str) -> ApiRequest[bytes]:
     """Delete a job that has ended."""
     return ApiRequest("DELETE", job_path(job_id), bytes)
@@ -303,9 +322,21 @@ def delete_dataset(name: str) -> ApiRequest[bytes]:
     return ApiRequest("DELETE", f"/v1/datasets/{quote(name, safe='')}", bytes)
 
 
-def download(job_id: str, what: str) -> ApiRequest[bytes]:
+def download(job_id: str, what: str, params: Mapping[str, Sent] | None = None) -> ApiRequest[bytes]:
     """Download a file of a job."""
-    return ApiRequest("GET", f"{job_path(job_id)}/{what}", bytes, timeout_seconds=DOWNLOAD_SECONDS)
+    return ApiRequest(
+        "GET",
+        f"{job_path(job_id)}/{what}",
+        bytes,
+        params=params or {},
+        timeout_seconds=DOWNLOAD_SECONDS,
+    )
+
+
+def look(title: str | None, width_mm: float | None, font_pt: float | None) -> dict[str, Sent]:
+    """Return the query that says how a chart is drawn."""
+    asked = {"title": title, "width_mm": width_mm, "font_pt": font_pt}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
 def document(path: str) -> ApiRequest[Document]:

@@ -25,11 +25,11 @@ from service.client.job_handle import (
 )
 from service.client.notebook_display import Charts
 from service.client.progress import progress_reporter
-from service.client.requests import ApiRequest, Document, Spec
+from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import Result, SearchReport
+from service.schemas import NewShare, Result, SearchReport, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,7 +269,25 @@ class Client:
             lambda file: self.download(job_id, f"chart/{file}"),
         )
 
-    def download(self, job_id: str, what: str) -> bytes:
+    def share(self, job_id: str, *, expires_seconds: int | None = None) -> NewShare:
+        """Make an address at which anybody may read a job, without a key.
+
+        **Arguments:**
+
+        - `job_id`: the id of the job.
+        - `expires_seconds`: how long it is valid; None: until it is revoked.
+        """
+        return self._send(requests.share(job_id, expires_seconds))
+
+    def shares(self, job_id: str) -> list[Share]:
+        """Return the share links of a job, without their addresses."""
+        return (self._send(requests.shares(job_id))).items
+
+    def revoke_share(self, job_id: str, share_id: str | None = None) -> None:
+        """Revoke a share link of a job, by default all of them. Raises NotFound."""
+        self._send(requests.revoke(job_id, share_id))
+
+    def download(self, job_id: str, what: str, params: Mapping[str, Sent] | None = None) -> bytes:
         """Return a file of a job.
 
         **Arguments:**
@@ -277,8 +295,9 @@ class Client:
         - `job_id`: the id of the job.
         - `what`: "result", "result.csv", "curves.csv", "curves.parquet", "result.npz",
           "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT".
+        - `params`: the query of its address, such as `{"rows": "potentials"}`.
         """
-        return self._send(requests.download(job_id, what))
+        return self._send(requests.download(job_id, what, params))
 
     def upload(
         self,
@@ -482,9 +501,27 @@ class JobHandle(Handle):
         """The charts that the job has so far, by name; a notebook shows them."""
         return self._client.charts(self.id)
 
-    def chart(self, name: str, fmt: str = "png") -> bytes:
-        """Return a chart as "png", "svg", "json", "html" or "csv". Raises NotFound."""
-        return self._client.download(self.id, f"chart/{name}.{fmt}")
+    def chart(
+        self,
+        name: str,
+        fmt: str = "png",
+        *,
+        title: str | None = None,
+        width_mm: float | None = None,
+        font_pt: float | None = None,
+    ) -> bytes:
+        """Return a chart. Raises NotFound, and Refused for a size that it cannot have.
+
+        **Arguments:**
+
+        - `name`: one of the names of `charts()`.
+        - `fmt`: "png", "svg", "pdf", "json", "html" or "csv".
+        - `title`: "none" leaves out title and caption.
+        - `width_mm`: the width of the picture, such as that of a journal's column.
+        - `font_pt`: the size of the numbers on its axes.
+        """
+        look = requests.look(title, width_mm, font_pt)
+        return self._client.download(self.id, f"chart/{name}.{fmt}", look)
 
     def events(self, *, after: int = 0) -> Iterator[Event]:
         """Yield the job's events with ids above `after`, until the job has ended."""

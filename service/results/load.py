@@ -123,7 +123,7 @@ def result_document(store: Store, job: Job) -> str | None:
 
 def _grid(store: Store, job: Job, found: Sequence[StudyCell]) -> StudyGrid:
     """All runs of a study; those that are not made yet count as queued."""
-    cells = _cells(store, job)
+    cells = cells_of(store, job)
     unmade = [
         StudyCell(
             part=cell.part,
@@ -157,11 +157,12 @@ def compared_runs(
     return compared([seen(grid, objective, direction)])
 
 
-def _cells(store: Store, job: Job) -> list[Cell]:
+def cells_of(store: Store, job: Job) -> list[Cell]:
     """All runs of a study by its spec; where the spec does not say (as that of a search, and some
-    that an earlier version stored), those that were made.
+    that an earlier version stored), those that were made. None of another job.
     """
-    assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
+    if not isinstance(job.spec, StudySpec):
+        return []
     if is_resolved(job.spec) and search_of(job.spec, STORED) is None:
         return expand(job.spec, STORED)
     made = [cell_of(run) for run, _ in store.jobs.children(job.id)]
@@ -170,7 +171,7 @@ def _cells(store: Store, job: Job) -> list[Cell]:
 
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     assert isinstance(job.spec, StudySpec)  # noqa: S101 - narrows the type: it is a study
-    cells = _cells(store, job)
+    cells = cells_of(store, job)
     named = zip(run_keys(cells), labels_of(cells, job.spec), strict=True)
     made = store.jobs.children(job.id)  # fewer than the study's runs while it grows
     sources = []

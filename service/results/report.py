@@ -10,17 +10,20 @@ import jinja2
 
 from ffengine.results import Diagnostic
 from ffengine.spec import CheckSpec
+from ffengine.study import Cell
 from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.answers import answer
+from service.results.bibliography import bibtex
 from service.results.charts import CHARTS, NothingToDraw, available, render
 from service.results.charts.finish import svg_with_dark_variant
 from service.results.descriptions import provenance_lines, title_of
 from service.results.finding_runs import what_was_found
 from service.results.forecasts import epochs_table
+from service.results.methods import methods
 from service.results.paper_comparison import by_run, comparison, legend
 from service.results.row_keys import quantity_of
-from service.results.sources import ChartSource, Source
+from service.results.sources import ChartSource, Source, StudyGrid
 
 
 class Chart(NamedTuple):
@@ -48,6 +51,8 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
     sources = [source for source in drawn if isinstance(source, Source)]
     rows, names, epochs = comparison(sources), available(drawn), epochs_table(sources)
     opening = answer(drawn, names)
+    found = [source.result.provenance for source in sources]
+    cells = _cells(drawn)
     page = _template().render(
         title=title_of(job),
         job=job,
@@ -70,6 +75,8 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
             (source.label or _kind_of(source), provenance_lines(source.result.provenance))
             for source in sources
         ],
+        methods=methods(job.spec, found, cells, form="txt"),
+        references=bibtex(job.spec, found, cells),
         spec=job.spec.model_dump_json(indent=2),
     )
     return for_page(page)
@@ -90,6 +97,17 @@ def _kind_of(source: Source) -> str:
     if isinstance(source.spec, CheckSpec):
         return f"theorem {source.spec.theorem}"
     return ""
+
+
+def _cells(drawn: Sequence[ChartSource]) -> list[Cell]:
+    """The runs of a study; none of another job."""
+    return [
+        Cell(one.found.part, one.found.params, one.spec)
+        for grid in drawn
+        if isinstance(grid, StudyGrid)
+        for one in grid.cells
+        if one.spec is not None
+    ]
 
 
 @cache

@@ -24,6 +24,7 @@ from service.store.jobs import (
 from service.store.leases import LeaseLost
 from service.store.needs import StillNeeded, WeightsGone
 from service.store.queue import Claim, Queue
+from service.store.shares import Shares, StoredShare, TooManyShares
 from service.store.studies import Studies
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
 
@@ -49,11 +50,14 @@ __all__ = [
     "Queue",
     "QueueFull",
     "Row",
+    "Shares",
     "StillNeeded",
     "Store",
     "StoredDelivery",
+    "StoredShare",
     "Studies",
     "Submitted",
+    "TooManyShares",
     "WeightsGone",
     "Workers",
 ]
@@ -77,6 +81,7 @@ class Store:
         self.deliveries = Deliveries(self.database)
         self.workers = Workers(self.database)
         self.api_keys = ApiKeys(self.database)
+        self.shares = Shares(self.database)
 
     def __enter__(self) -> Self:
         return self

@@ -287,6 +287,19 @@ class KeyRow(Base):
     revoked_at: Mapped[float | None]
 
 
+class ShareRow(Base):
+    """A link by which anybody may read one job, as the hash of its secret."""
+
+    __tablename__ = "shares"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    digest: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[float]
+    created_by: Mapped[str | None]
+    expires_at: Mapped[float | None]
+
+
 class WorkerRow(Base):
     """A worker and its last heartbeat."""
 

@@ -28,8 +28,9 @@ from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
-from service.web.routes import catalog, datasets, jobs, results, system, webhooks
+from service.web.routes import catalog, datasets, jobs, papers, results, shares, system, webhooks
 from service.web.security_headers import SecurityHeadersMiddleware
+from service.web.sharing import SharesMiddleware
 
 TITLE = "fflab"
 DESCRIPTION = """
@@ -41,7 +42,7 @@ Every error is `application/problem+json` (RFC 9457) with JSON pointers to what 
 """
 SIGN_IN_BYTES = 10_000  # nobody has shown a key yet
 KEYED = (
-    *(part.router for part in (jobs, results, webhooks, catalog, datasets)),
+    *(part.router for part in (jobs, results, papers, shares, webhooks, catalog, datasets)),
     datasets.upload_router,
     system.v1_router,
 )
@@ -74,6 +75,7 @@ class App(FastAPI):
         """Wrap the framework's own stack, whose outermost layer limits the size of bodies."""
         stack: ASGIApp = problems.BodyLimitProblemMiddleware(super().build_middleware_stack())
         stack = MethodsMiddleware(CompressionMiddleware(stack), self.methods)
+        stack = SharesMiddleware(stack)
         stack = CrossOriginMiddleware(stack, self.settings)
         stack = HostCheckMiddleware(stack, self.settings)
         stack = MetricsMiddleware(SecurityHeadersMiddleware(stack))

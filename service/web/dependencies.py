@@ -57,6 +57,8 @@ ONCE_ONLY = frozenset(
     {"authorization", "x-api-key", "idempotency-key", "last-event-id", "range", "if-range"}
 )
 GIVEN_TWICE = "is given more than once; it takes one value"
+SHARE = "fflab.share"  # in the scope: the link by which a request is let in
+NOBODY = "\0share"  # no key has this name
 
 
 class Resources:
@@ -164,8 +166,12 @@ async def get_owner(
 ) -> str:
     """Return the id of the request's key, from a header or the browser's cookie.
 
-    Raises KeyNeeded, and WrongOrigin for a change that another site asks for.
+    A request with a share link needs no key: the link's middleware has let it in, to read. Raises
+    KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
+    if SHARE in request.scope:
+        VIEWER.set(NOBODY)
+        return NOBODY
     if authenticator.is_stale:  # rarely, so that most requests need no thread
         await run_in_threadpool(authenticator.refresh)
     origin = request.headers.get("origin")

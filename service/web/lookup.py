@@ -2,11 +2,14 @@
 
 from typing import NamedTuple
 
+from ffengine.results import Provenance
 from service.artifacts import JOB_ID
 from service.jobs import TERMINAL, Job
 from service.results.load import result_document
 from service.store import Store
 from service.web import problems
+
+MOST_RUNS = 500  # of a study, whose provenance is read
 
 
 class JobWithResult(NamedTuple):
@@ -61,6 +64,14 @@ def find_job_with_result(store: Store, job_id: str) -> tuple[Job, int]:
     if not (store.jobs.has_result(job_id) or (job.kind == "study" and job.state in TERMINAL)):
         raise _no_result_yet(job)
     return job, version
+
+
+def provenance_of(store: Store, job: Job) -> list[Provenance]:
+    """How a job was computed, or the runs of a study that have ended; none before that."""
+    jobs = [job]
+    if job.kind == "study":
+        jobs = store.jobs.page(limit=MOST_RUNS, parent=job.id).jobs[::-1]
+    return [one.provenance for one in jobs if one.provenance]
 
 
 def _no_result_yet(job: Job) -> problems.NoResultYet:

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from service.schemas import ShareRequest
 from service.submission import JobRequest
 from service.web.catalogue import require_kind
 from service.web.host_check import PROBES
@@ -29,7 +30,11 @@ from service.web.problems import (
 
 REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]
-BODIES = (JobRequest, JobChanges)  # the framework does not see them, see service.web.json_bodies
+BODIES = (
+    JobRequest,
+    JobChanges,
+    ShareRequest,
+)  # the framework does not see them, see service.web.json_bodies
 FRAMEWORKS = (
     "HTTPValidationError",
     "ValidationError",

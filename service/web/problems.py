@@ -4,15 +4,17 @@
     ├── 400 MalformedBody, BadForm, BadCursor, BadHost, TwoLengths
     ├── 401 KeyNeeded
     ├── 403 WrongOrigin
-    ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchPage
+    ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchShare,
+    │       NoSuchPage
     ├── 405 WrongMethod
-    ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight
+    ├── 409 WrongState, NoResultYet, NoWeights, NoSamples, NameTaken, StillInFlight,
+    │       EnoughShares
     ├── 413 BodyTooLarge
     ├── 415 WrongMediaType
     ├── 416 RangeOutside
     ├── 421 WrongHost
     ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
-    ├── 429 QueueIsFull, SentTooOften
+    ├── 429 QueueIsFull, SentTooOften, TooManyGuesses
     ├── 500 InternalErrorProblem, NotDrawn
     ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
     └── 507 NoRoom, UploadQuota, NotStored
@@ -36,7 +38,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ffengine.text import shortened, visible
-from service.encoding.root_path import at
+from service.encoding.root_path import plainly_at
 from service.host.log_limits import Rarely
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
 from service.store import IdempotencyConflict, QueueFull
@@ -99,7 +101,7 @@ class Problem(Exception):
 
     def _written(self, errors: Sequence[Mapping[str, str]], extra: Mapping[str, Any]) -> str:
         body = {
-            "type": at(f"/problems/{self.code}"),
+            "type": plainly_at(f"/problems/{self.code}"),
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -248,6 +250,15 @@ class NoSuchDelivery(Problem):
     advice = "GET /v1/jobs/{id}/webhook lists those of a job."
 
 
+class NoSuchShare(Problem):
+    """There is no such share link."""
+
+    status = 404
+    code = "no-such-share"
+    title = "There is no such share link."
+    advice = "It may have expired or been revoked, or its job was deleted: ask for a new one."
+
+
 class NoSuchPage(Problem):
     """There is nothing at this address."""
 
@@ -311,7 +322,10 @@ class NoRows(Problem):
     status = 409
     code = "no-rows"
     title = "The job's result has no rows of that kind."
-    advice = "A check has cells, potentials and a decomposition, a training run a decomposition."
+    advice = (
+        "A check has cells, potentials and a decomposition, a training run a decomposition; the "
+        "message names the tables for papers that there are."
+    )
 
 
 class NoTrials(Problem):
@@ -417,6 +431,24 @@ class SentTooOften(Problem):
     code = "sent-too-often"
     title = "The job's messages were sent again too often."
     advice = "Wait as long as Retry-After says. What is not delivered is retried by itself."
+
+
+class EnoughShares(Problem):
+    """The job has as many share links as it may have."""
+
+    status = 409
+    code = "enough-shares"
+    title = "The job has as many share links as it may have."
+    advice = "Revoke some: GET /v1/jobs/{id}/shares lists them."
+
+
+class TooManyGuesses(Problem):
+    """Too many share links were tried that do not exist."""
+
+    status = 429
+    code = "too-many-guesses"
+    title = "Too many share links were tried that do not exist."
+    advice = "Wait as long as Retry-After says."
 
 
 class InternalErrorProblem(Problem):

@@ -357,6 +357,7 @@ def test_every_chart_renders_in_every_format(
     starts = {
         "png": b"\x89PNG",
         "svg": b"<svg",
+        "pdf": b"%PDF",
         "json": b"{",
         "html": b"<!DOCTYPE html>",
         "csv": b"",

@@ -578,7 +578,11 @@ def test_the_shell_completes_jobs_specs_fields_values_and_files(
     assert complete("fflab submit quick --set base.network.w", url) == ["base.network.widths="]
     assert complete("fflab jobs --state p", url) == ["paused"]
     assert complete("fflab jobs --kind ", url) == ["train", "check", "forecast", "study"]
-    assert complete("fflab result mine -o spars", url) == ["sparsity.png", "sparsity.svg"]
+    assert complete("fflab result mine -o spars", url) == [
+        "sparsity.png",
+        "sparsity.svg",
+        "sparsity.pdf",
+    ]
     assert complete("fflab data fetch k", url) == ["kmnist"]
     assert complete("fflab est", url) == ["estimate"]
     away = "http://127.0.0.1:1"

@@ -16,7 +16,7 @@ from tests.addresses import addresses
 from tests.over_http import NOBODY, submit, succeed
 
 PAGE = HEADERS["Content-Security-Policy"]
-CHARTS = ("png", "svg", "json", "html", "csv")
+CHARTS = ("png", "svg", "pdf", "json", "html", "csv")
 
 
 @pytest.fixture

@@ -129,7 +129,7 @@ def test_the_charts_that_there_are_can_be_listed_and_each_of_them_is_there(
     assert {"theorem2", "sparsity"} <= {chart["name"] for chart in charts}
     for chart in charts:
         assert chart["meaning"]
-        assert set(chart["links"]) == {"png", "svg", "json", "html", "csv"}
+        assert set(chart["links"]) == {"png", "svg", "pdf", "json", "html", "csv"}
         light = client.get(chart["links"]["svg"]).text
         dark = client.get(chart["links"]["svg"], params={"theme": "dark"}).text
         assert (light.startswith("<svg"), DARK_PAGE in light, DARK_PAGE in dark) == (

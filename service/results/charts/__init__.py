@@ -10,7 +10,14 @@ from typing import NamedTuple
 import vl_convert
 
 from service.encoding.escaping import for_drawing, for_html, for_script
-from service.results.chart_formats import FORMATS, MEDIA_TYPES, ChartFormat, Theme
+from service.results.chart_formats import (
+    FORMATS,
+    MEDIA_TYPES,
+    SCREEN,
+    ChartFormat,
+    ChartLook,
+    Theme,
+)
 from service.results.charts.accuracies import accuracy, has_accuracy
 from service.results.charts.acts import has_inputs, has_widths, sparsity_widths, theorem2_inputs
 from service.results.charts.decomposition import decomposition, has_pushes
@@ -52,6 +59,7 @@ from service.results.charts.layers import is_deep, layers
 from service.results.charts.losses import has_loss, loss
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
+from service.results.charts.pictures import looking, pictured
 from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.search_history import has_history, search_history
 from service.results.charts.search_importance import has_importance, search_importance
@@ -81,6 +89,7 @@ __all__ = [
     "MEDIA_TYPES",
     "ChartEntry",
     "ChartFormat",
+    "ChartLook",
     "ChartSource",
     "GridCell",
     "NothingToDraw",
@@ -121,7 +130,11 @@ class ChartEntry(NamedTuple):
 
 
 def render(
-    name: str, sources: Sequence[ChartSource], fmt: ChartFormat, theme: Theme = "light"
+    name: str,
+    sources: Sequence[ChartSource],
+    fmt: ChartFormat,
+    theme: Theme = "light",
+    look: ChartLook = SCREEN,
 ) -> bytes:
     """A chart as bytes.
 
@@ -130,13 +143,11 @@ def render(
     chart = CHARTS[name].draw(sources)
     if fmt == "csv":
         return drawn_rows(chart.to_dict())
-    specification = _specification(chart, theme)
+    if fmt in ("svg", "png", "pdf"):
+        return pictured(for_drawing(finished(chart.to_dict(), theme)), fmt, look)
+    specification = _specification(chart, theme, look)
     if fmt == "json":
         return specification.encode()
-    if fmt == "svg":
-        return vl_convert.vegalite_to_svg(specification).encode()
-    if fmt == "png":
-        return bytes(vl_convert.vegalite_to_png(specification, scale=2.0))
     title, options = for_html(CHARTS[name].meaning), json.dumps(OPTIONS)
     return PAGE.format(
         title=title,
@@ -156,9 +167,10 @@ def library() -> str:
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
-def _specification(chart: AnyChart, theme: Theme = "light") -> str:
+def _specification(chart: AnyChart, theme: Theme = "light", look: ChartLook = SCREEN) -> str:
     """The chart as JSON."""
-    return for_drawing(finished(chart.to_dict(), theme))
+    written = for_drawing(finished(chart.to_dict(), theme))
+    return written if look.is_plain else json.dumps(looking(json.loads(written), look))
 
 
 def overlay(name: str, sources: Sequence[ChartSource], theme: Theme = "light") -> bytes:

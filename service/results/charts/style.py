@@ -34,6 +34,7 @@ GREY_LEGEND = alt.Legend(
 )
 FREE_SCALE = alt.Scale(zero=False, nice=True)
 WIDTH, HEIGHT = 460, 280
+FONT = "Helvetica, Arial, sans-serif"
 MOST_PANELS = 24
 LARGE = 1e5  # figures from here on are told by four digits and an exponent
 CAPTION_CHARACTERS, PANEL_CHARACTERS = 84, 34
@@ -168,9 +169,7 @@ def titled(chart: AnyChart, title: str, caption: Sequence[str]) -> AnyChart:
                 offset=10,
             ),
         )
-        .configure(
-            font="Helvetica, Arial, sans-serif", padding=12
-        )  # first: it replaces what the others set
+        .configure(font=FONT, padding=12)  # first: it replaces what the others set
         .configure_view(stroke=None)
         .configure_axis(
             gridColor=GREY,

@@ -28,7 +28,7 @@ from ffengine.results import Diagnostic, TrainResult
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.uploads import LONGEST_MEANING
-from service.encoding.root_path import at
+from service.encoding.root_path import SHARED, at
 from service.headline import FIGURES
 from service.jobs import TERMINAL, Event, Job, JobState, actions_on
 from service.results.chart_formats import Theme
@@ -70,8 +70,9 @@ from service.web.drawing.protocol import OverlayRequest
 from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
-from service.web.lookup import find_job, find_versioned_job
+from service.web.lookup import find_job, find_versioned_job, provenance_of
 from service.web.problems import NoSuchPage
+from service.web.sharing import share_of
 
 if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
     from service.results.answers import Answer
@@ -192,9 +193,10 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
     from service.results.charts import CHARTS, Source, StudyGrid, available
     from service.results.finding_runs import what_was_found
     from service.results.forecasts import epochs_table
-    from service.results.load import drawable
+    from service.results.load import cells_of, drawable
     from service.results.onset_table import onset_table
     from service.results.paper_comparison import comparison, legend
+    from service.results.paper_tables import paper_tables
     from service.results.trials import seen as viewed
 
     job = find_job(resources.store, job_id)
@@ -219,6 +221,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         rows = view_models.more_rows(own)
         onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
+        kinds = list(paper_tables(sources))
         del sources, results, own, grids
     if onset is None and not (ended and job.state == JobState.succeeded):
         onset = view_models.onset_before_result(job, resources.settings.datasets)
@@ -257,9 +260,17 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         projects=resources.store.jobs.projects(),
         priorities=PRIORITIES,
         has_result=has_result,
-        downloads=view_models.downloads(job, has_result=has_result, rows=rows)
+        downloads=view_models.downloads(
+            job, has_result=has_result, rows=rows, shared=bool(SHARED.get())
+        )
         if charts or has_result
         else [],
+        paper=view_models.paper(
+            job,
+            provenance_of(resources.store, job),
+            cells_of(resources.store, job),
+            kinds if has_result else (),
+        ),
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
@@ -267,6 +278,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
             resources.settings.public_url or str(request.base_url).rstrip("/") + at(""),
             keyed=resources.authenticator.needs_keys,
         ),
+        shares=[] if SHARED.get() else [share_of(one) for one in resources.store.shares.of(job.id)],
         log="".join(log_lines(events)),
     )
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from ffengine.version import VERSION
 from service.encoding.escaping import for_page
-from service.encoding.root_path import ROOT_PATH, at
+from service.encoding.root_path import SHARED, at, plainly_at
 from service.results.descriptions import duration, time_ago, title_of
 from service.web import problems
 from service.web.dependencies import SettingsDep
@@ -58,7 +58,8 @@ def templates() -> jinja2.Environment:
     found.policies["json.dumps_kwargs"] = {}
     found.globals |= {
         "static": static_address,
-        "root": ROOT_PATH.get,
+        "root": lambda: at(""),
+        "shared": SHARED.get,
         "pages": PAGES,
         "version": VERSION,
         "title_of": title_of,
@@ -85,8 +86,8 @@ def static_address(name: str) -> str:
     Modules of one version share a folder: what they import beside them is loaded once.
     """
     if name in modules():
-        return at(f"/static/{modules_hash()}/{name}")
-    return at(f"/static/{name}?v={content_hash(name)}")
+        return plainly_at(f"/static/{modules_hash()}/{name}")
+    return plainly_at(f"/static/{name}?v={content_hash(name)}")
 
 
 @static_router.get("/static/{version}/{name}")

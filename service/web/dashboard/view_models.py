@@ -3,20 +3,24 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
 from ffengine.proposals import LEAST_FOR_IMPORTANCE
-from ffengine.results import CheckResult, Diagnostic, Onset, RunResult, TrainResult
+from ffengine.results import CheckResult, Diagnostic, Onset, Provenance, RunResult, TrainResult
 from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
 from ffengine.spec_values import params_in_words
+from ffengine.study import Cell
 from ffengine.text import LONGEST
 from service.jobs import TERMINAL, Job, JobState
 from service.results import trials
+from service.results.bibliography import bibtex
 from service.results.column_labels import figure_tables
+from service.results.methods import methods
+from service.results.paper_tables import TableKind
 from service.results.sources import ChartSource
 from service.results.text_tables import TextTable, check_tables, push_table, pushes_of
 from service.specs.files import as_yaml
@@ -34,13 +38,50 @@ DOWNLOADS = {
     "weights.safetensors": "what the network has learnt",
     "report.html": "charts, figures and provenance on one page",
 }
+TABLES: dict[TableKind, str] = {
+    "comparison": "measured beside published",
+    "runs": "the runs with their last figures",
+    "figures": "every figure of the runs",
+    "curves": "epoch by epoch",
+    "cells": "the cells of the check",
+    "epochs": "the epochs needed",
+    "potentials": "potentials of positives and of negatives",
+    "decomposition": "who pushes a sample",
+}
 MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
+UNSHARED = frozenset({"weights.safetensors"})
 SEVERITIES = ("error", "warning", "info")
 KINDS_WITH = {"result.npz": ("train", "check"), "weights.safetensors": ("train",)}
+
+
+class Paper(NamedTuple):
+    """What a job's page shows for a paper: tables by their addresses, and texts to copy."""
+
+    tables: Sequence[tuple[str, str]]
+    methods: str
+    references: str
+
+
+def paper(
+    job: Job, provenance: Sequence[Provenance], cells: Sequence[Cell], tables: Iterable[TableKind]
+) -> Paper:
+    """Return what goes into a paper.
+
+    **Arguments:**
+
+    - `provenance`: of the job, or of its runs; none before there is a result.
+    - `cells`: the runs of a study.
+    - `tables`: the tables that its result has.
+    """
+    return Paper(
+        [(f"result.tex?rows={kind}", TABLES[kind]) for kind in tables],
+        methods(job.spec, provenance, cells, form="txt"),
+        bibtex(job.spec, provenance, cells),
+    )
 
 
 class Finding(NamedTuple):
@@ -135,10 +176,14 @@ def findings(found: Sequence[tuple[str, Diagnostic]]) -> list[Finding]:
     return [Finding(*first, others) for first, *others in kinds.values()]
 
 
-def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[tuple[str, str]]:
+def downloads(
+    job: Job, *, has_result: bool, rows: Sequence[str] = (), shared: bool = False
+) -> list[tuple[str, str]]:
     """Return the files that a job offers, each with its meaning.
 
     **Arguments:**
+
+    - `shared`: whether by a share link, which has no weights.
 
     - `rows`: which of MORE_ROWS the result has.
     """
@@ -147,7 +192,7 @@ def downloads(job: Job, *, has_result: bool, rows: Sequence[str] = ()) -> list[t
     return [
         (what, meaning)
         for what, meaning in (files | of_check | ALWAYS).items()
-        if job.kind in KINDS_WITH.get(what, (job.kind,))
+        if job.kind in KINDS_WITH.get(what, (job.kind,)) and not (shared and what in UNSHARED)
     ]
 
 

@@ -71,7 +71,7 @@ class Drawer:
                 f"{f'{request.name}.{request.fmt}'!r} is not a chart of this job; there are "
                 f"{', '.join(names) or 'none'}, each as {', '.join(FORMATS)}"
             )
-        return render(request.name, sources, request.fmt, request.theme)
+        return render(request.name, sources, request.fmt, request.theme, request.look)
 
     def _overlay(self, request: OverlayRequest) -> bytes:
         sources = [

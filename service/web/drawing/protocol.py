@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from ffengine.search_spec import Direction
-from service.results.chart_formats import ChartFormat, Theme
+from service.results.chart_formats import SCREEN, ChartFormat, ChartLook, Theme
 from service.settings import Settings
 
 
@@ -82,6 +82,7 @@ class ChartRequest(Message):
     fmt: ChartFormat
     theme: Theme = "light"
     view: ChartView = ChartView()
+    look: ChartLook = SCREEN
 
 
 class OverlayRequest(Message):

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import Field
+from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
@@ -17,7 +17,17 @@ from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
-from service.results.chart_formats import FORMATS, MEDIA_TYPES, Theme
+from service.results.chart_formats import (
+    FORMATS,
+    LARGEST_PT,
+    MEDIA_TYPES,
+    NARROWEST_MM,
+    SMALLEST_PT,
+    WIDEST_MM,
+    ChartLook,
+    Theme,
+    TitleLook,
+)
 from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
 from service.results.load import compared_runs
 from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
@@ -63,7 +73,10 @@ MeanOption = Annotated[
 DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
-def _file(media_type: str, *kinds: type[problems.Problem]) -> dict[int | str, dict[str, Any]]:
+def file_answers(
+    media_type: str, *kinds: type[problems.Problem]
+) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of a route that sends a file."""
     return {
         200: {"content": {media_type: {}}},
         206: {"description": "The part that was asked for", "content": {media_type: {}}},
@@ -99,7 +112,7 @@ def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Respon
     "/jobs/{job_id}/result.csv",
     summary="The result as a table",
     response_class=Response,
-    responses=_file("text/csv", problems.NoResultYet, problems.NoRows),
+    responses=file_answers("text/csv", problems.NoResultYet, problems.NoRows),
 )
 def read_csv(
     job_id: JobId,
@@ -152,7 +165,7 @@ def _rows_csv(job: Job, version: int, store: Store, asked: FileRequest, rows: Ro
     "/jobs/{job_id}/result.npz",
     summary="The figures of every sample",
     response_class=Response,
-    responses=_file("application/octet-stream", problems.NoResultYet, problems.NoSamples),
+    responses=file_answers("application/octet-stream", problems.NoResultYet, problems.NoSamples),
 )
 def read_npz(
     job_id: JobId, store: StoreDep, artifacts: ArtifactsDep, asked: FileRequestDep
@@ -191,7 +204,7 @@ def read_npz(
     "/jobs/{job_id}/weights.safetensors",
     summary="The weights",
     response_class=Response,
-    responses=_file("application/octet-stream", problems.NoWeights),
+    responses=file_answers("application/octet-stream", problems.NoWeights),
 )
 def read_weights(
     job_id: JobId,
@@ -324,7 +337,7 @@ def _page_pieces(page: _TextPage) -> Iterator[bytes]:
     "/jobs/{job_id}/curves.csv",
     summary="The rows so far as a table",
     response_class=Response,
-    responses=_file("text/csv"),
+    responses=file_answers("text/csv"),
 )
 def read_curves_csv(
     job_id: JobId,
@@ -350,7 +363,7 @@ def read_curves_csv(
     "/jobs/{job_id}/curves.parquet",
     summary="The rows so far as a Parquet file",
     response_class=Response,
-    responses=_file(PARQUET),
+    responses=file_answers(PARQUET),
 )
 def read_curves_parquet(
     job_id: JobId, store: StoreDep, asked: FileRequestDep, mean: MeanOption = False
@@ -470,6 +483,39 @@ async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
     )
 
 
+async def get_look(
+    title: Annotated[
+        TitleLook | None, Query(description="none: without its title and its caption")
+    ] = None,
+    width_mm: Annotated[
+        float | None,
+        Query(
+            ge=NARROWEST_MM,
+            le=WIDEST_MM,
+            allow_inf_nan=False,
+            description="width of the picture, such as that of a column; panels, legend and text "
+            "are laid out for it",
+        ),
+    ] = None,
+    font_pt: Annotated[
+        float | None,
+        Query(
+            ge=SMALLEST_PT,
+            le=LARGEST_PT,
+            allow_inf_nan=False,
+            description="size of the numbers on axes; lines and other text keep their proportion "
+            "to it. 8 where there is a width",
+        ),
+    ] = None,
+) -> ChartLook:
+    """Return how a chart is to be drawn. Raises ValidationProblem."""
+    try:
+        return ChartLook(title=title, width_mm=width_mm, font_pt=font_pt)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise problems.field_problem("query/width_mm", message) from error
+
+
 @router.get(
     "/jobs/{job_id}/chart/{file}",
     summary="A chart",
@@ -479,6 +525,7 @@ async def list_charts(job_id: JobId, resources: ResourcesDep) -> ChartList:
             "content": {
                 "image/png": {},
                 "image/svg+xml": {},
+                "application/pdf": {},
                 "application/json": {},
                 "text/html": {},
                 "text/csv": {},
@@ -493,11 +540,12 @@ async def read_chart(
     file: Annotated[
         str,
         Path(
-            description="NAME.FORMAT, format png, svg, json, html or csv",
+            description="NAME.FORMAT, format png, svg, pdf, json, html or csv",
             examples=["sparsity.png"],
-            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|json|html|csv)$"},
+            json_schema_extra={"pattern": r"^[a-z0-9_]+\.(png|svg|pdf|json|html|csv)$"},
         ),
     ],
+    look: Annotated[ChartLook, Depends(get_look)],
     resources: ResourcesDep,
     asked: FileRequestDep,
     view: ViewDep,
@@ -507,13 +555,16 @@ async def read_chart(
 ) -> Response:
     """A chart of the result, or of what is measured so far, drawn on the server.
 
+    SVG has its text as outlines and PDF has its font, so that both look the same everywhere.
+
     The answer to an unknown name lists the known ones. Of a study, `objective`, `direction`, `x`
     and `y` choose what its runs are compared by, and what `study_scatter` shows.
     """
     job, version = await run_in_threadpool(find_versioned_job, resources.store, job_id)
     name, _, ending = file.rpartition(".")
     fmt = next((known for known in FORMATS if known == ending), None)
-    what = name_of(file if theme == "light" else f"{name}-{theme}.{ending}", view)
+    dark = "" if theme == "light" else f"-{theme}"
+    what = name_of(f"{name}{look.name}{dark}.{ending}", view)
     has_it = is_known(etag_of(job, version, what), asked.if_none_match)
     if fmt is None or (asked.head_only and not has_it):  # the names are found without drawing
         names = await chart_names(resources.pictures, job, version)
@@ -524,7 +575,7 @@ async def read_chart(
         job,
         version,
         what,
-        ChartRequest(job_id=job.id, name=name, fmt=fmt, theme=theme, view=view),
+        ChartRequest(job_id=job.id, name=name, fmt=fmt, theme=theme, look=look, view=view),
         MEDIA_TYPES[fmt],
         asked,
         policy=DRAWING if fmt == "html" else INERT,

@@ -196,11 +196,35 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.confirm && !confirm(button.dataset.confirm)) return;
   if (button.dataset.post && (await send("POST", button.dataset.post))) refresh();
   if (button.dataset.patch && (await send("PATCH", button.dataset.patch, button.dataset.body))) refresh();
-  if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
+  if (button.dataset.delete && button.dataset.stay !== undefined) { if (await send("DELETE", button.dataset.delete)) refresh(); }
+  else if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
     button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
+  if (button.dataset.share) await share(button);
+});
+
+// A new link is shown once: only this answer has its address.
+async function share(button) {
+  const seconds = Number(button.dataset.seconds) || null;
+  const answer = await fetch(button.dataset.share, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ expires_seconds: seconds }) });
+  const made = await answer.json();
+  if (!answer.ok) { say(made.detail || made.title); return; }
+  const link = document.createElement("a");
+  link.href = link.textContent = made.url;
+  document.getElementById("shared").replaceChildren("Copy it now, it is not shown again: ", link);
+  refresh();
+}
+
+// On paper what a reader needs is open, and charts that were drawn for a dark page are turned light.
+addEventListener("beforeprint", () => {
+  body.classList.toggle("drawn-dark", matchMedia("(prefers-color-scheme: dark)").matches);
+  for (const details of document.querySelectorAll("#paper details:not([open])")) { details.open = true; details.dataset.printed = ""; }
+});
+addEventListener("afterprint", () => {
+  body.classList.remove("drawn-dark");
+  for (const details of document.querySelectorAll("details[data-printed]")) { details.open = false; delete details.dataset.printed; }
 });
 
 addEventListener("pageshow", follow);

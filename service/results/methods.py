@@ -1,0 +1,547 @@
+"""The methods paragraph of a paper, written from a spec and how its result was obtained.
+
+Each sentence is about something that the spec uses, and true of every run that it is said of.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from ffengine.datasets import DATASETS
+from ffengine.entry import Entry, is_constant, meaning_of
+from ffengine.inits import INITS
+from ffengine.optimizers import SCHEDULES
+from ffengine.references import INTERVALS_SOURCE, REFERENCES, SOURCES, THEOREMS_SOURCE
+from ffengine.results import Provenance
+from ffengine.spec import (
+    BASELINE_MEANING,
+    PREPROCESS_MEANING,
+    AnySpec,
+    CheckSpec,
+    DatasetSpec,
+    ForecastSpec,
+    NetworkSpec,
+    StudySpec,
+    TrainedWeights,
+    TrainSpec,
+)
+from ffengine.study import Cell, expand
+from ffengine.theorems import DIRECTIONS
+from service.encoding.latex import for_latex
+from service.results.run_labels import labels_of, run_keys
+
+Form = Literal["txt", "md", "tex"]
+FORMS: tuple[Form, ...] = ("txt", "md", "tex")
+CITATION = re.compile(r"⟦([a-z0-9,]+)⟧")  # stands behind what a sentence cites
+WITH_SOURCE = re.compile(r" \([^()]*(?:\d{4}|arXiv)[^()]*\)")
+COSTS = re.compile(r"; costs? .*")
+OPENING = re.compile(r"[A-Z][a-z]|A ")  # of a sentence, unlike a letter of the theory
+MOST_NAMED = 4  # runs that a sentence names
+CHARACTERS = 400  # of a list that a sentence holds
+LISTED = 12  # seeds that are listed one by one
+
+
+class Statement(NamedTuple):
+    """A sentence about one topic of a run."""
+
+    topic: str
+    text: str
+
+
+def methods(
+    spec: AnySpec,
+    provenance: Sequence[Provenance],
+    cells: Sequence[Cell] | None = None,
+    *,
+    form: Form,
+) -> str:
+    """The methods paragraph.
+
+    **Arguments:**
+
+    - `spec`: what was computed.
+    - `provenance`: of its result, or of the results of a study's runs; none before there is one.
+    - `cells`: of a study, its runs; None: all that its spec says.
+    - `form`: plain text, Markdown with citations as Pandoc has them, or LaTeX.
+    """
+    sentences = sentences_of(spec, provenance, cells)
+    if form == "tex":
+        return "\n".join(_latex(sentence) for sentence in sentences) + "\n"
+    cited = "[@{}]" if form == "md" else ""
+    text = " ".join(CITATION.sub(lambda found: _cited(found[1], cited), one) for one in sentences)
+    return f"{text}\n"
+
+
+def _cited(keys: str, form: str) -> str:
+    return " " + form.format("; @".join(keys.split(","))) if form else ""
+
+
+def _latex(sentence: str) -> str:
+    parts = CITATION.split(sentence)
+    found = [rf"~\cite{{{part}}}" if at % 2 else _spaced(part) for at, part in enumerate(parts)]
+    return "".join(found)
+
+
+def _spaced(part: str) -> str:
+    """A part of a sentence in LaTeX, with the blanks around it."""
+    before = " " if part.startswith(" ") else ""
+    after = " " if part.endswith(" ") and part.strip() else ""
+    return f"{before}{for_latex(part)}{after}"
+
+
+def sentences_of(
+    spec: AnySpec, provenance: Sequence[Provenance], cells: Sequence[Cell] | None = None
+) -> list[str]:
+    """The sentences, with the keys of what they cite behind the words."""
+    if isinstance(spec, StudySpec):
+        runs = expand(spec) if cells is None else cells
+        return [*_study(spec, runs), *_computed(provenance)]
+    first = provenance[0] if provenance else None
+    return [one.text for one in statements(spec, first)] + _computed(provenance)
+
+
+def _study(spec: StudySpec, cells: Sequence[Cell]) -> list[str]:
+    """What the runs of a study share, and what is true of some of them."""
+    labels = [
+        label or key.label
+        for label, key in zip(labels_of(cells, spec), run_keys(cells), strict=True)
+    ]
+    said: dict[str, list[Statement]] = {}
+    runs: dict[Statement, list[str]] = {}
+    for cell, label in zip(cells, labels, strict=True):
+        for statement in statements(cell.spec, None):
+            runs.setdefault(statement, []).append(label or _kind(cell))
+    for statement in runs:
+        said.setdefault(statement.topic, []).append(statement)
+    sources = _sources("presets", spec.preset or "")
+    preset = f", the preset {spec.preset}{sources}" if spec.preset else ""
+    kinds = Counter(cell.spec.kind for cell in cells)
+    counted = " and ".join(f"{count} of kind {kind}" for kind, count in kinds.items())
+    opening = f"The study{preset} has {len(cells)} run{'s' * (len(cells) != 1)}: {counted}."
+    return [
+        opening,
+        *(
+            _of_some(statement, runs[statement], len(cells))
+            for topic in said.values()
+            for statement in topic
+        ),
+    ]
+
+
+def _kind(cell: Cell) -> str:
+    if isinstance(cell.spec, CheckSpec):
+        return f"theorem {cell.spec.theorem}"
+    return cell.part or cell.spec.kind
+
+
+def _of_some(statement: Statement, labels: Sequence[str], all_of_them: int) -> str:
+    """A sentence, with the runs that it is about where it is not about all."""
+    if len(labels) == all_of_them:
+        return statement.text
+    named = _plain("; ".join(labels))
+    few = len(labels) <= MOST_NAMED and len(named) <= CHARACTERS
+    which = named if few else f"{len(labels)} of {all_of_them} runs"
+    return f"{statement.text[:-1]} (in {which})."
+
+
+def _plain(text: str) -> str:
+    """A user's text without the signs that mark citations."""
+    return text.replace("⟦", "[").replace("⟧", "]")
+
+
+def statements(
+    spec: TrainSpec | CheckSpec | ForecastSpec, provenance: Provenance | None
+) -> Iterator[Statement]:
+    """Yield what is to be said of one run, in the order of a methods section."""
+    yield Statement("data", _data(spec.dataset, provenance))
+    yield Statement("inputs", f"Inputs are {_inputs(spec.dataset)}.")
+    if isinstance(spec, TrainSpec):
+        yield from _training(spec)
+    elif isinstance(spec, CheckSpec):
+        yield from _check(spec)
+    else:
+        yield from _forecast(spec)
+    yield from _seeds(spec)
+
+
+def _data(dataset: DatasetSpec, provenance: Provenance | None) -> str:
+    name = f"{_plain(dataset.name)}{_sources('datasets', dataset.name)}"
+    if provenance is not None:
+        found = provenance.dataset
+        held_out = f", {found.validation_samples:,} validation" * bool(found.validation_samples)
+        return (
+            f"The data set is {name}: {found.train_samples:,} training{held_out} and "
+            f"{found.test_samples:,} test samples (SHA-256 {found.digest})."
+        )
+    facts = DATASETS.get(dataset.name)
+    if facts is None:
+        return f"The data set is {name}, an upload."
+    held_out = f", {dataset.validation_samples:,} validation" * bool(dataset.validation_samples)
+    return (
+        f"The data set is {name}: {dataset.train_count(facts):,} training{held_out} and "
+        f"{dataset.test_count(facts):,} test samples."
+    )
+
+
+def _inputs(dataset: DatasetSpec) -> str:
+    known = dataset.name in DATASETS
+    meaning = PREPROCESS_MEANING[dataset.preprocess]
+    if dataset.preprocess == "unit":
+        meaning = meaning.split("; ")[0] if known else "bytes / 255, floats as they are"
+    return f"preprocessed as {dataset.preprocess}: {meaning}"
+
+
+def _labels(dataset: DatasetSpec) -> Statement:
+    place = (
+        "replaces the first inputs of a sample"
+        if dataset.labels == "overlay"
+        else "stands in front of the inputs of a sample"
+    )
+    strength = f", with {dataset.label_strength:g} in place of 1" if dataset.label_strength else ""
+    return Statement("labels", f"The one-hot code of a label {place}{strength}.")
+
+
+def _sources(catalogue: str, name: str, *more: str) -> str:
+    """The mark of the sources of an entry; "" where it has none."""
+    keys = [*SOURCES[catalogue].get(name, ()), *more]
+    return f"⟦{','.join(dict.fromkeys(keys))}⟧" if keys else ""
+
+
+def _meaning(entry: Entry) -> str:
+    """What an entry does, without the source in words and without what it costs."""
+    found = COSTS.sub("", WITH_SOURCE.sub("", meaning_of(type(entry)))).strip().rstrip(".")
+    return found[0].lower() + found[1:] if OPENING.match(found) else found
+
+
+def _parameters(entry: Entry, *left_out: str) -> str:
+    """The parameters of an entry with their values, in brackets; "" where it has none."""
+    values = [
+        f"{name} {_value(name, getattr(entry, name))}"
+        for name, field in type(entry).model_fields.items()
+        if name not in left_out and not is_constant(field.annotation)
+    ]
+    return f" ({', '.join(values)})" if values else ""
+
+
+def _value(name: str, value: object) -> str:
+    if value is None:
+        return "the width of the layer" if name == "threshold" else "null"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _network(network: NetworkSpec) -> Iterator[Statement]:
+    widths, several = network.widths, len(network.widths) > 1
+    alike = len(set(widths)) == 1
+    sizes = f"{widths[0]:,}" if alike else ", ".join(f"{width:,}" for width in widths)
+    layers = f"{len(widths)} fully connected layers" if several else "one fully connected layer"
+    each = " each" if several and alike else ""
+    bias = "with" if network.bias else "without"
+    yield Statement(
+        "network",
+        f"The network has {layers} of {sizes} {network.activation} "
+        f"units{each}{_sources('activations', network.activation)}, {bias} biases.",
+    )
+    yield _init(network.init)
+    if network.normalize != "none" and (several or network.normalize_first):
+        which = {
+            (True, True): "every layer",
+            (True, False): "every layer but the first",
+            (False, True): "the layer",
+        }[several, network.normalize_first]
+        size = "length" if network.normalize == "l2" else "root mean square"
+        yield Statement("normalize", f"The input of {which} is scaled to {size} 1.")
+    if network.pass_dead_units:
+        yield Statement(
+            "dead units",
+            "Learning takes the slope of every unit as 1, so that dead units can "
+            f"recover{_sources('inits', '', 'loewe2023')}.",
+        )
+
+
+def _init(name: str) -> Statement:
+    found = next(init.meaning for key, init in INITS.items() if key == name)
+    meaning = WITH_SOURCE.sub("", found).removesuffix(", the theory's")
+    return Statement(
+        "init",
+        f"Weights are initialised by {name}{_sources('inits', name)}: {meaning}, where a layer has "
+        "m inputs and n units.",
+    )
+
+
+def _training(spec: TrainSpec) -> Iterator[Statement]:
+    yield from _network(spec.network)
+    if spec.negatives.labelled:
+        yield _labels(spec.dataset)
+    yield from _learning(spec)
+    if len(spec.network.widths) > 1:
+        order = (
+            "one after the other"
+            if spec.layers == "greedy"
+            else "together, all of them in each step"
+        )
+        yield Statement("layers", f"Layers learn {order} ({spec.layers}).")
+    each = " for each layer" if len(spec.stages) > 1 else ""
+    yield Statement(
+        "epochs",
+        f"Training takes {_counted(spec.epochs, 'epoch')}{each} in batches of {spec.batch_size:,} "
+        "positives and as many negatives.",
+    )
+    if spec.phases.alternate:
+        up, down = spec.phases.positive_steps, spec.phases.negative_steps
+        yield Statement(
+            "phases",
+            f"Steps take one side at a time: {up:,} on positives, then {down:,} on "
+            "negatives⟦hinton2022forward⟧.",
+        )
+    if spec.precision != "float32":
+        yield Statement("precision", f"Matrix products of training are in {spec.precision}.")
+    yield from _monitored(spec)
+    yield from _evaluated(spec)
+
+
+def _learning(spec: TrainSpec | ForecastSpec) -> Iterator[Statement]:
+    negatives, objective, optimizer = spec.negatives, spec.objective, spec.optimizer
+    yield Statement(
+        "negatives",
+        f"Negatives are made by {negatives.strategy}"
+        f"{_sources('negatives', negatives.strategy)}: {_meaning(negatives)}"
+        f"{_parameters(negatives)}.",
+    )
+    peers = ("peer_normalization", "peer_momentum")
+    yield Statement(
+        "objective",
+        "Learning is by the Forward-Forward algorithm⟦hinton2022forward⟧ with the objective "
+        f"{objective.name}{_sources('objectives', objective.name)}: {_meaning(objective)}"
+        f"{_parameters(objective, 'goodness', *peers)}.",
+    )
+    goodness = objective.goodness
+    yield Statement(
+        "goodness",
+        f"The goodness G is {goodness.name}{_sources('goodness', goodness.name)}: "
+        f"{_meaning(goodness)}{_parameters(goodness)}.",
+    )
+    if objective.peer_normalization:
+        yield Statement(
+            "peers",
+            f"Peer normalisation⟦hinton2022forward⟧ has weight {objective.peer_normalization:g} "
+            f"and momentum {objective.peer_momentum:g}.",
+        )
+    scaled = " divided by the width of the layer" if optimizer.scale_lr_by_width else ""
+    usual = ("lr", "scale_lr_by_width", "schedule", "weight_decay")
+    yield Statement(
+        "optimizer",
+        f"The optimiser is {optimizer.name}{_sources('optimizers', optimizer.name)}"
+        f"{_parameters(optimizer, *usual)} with the learning rate {optimizer.lr:g}{scaled}.",
+    )
+    if optimizer.schedule != "constant":
+        meaning = WITH_SOURCE.sub("", SCHEDULES[optimizer.schedule].meaning)
+        yield Statement(
+            "schedule",
+            f"Its schedule is {optimizer.schedule}{_sources('schedules', optimizer.schedule)}: "
+            f"{meaning}.",
+        )
+    if optimizer.weight_decay:
+        yield Statement("weight decay", f"Its weight decay is {optimizer.weight_decay:g}.")
+
+
+def _monitored(spec: TrainSpec) -> Iterator[Statement]:
+    monitor = spec.monitor
+    every = "each epoch" if monitor.every_epochs == 1 else f"every {monitor.every_epochs:,} epochs"
+    yield Statement(
+        "monitor",
+        f"At initialisation and after {every}, Hoyer's sparsity S⟦hoyer2004sparseness⟧ is measured "
+        f"on at most {monitor.samples:,} fixed positives of the training partition and as many "
+        "negatives.",
+    )
+    for theorem in sorted(monitor.theorems):
+        step = (
+            "a step that lowers the goodness of a whole batch"
+            if theorem == 1
+            else f"{DIRECTIONS['training_step'].removeprefix('along ')}, and along that on "
+            "G(negative) - G(positive)"
+        )
+        yield Statement(
+            f"theorem {theorem}",
+            f"Beside it stands the share of samples with active units that satisfy the exact "
+            f"first-order condition of theorem {theorem}⟦{THEOREMS_SOURCE}⟧ along {step}.",
+        )
+    if monitor.decomposition:
+        epochs = ", ".join(map(str, monitor.decomposition))
+        yield Statement(
+            "decomposition",
+            f"At epochs {epochs} the margins of theorem 2 are split by the pairs that push.",
+        )
+    for measure in monitor.measures:
+        name = {"gini": "the Gini index⟦hurley2009⟧", "kurtosis": "the excess kurtosis"}[measure]
+        yield Statement(f"measure {measure}", f"Sparsity is also measured by {name}.")
+
+
+def _evaluated(spec: TrainSpec) -> Iterator[Statement]:
+    evaluation = spec.evaluation
+    if spec.negatives.labelled:
+        yield Statement(
+            "accuracy",
+            "Test accuracy is the share of test samples whose own label has the largest goodness "
+            "of all labels, summed over layers.",
+        )
+    if evaluation.measures:
+        yield Statement(
+            "held out",
+            "On held-out samples sparsity (Hoyer's, Treves and Rolls's⟦treves1991⟧, the Gini "
+            "index⟦hurley2009⟧), separation of positives and negatives and dead units are "
+            "measured for each layer.",
+        )
+    if evaluation.linear_classifier:
+        layers = evaluation.linear_layers.replace("_", " ")
+        penalties = ", ".join(f"{penalty:g}" for penalty in evaluation.linear_penalties)
+        chosen = (
+            ", the best on the validation samples" if len(evaluation.linear_penalties) > 1 else ""
+        )
+        yield Statement(
+            "linear classifier",
+            f"A linear classifier (layers: {layers}; L2 penalty {penalties}{chosen}) is trained on "
+            "the activations of samples with a neutral label⟦hinton2022forward⟧.",
+        )
+    if evaluation.ensembles:
+        yield Statement(
+            "ensembles", "Ensembles of active units are found for each class⟦tosato2023⟧."
+        )
+    for baseline in evaluation.baselines:
+        yield Statement(
+            f"baseline {baseline}",
+            f"The baseline {baseline} is {BASELINE_MEANING[baseline]}.",
+        )
+
+
+def _check(spec: CheckSpec) -> Iterator[Statement]:
+    if isinstance(spec.at, TrainedWeights):
+        yield Statement(
+            "weights",
+            f"The weights are those of layer {spec.at.layer} of the training job {spec.at.job} "
+            f"after epoch {spec.at.epoch:,}.",
+        )
+    else:
+        widths = ", ".join(f"{width:,}" for width in spec.widths)
+        yield Statement(
+            "network",
+            f"Layers of {widths} {spec.activation} units{_sources('activations', spec.activation)} "
+            "without biases are checked at initialisation, their weights drawn from N(0, 1/m).",
+        )
+    if spec.theorem == 2:
+        if spec.negatives.labelled:
+            yield _labels(spec.dataset)
+        yield Statement(
+            "negatives",
+            f"Negatives are made by {spec.negatives.strategy}"
+            f"{_sources('negatives', spec.negatives.strategy)}: {_meaning(spec.negatives)}"
+            f"{_parameters(spec.negatives)}.",
+        )
+    if spec.along == "goodness_difference":
+        yield Statement(
+            "goodness",
+            f"The goodness G is {spec.goodness.name}{_sources('goodness', spec.goodness.name)}: "
+            f"{_meaning(spec.goodness)}{_parameters(spec.goodness)}.",
+        )
+    step = (
+        "a step that lowers the goodness of a whole batch"
+        if spec.theorem == 1
+        else DIRECTIONS[spec.along].removeprefix("along ")
+    )
+    samples = "All training samples" if spec.samples is None else f"Up to {spec.samples:,} samples"
+    batches = "one batch" if spec.batch_size is None else f"batches of {spec.batch_size:,}"
+    yield Statement(
+        "theorem",
+        f"{samples} in {batches} are judged by the exact first-order condition of theorem "
+        f"{spec.theorem}⟦{THEOREMS_SOURCE}⟧ for Hoyer's sparsity S⟦hoyer2004sparseness⟧ to rise "
+        f"along {step}; the figure is the share of samples with active units that satisfy it.",
+    )
+    if "infinite_width" in spec.methods:
+        yield Statement("limit", "The limit of infinite width is computed beside it.")
+    if "exact" in spec.methods:
+        yield Statement(
+            "trial step",
+            f"The observed change of S is that of a trial step of relative size {spec.step:g}.",
+        )
+    if spec.decomposition:
+        yield Statement("decomposition", "Margins are split by the pairs that push.")
+    if spec.precision != "float32":
+        yield Statement("precision", f"Weights, products and margins are in {spec.precision}.")
+
+
+def _forecast(spec: ForecastSpec) -> Iterator[Statement]:
+    layer = spec.network
+    bias = "with" if layer.bias else "without"
+    yield Statement(
+        "network",
+        f"A layer of {spec.units:,} {layer.activation} "
+        f"units{_sources('activations', layer.activation)}, {bias} biases, is trained.",
+    )
+    yield _init(layer.init)
+    if spec.negatives.labelled:
+        yield _labels(spec.dataset)
+    yield from _learning(spec)
+    until = _counted(spec.epochs, "epoch") if spec.epochs else f"a flow time of {spec.until_tau:g}"
+    widths = ", ".join(f"{width:,}" for width in spec.widths)
+    yield Statement(
+        "forecast",
+        f"It learns for {until} in batches of {spec.batch_size:,} positives and as many negatives; "
+        f"Hoyer's sparsity S⟦hoyer2004sparseness⟧ of layers of {widths} units, of the limit of "
+        f"infinite width and theorem 2⟦{THEOREMS_SOURCE}⟧ are forecast from its units, measured on "
+        f"at most {spec.samples:,} positives.",
+    )
+    band = (
+        "the spread of whole networks"
+        if spec.units_interact
+        else f"a jackknife over {spec.blocks} groups of units"
+    )
+    yield Statement("bands", f"Bands come from {band}.")
+
+
+def _seeds(spec: TrainSpec | CheckSpec | ForecastSpec) -> Iterator[Statement]:
+    seeds = spec.seeds
+    several = len(seeds) > 1
+    listed = ", ".join(map(str, seeds[:LISTED])) + (", ..." if len(seeds) > LISTED else "")
+    yield Statement(
+        "seeds",
+        f"{'Seeds' if several else 'The seed'} {listed} {'determine' if several else 'determines'} "
+        "all that is drawn at random.",
+    )
+    if several and not isinstance(spec, ForecastSpec):
+        yield Statement(
+            "intervals",
+            f"Figures are means over these {len(seeds)} seeds with 95 % intervals by Student's t; "
+            "of shares of samples the wider of that and "
+            f"Wilson's⟦{INTERVALS_SOURCE}⟧ over samples.",
+        )
+
+
+def _computed(provenance: Sequence[Provenance]) -> list[str]:
+    """How the figures were computed; nothing before there are any."""
+    found = dict.fromkeys(
+        f"Figures are computed by {one.program}, with PyTorch {one.torch_version}⟦paszke2019⟧, "
+        f"NumPy {one.numpy_version} and Python {one.python_version}, on {one.device} "
+        f"({_plain(one.device_name)}, {_counted(one.threads, 'thread')}) in {one.dtype}."
+        for one in provenance
+    )
+    digests = dict.fromkeys(one.spec_digest for one in provenance)
+    if len(digests) == 1:
+        return [*found, f"The spec has the SHA-256 {next(iter(digests))}."]
+    return list(found)
+
+
+def cited_keys(sentences: Sequence[str]) -> set[str]:
+    """The keys of all that sentences cite."""
+    return {
+        key
+        for sentence in sentences
+        for found in CITATION.findall(sentence)
+        for key in found.split(",")
+        if key in REFERENCES
+    }
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
