@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ffengine.search import searched
+from ffengine.search_spec import Sampler, SearchSpec
 from ffengine.spec import (
     AnySpec,
     CheckSpec,
@@ -321,6 +323,20 @@ REFERENCES: dict[str, Reference] = {
         2011,
         "NIPS Workshop on Deep Learning and Unsupervised Feature Learning",
     ),
+    "akiba2019": _talk(
+        "Akiba, Takuya and Sano, Shotaro and Yanase, Toshihiko and Ohta, Takeru and Koyama, "
+        "Masanori",
+        "Optuna: A Next-generation Hyperparameter Optimization Framework",
+        2019,
+        "Proceedings of the 25th ACM SIGKDD International Conference on Knowledge Discovery and "
+        "Data Mining",
+    ),
+    "bergstra2011": _talk(
+        "Bergstra, James and Bardenet, R{\\'e}mi and Bengio, Yoshua and K{\\'e}gl, Bal{\\'a}zs",
+        "Algorithms for Hyper-Parameter Optimization",
+        2011,
+        "Advances in Neural Information Processing Systems 24",
+    ),
 }
 
 # catalogue -> entry -> keys of REFERENCES; () where an entry is fflab's own or common knowledge
@@ -408,7 +424,12 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "tosato": ("tosato2023",),
     },
 }
-ALWAYS = ("hoyer2004sparseness", "paszke2019")
+SAMPLERS: dict[Sampler, tuple[str, ...]] = {
+    "tpe": ("akiba2019", "bergstra2011"),
+    "random": ("akiba2019",),
+}
+ALWAYS = ("paszke2019",)
+MEASURE_SOURCE = "hoyer2004sparseness"
 ALGORITHM_SOURCE = "hinton2022forward"
 INTERVALS_SOURCE = "wilson1927"
 THEOREMS_SOURCE = "yang2023sparsity"
@@ -420,7 +441,7 @@ def references_of(spec: AnySpec, runs: Sequence[RunSpec] | None = None) -> dict[
     **Arguments:**
 
     - `spec`: a spec.
-    - `runs`: of a study, its runs; None: all that it says.
+    - `runs`: of a study, its runs; None: all that it says, which is none of a search.
 
     **Returns:**
 
@@ -429,6 +450,8 @@ def references_of(spec: AnySpec, runs: Sequence[RunSpec] | None = None) -> dict[
     used = set(ALWAYS)
     if isinstance(spec, StudySpec):
         used |= {*SOURCES["presets"].get(spec.preset or "", ())}
+        search = searched(spec)
+        used |= {*_of_search(search.search)} if search else set()
         found = [cell.spec for cell in expand(spec)] if runs is None else runs
     else:
         found = [spec]
@@ -437,7 +460,12 @@ def references_of(spec: AnySpec, runs: Sequence[RunSpec] | None = None) -> dict[
     return {key: found for key, found in REFERENCES.items() if key in used}
 
 
+def _of_search(search: SearchSpec) -> tuple[str, ...]:
+    return SAMPLERS[search.sampler] if search.method == "optuna" else ()
+
+
 def _keys(spec: RunSpec) -> Iterator[str]:
+    yield MEASURE_SOURCE
     yield from _of_data(spec.dataset)
     if len(spec.seeds) > 1:
         yield INTERVALS_SOURCE

@@ -73,12 +73,12 @@ Rows = Literal[
 ]
 OF_SAMPLES: tuple[Rows, ...] = ("potentials", "decomposition")
 ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
-    rows: {".tex": f"result.tex?rows={rows}"} for rows in get_args(Rows) if rows != "means"
+    rows: {".tex": f"result.tex?rows={rows}"} for rows in get_args(Rows)
 }
-ROWS["curves"] |= {".csv": "curves.csv", ".parquet": "curves.parquet"}
+ROWS["curves"] = {".csv": "curves.csv", ".parquet": "curves.parquet", **ROWS["curves"]}
 ROWS["means"] = {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"}
 for _rows in OF_SAMPLES:
-    ROWS[_rows][".csv"] = f"result.csv?rows={_rows}"
+    ROWS[_rows] = {".csv": f"result.csv?rows={_rows}", **ROWS[_rows]}
 PICTURES = frozenset({".png", ".svg", ".pdf"})
 OutputOption = Annotated[
     Path | None,

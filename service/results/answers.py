@@ -264,7 +264,10 @@ def of_grid(drawn: Sequence[ChartSource]) -> Opening | None:
     lines = [line for best in GRID_FIGURES for line in _range(grid.cells, labels, best)]
     if not lines:
         return None
-    charts = (("grid_accuracy", "grid_theorem2"), ("grid_sparsity", "grid_theorem1"))
+    charts = (
+        ("grid_accuracy", "grid_theorem2"),
+        ("grid_sparsity", "grid_theorem1", "study_scatter"),
+    )
     return Opening(lines, charts)
 
 

@@ -8,12 +8,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
+from pydantic import JsonValue
+
 from ffengine.datasets import DATASETS
 from ffengine.entry import Entry, is_constant, meaning_of
 from ffengine.inits import INITS
 from ffengine.optimizers import SCHEDULES
-from ffengine.references import INTERVALS_SOURCE, REFERENCES, SOURCES, THEOREMS_SOURCE
+from ffengine.references import (
+    INTERVALS_SOURCE,
+    REFERENCES,
+    SAMPLERS,
+    SOURCES,
+    THEOREMS_SOURCE,
+)
 from ffengine.results import Provenance
+from ffengine.search import searched
+from ffengine.search_spec import Range
 from ffengine.spec import (
     BASELINE_MEANING,
     PREPROCESS_MEANING,
@@ -26,6 +36,7 @@ from ffengine.spec import (
     TrainedWeights,
     TrainSpec,
 )
+from ffengine.spec_values import value_in_words
 from ffengine.study import Cell, expand
 from ffengine.theorems import DIRECTIONS
 from service.encoding.latex import for_latex
@@ -121,12 +132,39 @@ def _study(spec: StudySpec, cells: Sequence[Cell]) -> list[str]:
     opening = f"The study{preset} has {len(cells)} run{'s' * (len(cells) != 1)}: {counted}."
     return [
         opening,
+        *_search(spec),
         *(
             _of_some(statement, runs[statement], len(cells))
             for topic in said.values()
             for statement in topic
         ),
     ]
+
+
+def _search(spec: StudySpec) -> Iterator[str]:
+    """How the trials of a search were chosen, and from what."""
+    found = searched(spec)
+    if found is None:
+        return
+    search = found.search
+    sampler = f"{search.sampler} of Optuna" if search.method == "optuna" else "uniformly at random"
+    keys = SAMPLERS[search.sampler] if search.method == "optuna" else ()
+    cited = f" ⟦{','.join(keys)}⟧" if keys else ""
+    space = "; ".join(f"{field} {_choice(choice)}" for field, choice in search.space.items())
+    pruned = f", with trials pruned by {search.prune}" if search.prune else ""
+    yield (
+        f"The runs are the trials of a search, at most {search.trials}, which are chosen "
+        f"{'by ' if keys else ''}{sampler}{cited} with seed {search.seed} to {search.direction} "
+        f"{_plain(str(found.objective.key))}{pruned}, from {_plain(space)}."
+    )
+
+
+def _choice(choice: Range | list[JsonValue]) -> str:
+    """What a field of a space may be, in words."""
+    if isinstance(choice, Range):
+        scale = ", on a logarithmic scale" if choice.log else ""
+        return f"between {choice.low:g} and {choice.high:g}{scale}"
+    return f"of {', '.join(value_in_words(one) for one in choice)}"
 
 
 def _kind(cell: Cell) -> str:

@@ -138,7 +138,7 @@ def test_a_grid_opens_with_its_best_and_its_worst_run() -> None:
             "highest 75 % (lr 1.0), lowest 25 % (lr 3.0); 3 of 4 runs have it",
         )
     ]
-    assert found.charts == ["grid_accuracy"]
+    assert found.charts == ["grid_accuracy", "study_scatter"]
     assert not any(opened(grid([None, None])))
 
 

@@ -260,7 +260,7 @@ def test_an_export_without_a_target_and_one_that_cannot_be_written_say_so(
     refused = fflab("export", job.id)
     assert refused.code == 2
     assert refused.err == (
-        "fflab: say what to write: --tensorboard DIR, --mlflow URI or --wandb FILE\n"
+        "fflab: say what to write: --paper DIR, --tensorboard DIR, --mlflow URI or --wandb FILE\n"
     )
     (tmp_path / "file").write_text("")
     for option in ("--tensorboard", "--wandb"):

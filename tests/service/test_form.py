@@ -299,8 +299,17 @@ def test_no_script_reads_json_with_the_parser_that_rounds() -> None:
         for line in file.read_text().splitlines()
         if re.search(r"JSON\.(parse|stringify)|\.json\(\)", line)
     }
-    assert {name for name, _ in found} == {"charts.js"}, found
-    assert len(found) == 1, found
+    # drawings, the words of a problem, and the address of a link: no numbers that are sent back
+    harmless = {
+        ("charts.js", "JSON.parse(text)"),
+        ("charts.js", "answer.json()"),
+        ("chart-spec.js", "JSON.stringify(field)"),
+        ("live.js", "JSON.stringify({ expires_seconds: seconds })"),
+        ("live.js", "answer.json()"),
+    }
+    assert len(found) == len(harmless), found
+    for name, line in found:
+        assert any(name == file and part in line for file, part in harmless), (name, line)
 
 
 def test_a_forecast_is_asked_for_as_the_form_says(page: Page, client: httpx.Client) -> None:

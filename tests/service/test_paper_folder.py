@@ -10,7 +10,7 @@ import pypdf
 import pytest
 import yaml
 
-from service.cli import export
+from service.cli.exports import paper_folder
 from service.jobs import Job
 from service.store import Store
 from tests.commands import Fflab
@@ -32,9 +32,9 @@ def test_a_job_becomes_a_folder_that_compiles(job: Job, fflab: Fflab, tmp_path: 
     folder = tmp_path / "paper"
     ended = fflab("export", job.id, "--paper", str(folder), "--json")
     assert ended.code == 0, ended.err
-    files = json.loads(ended.out)["files"]
+    written = json.loads(ended.out)["written"]["paper"]
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert there == set(files)
+    assert written.startswith(f"{folder}: {len(there)} files; `make -C {folder}` compiles")
     assert {
         "main.tex",
         "methods.tex",
@@ -70,14 +70,14 @@ def test_what_is_in_a_folder_stays_unless_it_is_forced(
     mine = tmp_path / "main.tex"
     mine.write_text("mine")
     with pytest.raises(SystemExit):
-        export.refuse_used(tmp_path, force=False)
+        paper_folder.refuse_used(tmp_path, force=False)
     with pytest.raises(SystemExit):
-        export.refuse_used(mine, force=True)
+        paper_folder.refuse_used(mine, force=True)
     assert "is a file" in capsys.readouterr().err
-    export.refuse_used(tmp_path, force=True)
-    export.refuse_used(tmp_path / "new", force=False)
+    paper_folder.refuse_used(tmp_path, force=True)
+    paper_folder.refuse_used(tmp_path / "new", force=False)
     (tmp_path / "notes.txt").write_text("mine, too")
-    export.write_folder(tmp_path, {"main.tex": b"new", "tables/curves.tex": b"table"})
+    paper_folder.write_folder(tmp_path, {"main.tex": b"new", "tables/curves.tex": b"table"})
     assert (mine.read_text(), (tmp_path / "notes.txt").read_text()) == ("new", "mine, too")
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_written_through_a_link(
     (elsewhere / "main.tex").write_text("mine")
     (folder / place).symlink_to(elsewhere / place)
     with pytest.raises(SystemExit):
-        export.write_folder(folder, {"main.tex": b"new", "tables/curves.tex": b"table"})
+        paper_folder.write_folder(folder, {"main.tex": b"new", "tables/curves.tex": b"table"})
     assert "is a link" in capsys.readouterr().err
     assert (elsewhere / "main.tex").read_text() == "mine"
     assert not list((elsewhere / "tables").iterdir())
@@ -109,6 +109,6 @@ def test_tables_and_references_are_files_of_a_result(
         assert ended.code == 0, ended.err
         assert said in (tmp_path / name).read_text()
     wrong = fflab("result", job.id, "-o", str(tmp_path / "a.png"), "--rows", "curves")
-    assert (wrong.code, "--rows is for tables" in wrong.err) == (2, True)
+    assert (wrong.code, "--rows curves makes a table" in wrong.err) == (2, True)
     wrong = fflab("result", job.id, "-o", str(tmp_path / "a.csv"), "--width-mm", "84")
     assert (wrong.code, "are for charts" in wrong.err) == (2, True)

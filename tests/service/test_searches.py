@@ -136,8 +136,12 @@ def test_a_deleted_search_leaves_nothing(either_store: Store) -> None:
 def test_a_space_that_fits_nowhere_ends_the_search(either_store: Store) -> None:
     spec = StudySpec.model_validate(
         {
-            "base": {**BASE, "monitor": {"decomposition": [6]}},
-            "search": {"space": {"epochs": {"low": 1, "high": 5, "type": "int"}}},
+            "base": BASE,
+            "search": {
+                "space": {
+                    "dataset.validation_samples": {"low": 5_999, "high": 6_000, "type": "int"}
+                }
+            },
         }
     )
     study = submit(either_store, spec).id
@@ -146,7 +150,7 @@ def test_a_space_that_fits_nowhere_ends_the_search(either_store: Store) -> None:
     assert ended.state == JobState.failed
     assert ended.error is not None
     assert ended.error.code == "search_exhausted"
-    assert "decomposition" in ended.error.detail
+    assert "no samples to train on" in ended.error.detail
 
 
 # Pruning

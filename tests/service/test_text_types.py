@@ -38,6 +38,7 @@ OWN_FIELDS = {
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
     "TrialLine.job",
+    *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
 }
 
 
@@ -150,7 +151,7 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
     assert own == OWN_FIELDS
     assert chosen == {
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
-        *("Job.project", "Job.note"),
+        *("Job.project", "Job.note", "Job.label", "Share.created_by", "NewShare.created_by"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
         *("ExpiredJob.name", "StudyCell.part", "SearchReport.objective"),
     }
