@@ -57,6 +57,9 @@ CATALOGUES = {
     "inits": ("Initialisations", "`network.init`"),
     "preprocess": ("Preprocessing", "`dataset.preprocess`"),
     "baselines": ("Baselines", "`evaluation.baselines`"),
+    "search_methods": ("Searches", "`search.method` of a study"),
+    "samplers": ("Samplers of a search", "`search.sampler`"),
+    "pruners": ("Pruners of a search", "`search.prune`"),
     "theorems": ("Theorems", "`monitor.theorems`, and `theorem` of a check"),
 }
 SPECS = ("TrainSpec", "CheckSpec", "ForecastSpec", "StudySpec")

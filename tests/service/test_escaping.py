@@ -216,6 +216,12 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys revoke": ("学习率",),
     "keys clear": (),
     "retention": (),
+    "presets": (),
+    "catalog": (),
+    "schema": (),
+    "upload": ("学习率.npz", "--name", "学习率"),
+    "export": ("JOB", "--paper", "学习率"),
+    "share": ("JOB",),
     "webhook-secret": (),
     "delete": ("JOB", "--yes"),
 }

@@ -87,8 +87,8 @@ function address(figure) {
   return dark.matches ? `${url}${url.includes("?") ? "&" : "?"}theme=dark` : url;
 }
 
-const LEAST_HEIGHT = 90;
-const AROUND_A_PLOT = 64; // pixels of the axes of a plot, and of the name of its panel
+const LEAST_HEIGHT = 60;
+const AROUND_A_PLOT = 84; // pixels of the axes of a plot, and of the name of its panel
 const BUTTONS = 68; // pixels of the buttons for series and axes, before they are there
 
 // The charts that carry the answer share what is left of the first screen: beside each other, or above each other where that is too narrow.
@@ -98,9 +98,15 @@ function fitFirstScreen(specification, figure) {
   const columns = getComputedStyle(lead).gridTemplateColumns.split(" ").length;
   const room = innerHeight - lead.getBoundingClientRect().top - scrollY;
   const others = [...figure.children].filter((one) => !one.matches(".drawing")).reduce((sum, one) => sum + one.offsetHeight, 0);
-  const buttons = figure.querySelector(".tools").childElementCount ? 0 : BUTTONS;
-  const panels = specification.facet ? Math.ceil((specification.facet.sort?.length ?? 2) / specification.columns) : 1; // rows
-  const height = ((columns < 2 ? room / 2 : room) - others - buttons - 24) / panels - AROUND_A_PLOT;
+  const tools = figure.querySelector(".tools");
+  const buttons = tools.childElementCount || columns < 2 ? 0 : BUTTONS; // on a phone there are none
+  const panels = specification.facet?.sort?.length ?? (specification.facet ? 2 : 1);
+  if (specification.facet) { // as few rows as the width allows
+    specification.columns = Math.min(panels, columns < 2 ? 2 : 3);
+    specification.spec.width = Math.max(80, Math.floor(figure.querySelector(".drawing").clientWidth / specification.columns) - 80);
+  }
+  const rows = specification.facet ? Math.ceil(panels / specification.columns) : 1;
+  const height = ((columns < 2 && rows < 2 ? room / 2 : room) - others - buttons - 40) / rows - AROUND_A_PLOT;
   const owner = specification.facet ? specification.spec : specification;
   if (owner.height) owner.height = Math.round(Math.max(LEAST_HEIGHT, Math.min(owner.height, height)));
 }
