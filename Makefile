@@ -22,7 +22,7 @@ FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-pr
 COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=few
 
 test: $(READY)
-	$(PYTEST) $(LANES) -m "not soak" --durations=20
+	$(PYTEST) $(LANES) -m "not soak" --hypothesis-profile=some --durations=20
 
 test-all: $(READY) $(PROGRAMS)
 	$(PYTEST) -n 5 --durations=20 $(MEASURED)

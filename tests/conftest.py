@@ -28,6 +28,7 @@ for _number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(_number, lambda _signal, _frame: None)
 
 settings.register_profile("fflab", deadline=None, max_examples=USUAL, print_blob=True)
+settings.register_profile("some", deadline=None, max_examples=25, print_blob=True)
 settings.register_profile("few", deadline=None, max_examples=10, print_blob=True)
 settings.load_profile("fflab")
 

@@ -196,7 +196,7 @@ export interface paths {
         };
         /**
          * List jobs
-         * @description Jobs, newest first.
+         * @description Jobs, newest first unless `sort` names another order.
          */
         get: operations["list_jobs"];
         put?: never;
@@ -235,7 +235,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change name, tags, priority or pin
+         * Change name, tags, project, note, priority or pin
          * @description Change fields that do not affect the computation.
          */
         patch: operations["change_job"];
@@ -274,7 +274,10 @@ export interface paths {
          * A chart
          * @description A chart of the result, or of what is measured so far, drawn on the server.
          *
-         *     The answer to an unknown name lists the known ones.
+         *     SVG has its text as outlines and PDF has its font, so that both look the same everywhere.
+         *
+         *     The answer to an unknown name lists the known ones. Of a study, `objective`, `direction`, `x`
+         *     and `y` choose what its runs are compared by, and what `study_scatter` shows.
          */
         get: operations["read_chart"];
         put?: never;
@@ -416,6 +419,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/methods.{form}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The methods paragraph
+         * @description How the job was computed, in sentences for the methods section of a paper.
+         *
+         *     They are written from the spec and, once there is a result, from its provenance; what was not
+         *     used has no sentence. `references.bib` has what they cite.
+         */
+        get: operations["read_methods"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/pause": {
         parameters: {
             query?: never;
@@ -430,6 +456,27 @@ export interface paths {
          * @description Pause a job at its next step, with a checkpoint; the worker is free for others.
          */
         post: operations["pause_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/references.bib": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What to cite
+         * @description BibTeX of fflab, in the version that computed the result, and of the sources of everything
+         *     that the spec uses.
+         */
+        get: operations["read_references"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -524,6 +571,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/result.tex": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A table of the result in LaTeX
+         * @description A table for a paper: means with their intervals, and a caption that says how the figures were
+         *     obtained.
+         *
+         *     Every text is escaped. The table needs no package; its rules are those of booktabs where that is
+         *     loaded, and a long table needs longtable.
+         */
+        get: operations["read_tex"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/resume": {
         parameters: {
             query?: never;
@@ -559,6 +630,80 @@ export interface paths {
          */
         post: operations["retry_job"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The trials and the best so far
+         * @description The trials of a search with its objective, and the best one so far, also while it runs.
+         *
+         *     The runs of any other study are compared by the accuracy, or by the `objective` that is asked
+         *     for.
+         */
+        get: operations["read_search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/shares": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The share links
+         * @description The links of this job that are valid, oldest first, without their addresses.
+         */
+        get: operations["list_shares"];
+        put?: never;
+        /**
+         * Make a share link
+         * @description Make an address at which anybody may read this job, without a key.
+         *
+         *     It shows the job's page, charts, results and report, of a study those of its runs, and nothing
+         *     else. This answer alone has the address: the service stores a hash of it.
+         */
+        post: operations["share_job"];
+        /**
+         * Revoke all share links
+         * @description Revoke all links of this job: their addresses answer 404 from now on.
+         */
+        delete: operations["revoke_shares"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/jobs/{job_id}/shares/{share_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke a share link
+         * @description Revoke a link: its address answers 404 from now on.
+         */
+        delete: operations["revoke_share"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1084,8 +1229,14 @@ export interface components {
             optimizers: components["schemas"]["Described"][];
             /** Preprocess */
             preprocess: components["schemas"]["Described"][];
+            /** Pruners */
+            pruners: components["schemas"]["Described"][];
+            /** Samplers */
+            samplers: components["schemas"]["Described"][];
             /** Schedules */
             schedules: components["schemas"]["Described"][];
+            /** Search Methods */
+            search_methods: components["schemas"]["Described"][];
             /** Spec Schema */
             spec_schema: {
                 [key: string]: unknown;
@@ -1940,7 +2091,8 @@ export interface components {
         };
         /**
          * Estimate
-         * @description The cost of a spec; of a study, the sum over its runs and the peak of any.
+         * @description The cost of a spec; of a study, the sum over its runs and the peak of any; of a search, as if
+         *     each of its trials had the dearest values of its space.
          */
         Estimate: {
             /**
@@ -1951,6 +2103,8 @@ export interface components {
             disk_bytes: components["schemas"]["DiskBytes"];
             /** Flops */
             flops: number;
+            /** @description of a search: what it costs with the cheapest values of its space; null for all others */
+            least?: components["schemas"]["LeastCost"] | null;
             /** @description what is known of a training run before it begins; null for checks and studies */
             onset?: components["schemas"]["Onset"] | null;
             /** Peak Memory Bytes */
@@ -2415,6 +2569,11 @@ export interface components {
             /** Cached From */
             cached_from: string | null;
             /**
+             * Cell
+             * @description of a study's run: its number, from 0
+             */
+            cell?: number | null;
+            /**
              * Created At
              * Format: date-time
              */
@@ -2429,12 +2588,22 @@ export interface components {
              * @enum {string}
              */
             kind: "train" | "check" | "forecast" | "study";
+            /**
+             * Label
+             * @description of a run of a study: what tells it from the others, such as `lr 0.1, seed 3`, behind the part of the study; null for other jobs
+             */
+            label?: string | null;
             /** Links */
             links: {
                 [key: string]: string;
             };
             /** Name */
             name: string | null;
+            /**
+             * Note
+             * @description a remark for people, in plain text
+             */
+            note?: string | null;
             /**
              * Parent
              * @description the study that it is a run of
@@ -2458,6 +2627,11 @@ export interface components {
              */
             priority: "low" | "normal" | "high";
             progress: components["schemas"]["Progress"];
+            /**
+             * Project
+             * @description the project that it belongs to
+             */
+            project?: string | null;
             provenance: components["schemas"]["Provenance"] | null;
             /** Spec */
             spec: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"] | components["schemas"]["StudySpec"];
@@ -2503,6 +2677,11 @@ export interface components {
             /** Name */
             name?: string | null;
             /**
+             * Note
+             * @description a remark for people; not that of its runs
+             */
+            note?: string | null;
+            /**
              * Pinned
              * @description keep it, whatever the retention says
              * @default false
@@ -2515,6 +2694,11 @@ export interface components {
              * @enum {string}
              */
             priority?: "low" | "normal" | "high";
+            /**
+             * Project
+             * @description null: it belongs to none
+             */
+            project?: string | null;
             /**
              * Tags
              * @default []
@@ -2542,7 +2726,7 @@ export interface components {
         };
         /**
          * JobPage
-         * @description Some jobs, newest first.
+         * @description Some jobs, newest first unless another order is asked for.
          */
         JobPage: {
             /** Items */
@@ -2553,10 +2737,24 @@ export interface components {
              */
             next_cursor: string | null;
             /**
+             * States
+             * @description how many of these are in each state; null unless `total` is asked for
+             */
+            states?: {
+                [key: string]: number;
+            } | null;
+            /**
              * Total
              * @description how many pass the filters, on all pages; null unless it is asked for
              */
             total?: number | null;
+            /**
+             * Values
+             * @description of each item its values in the columns that are asked for: times in seconds since 1970, durations in seconds; null where none is asked for
+             */
+            values?: {
+                [key: string]: unknown;
+            }[] | null;
         };
         /**
          * JobRequest
@@ -2606,6 +2804,11 @@ export interface components {
              */
             name?: string | null;
             /**
+             * Note
+             * @description a remark for people, in plain text
+             */
+            note?: string | null;
+            /**
              * Pinned
              * @description keep it, whatever the retention says
              * @default false
@@ -2617,6 +2820,11 @@ export interface components {
              * @enum {string}
              */
             priority?: "low" | "normal" | "high";
+            /**
+             * Project
+             * @description the project that it belongs to
+             */
+            project?: string | null;
             /** Spec */
             spec: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"] | components["schemas"]["StudySpec"];
             /**
@@ -2665,6 +2873,21 @@ export interface components {
              * @enum {string}
              */
             name: "l2";
+        };
+        /**
+         * LeastCost
+         * @description What a search costs at least: each of its trials with the cheapest values of its space.
+         */
+        LeastCost: {
+            disk_bytes: components["schemas"]["DiskBytes"];
+            /** Flops */
+            flops: number;
+            /** Peak Memory Bytes */
+            peak_memory_bytes: number;
+            /** Seconds */
+            seconds: {
+                [key: string]: number;
+            };
         };
         /**
          * LinearThreshold
@@ -2895,7 +3118,7 @@ export interface components {
         MonitorSpec: {
             /**
              * Decomposition
-             * @description epochs at which the margins of theorem 2 along the objective's gradient are split by who pushes: class, label and angle of the pairs that they sum over; on the first monitored batch of each seed, and for the first seed with the samples pushed most
+             * @description epochs at which the margins of theorem 2 along the objective's gradient are split by who pushes: class, label and angle of the pairs that they sum over; on the first monitored batch of each seed, and for the first seed with the samples pushed most. Epochs beyond the end are ignored
              * @default []
              */
             decomposition?: number[];
@@ -3020,6 +3243,36 @@ export interface components {
              *     ]
              */
             widths?: number[];
+        };
+        /**
+         * NewShare
+         * @description A link that was just made; nothing shows its address again.
+         */
+        NewShare: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Created By
+             * @description the name of the key that made it
+             */
+            created_by: string | null;
+            /**
+             * Expires At
+             * @description null: never
+             */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /** Job */
+            job: string;
+            /**
+             * Url
+             * @description the address to pass on
+             */
+            url: string;
         };
         /**
          * Noise
@@ -3567,6 +3820,29 @@ export interface components {
             wrong_label: number;
         };
         /**
+         * Range
+         * @description All numbers between two, both of which are among them.
+         */
+        Range: {
+            /** High */
+            high: number;
+            /**
+             * Log
+             * @description draw uniformly on a logarithmic scale; low must be above 0
+             * @default false
+             */
+            log?: boolean;
+            /** Low */
+            low: number;
+            /**
+             * Type
+             * @description int: whole numbers. float: numbers of four significant digits
+             * @default float
+             * @enum {string}
+             */
+            type?: "float" | "int";
+        };
+        /**
          * Readiness
          * @description Whether jobs can be accepted and run.
          */
@@ -3679,6 +3955,96 @@ export interface components {
             temperature?: number;
         };
         /**
+         * SearchReport
+         * @description What a search has found so far; of any study, its runs compared by one figure.
+         */
+        SearchReport: {
+            /** @description null while no run has the objective */
+            best: components["schemas"]["TrialLine"] | null;
+            /**
+             * Direction
+             * @enum {string}
+             */
+            direction: "maximize" | "minimize";
+            /**
+             * Objective
+             * Format: user-text
+             * @description the figure, as a key of a run's summary
+             */
+            objective: string;
+            /** Trials */
+            trials: components["schemas"]["TrialLine"][];
+        };
+        /**
+         * SearchSpec
+         * @description Search for the best values of some fields, in place of a grid.
+         */
+        SearchSpec: {
+            /**
+             * At Once
+             * @description trials that may be going on at a time. A trial is chosen when all but the last at_once - 1 trials before it have ended, and from their results alone
+             * @default 4
+             */
+            at_once?: number;
+            /**
+             * Direction
+             * @default maximize
+             * @enum {string}
+             */
+            direction?: "maximize" | "minimize";
+            /**
+             * Method
+             * @description random: each trial is drawn on its own, uniformly over the space; optuna: a sampler of Optuna proposes each trial from the results of those before it
+             * @default optuna
+             * @enum {string}
+             */
+            method?: "random" | "optuna";
+            /**
+             * Objective
+             * Format: visible-text
+             * @description a figure of the summary of a run, such as accuracy or sparsity[split=positive]. Where its place is left out: the validation samples and all layers of an accuracy, else the last epoch, the deepest layer, the largest width
+             * @default accuracy
+             */
+            objective?: string;
+            /**
+             * Prune
+             * @description stop trials that are worse than others at the same epoch; null: none. It needs an objective that is measured every epoch. median: stop a trial whose best value so far is worse than the median of the trials before it at the same epoch; five trials run to their end first; successive_halving: at epochs 1, 4, 16 and so on, let only the better quarter of the trials go on; hyperband: successive halving by thirds, with trials divided into groups that are pruned early and late
+             */
+            prune?: ("median" | "successive_halving" | "hyperband") | null;
+            /**
+             * Sampler
+             * @description of method optuna; tpe: Tree-structured Parzen Estimator of all fields together; the first ten trials are drawn at random; random: as method random
+             * @default tpe
+             * @enum {string}
+             */
+            sampler?: "tpe" | "random";
+            /**
+             * Seed
+             * @description the search with the same seed has the same trials
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Space
+             * @description dotted field of the base -> what it may be: a list of values, or a range {low, high, log, type}. A number within a list has its place as a name, as in network.widths.0; default: {}
+             */
+            space?: {
+                [key: string]: components["schemas"]["Range"] | components["schemas"]["JsonValue"][];
+            };
+            /**
+             * Trials
+             * @description runs of the search
+             * @default 20
+             */
+            trials?: number;
+            /**
+             * Warmup Epochs
+             * @description epochs before which no trial is pruned
+             * @default 0
+             */
+            warmup_epochs?: number;
+        };
+        /**
          * SelectionOnset
          * @description Where act 1 ends: theorem 2 of both splits crosses one half upwards after its lowest.
          */
@@ -3756,6 +4122,53 @@ export interface components {
              * @default 0
              */
             weight_decay?: number;
+        };
+        /**
+         * Share
+         * @description A link by which anybody may read one job; its address was shown when it was made.
+         */
+        Share: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Created By
+             * @description the name of the key that made it
+             */
+            created_by: string | null;
+            /**
+             * Expires At
+             * @description null: never
+             */
+            expires_at: string | null;
+            /** Id */
+            id: string;
+            /** Job */
+            job: string;
+        };
+        /**
+         * SharePage
+         * @description The valid share links of a job.
+         */
+        SharePage: {
+            /** Items */
+            items: components["schemas"]["Share"][];
+        };
+        /**
+         * ShareRequest
+         * @description A share link to make.
+         * @example {
+         *       "expires_seconds": 2592000
+         *     }
+         */
+        ShareRequest: {
+            /**
+             * Expires Seconds
+             * @description after so many seconds the link is not valid any more; null: never
+             */
+            expires_seconds?: number | null;
         };
         /**
          * ShufflePixels
@@ -3844,6 +4257,11 @@ export interface components {
              * Format: user-text
              */
             part: string;
+            /**
+             * Pruned At
+             * @description of a search that prunes: the epoch at which the trial was worse than those before it; what it measured later does not count
+             */
+            pruned_at?: number | null;
             /** Spec Digest */
             spec_digest: string;
             /** State */
@@ -3931,6 +4349,8 @@ export interface components {
              * @description a preset's name: base and grid override those of its parts; where parts are given, they are used instead of its own
              */
             preset?: string | null;
+            /** @description search for the best values of some fields, in place of a grid. Beside a preset that searches, fields that are there override its own */
+            search?: components["schemas"]["SearchSpec"] | null;
         };
         /**
          * SumSquares
@@ -4172,6 +4592,46 @@ export interface components {
              * @default 0
              */
             layer?: number;
+        };
+        /**
+         * TrialLine
+         * @description A run of a study, as a trial.
+         */
+        TrialLine: {
+            /**
+             * Best So Far
+             * @description the best value of this trial and those before
+             */
+            best_so_far: number | null;
+            /** Job */
+            job: string | null;
+            /**
+             * Number
+             * @description its place in the study, from 0
+             */
+            number: number;
+            /**
+             * Params
+             * @description the values of the searched or varied fields
+             */
+            params: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /**
+             * Pruned At
+             * @description the epoch at which it was stopped, worse than others
+             */
+            pruned_at: number | null;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "complete" | "pruned" | "failed" | "unfinished";
+            /**
+             * Value
+             * @description the objective; null where the run does not have it
+             */
+            value: number | null;
         };
         /**
          * Wanted
@@ -5001,6 +5461,8 @@ export interface operations {
                 kind?: "train" | "check" | "forecast" | "study";
                 /** @description only jobs that have this tag */
                 tag?: string;
+                /** @description only jobs of this project */
+                project?: string;
                 /** @description only jobs of exactly this name */
                 name?: string;
                 /** @description a part of a name, in any case of letters, or an id */
@@ -5015,7 +5477,13 @@ export interface operations {
                 created_after?: string;
                 /** @description only jobs submitted before this time */
                 created_before?: string;
-                /** @description count the jobs that pass the filters, on all pages */
+                /** @description conditions that hold together, as `widths>=256 T2+>0.5 state=done tag:x`; names are those of `columns` */
+                where?: string;
+                /** @description the column that the list is sorted by, with `-` in front for the largest first, as `-T2+`; jobs without a value are last. The newest first where it is left out */
+                sort?: string;
+                /** @description columns whose values are sent beside the jobs, apart by commas: facts of the job, fields of its spec such as `lr` or `optimizer.momentum`, and figures such as `T2+` and `accuracy` */
+                columns?: string;
+                /** @description count the jobs that pass the filters, on all pages, and by state */
                 total?: boolean;
                 /** @description the fields of each job that are sent, apart by commas, as id,name,state; all where it is left out */
                 fields?: string;
@@ -5616,7 +6084,24 @@ export interface operations {
     };
     read_chart: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description dark: light text and lighter colours on a dark page */
+                theme?: "light" | "dark";
+                /** @description none: without its title and its caption */
+                title?: "none";
+                /** @description width of the picture, such as that of a column; panels, legend and text are laid out for it */
+                width_mm?: number;
+                /** @description size of the numbers on axes; lines and other text keep their proportion to it. 8 where there is a width */
+                font_pt?: number;
+                /** @description of a study: the figure that its runs are compared by, a key of a run's summary such as `accuracy[partition=test]`; where left out, that of its search, else the accuracy */
+                objective?: string;
+                /** @description of a study: which way the objective is better */
+                direction?: "maximize" | "minimize";
+                /** @description of study_scatter: `trial`, a varied field, or a key of a run's summary */
+                x?: string;
+                /** @description of study_scatter: as x */
+                y?: string;
+            };
             header?: {
                 /** @description the ETag of what you have: 304 where it has not changed */
                 "if-none-match"?: string;
@@ -5628,7 +6113,7 @@ export interface operations {
             path: {
                 /** @description as in the job's `id` */
                 job_id: string;
-                /** @description NAME.FORMAT, format png, svg, json or html */
+                /** @description NAME.FORMAT, format png, svg, pdf, json, html or csv */
                 file: string;
             };
             cookie?: never;
@@ -5642,8 +6127,10 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
+                    "application/pdf": unknown;
                     "image/png": unknown;
                     "image/svg+xml": unknown;
+                    "text/csv": unknown;
                     "text/html": unknown;
                 };
             };
@@ -6279,6 +6766,117 @@ export interface operations {
             };
         };
     };
+    read_methods: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the ETag of what you have: 304 where it has not changed */
+                "if-none-match"?: string;
+                /** @description `bytes=FIRST-LAST`: a part of the file, as 206 */
+                range?: string;
+                /** @description the ETag of the part you have: the whole file where it has changed */
+                "if-range"?: string;
+            };
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+                /** @description txt, md (citations as Pandoc has them) or tex */
+                form: "txt" | "md" | "tex";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": unknown;
+                };
+            };
+            /** @description The part that was asked for */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": unknown;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The file has no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     pause_job: {
         parameters: {
             query?: never;
@@ -6347,6 +6945,115 @@ export interface operations {
             };
             /** @description The body's media type is not understood. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    read_references: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the ETag of what you have: 304 where it has not changed */
+                "if-none-match"?: string;
+                /** @description `bytes=FIRST-LAST`: a part of the file, as 206 */
+                range?: string;
+                /** @description the ETag of the part you have: the whole file where it has changed */
+                "if-range"?: string;
+            };
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-bibtex": unknown;
+                };
+            };
+            /** @description The part that was asked for */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-bibtex": unknown;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The file has no such bytes. */
+            416: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6849,6 +7556,127 @@ export interface operations {
             };
         };
     };
+    read_tex: {
+        parameters: {
+            query?: {
+                /** @description which table: comparison (measured beside published), runs and figures of a study, curves of a training run, cells, potentials or decomposition of a check, epochs of a forecast. The first that the result has where it is left out */
+                rows?: "comparison" | "runs" | "figures" | "curves" | "cells" | "epochs" | "potentials" | "decomposition";
+            };
+            header?: {
+                /** @description the ETag of what you have: 304 where it has not changed */
+                "if-none-match"?: string;
+                /** @description `bytes=FIRST-LAST`: a part of the file, as 206 */
+                range?: string;
+                /** @description the ETag of the part you have: the whole file where it has changed */
+                "if-range"?: string;
+            };
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-tex": unknown;
+                };
+            };
+            /** @description The part that was asked for */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-tex": unknown;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The job has no result. Or: The job's result has no rows of that kind. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The file has no such bytes. */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     resume_job: {
         parameters: {
             query?: never;
@@ -7057,6 +7885,474 @@ export interface operations {
             };
             /** @description Too many jobs wait already. */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    read_search: {
+        parameters: {
+            query?: {
+                /** @description of a study: the figure that its runs are compared by, a key of a run's summary such as `accuracy[partition=test]`; where left out, that of its search, else the accuracy */
+                objective?: string;
+                /** @description of a study: which way the objective is better */
+                direction?: "maximize" | "minimize";
+                /** @description of study_scatter: `trial`, a varied field, or a key of a run's summary */
+                x?: string;
+                /** @description of study_scatter: as x */
+                y?: string;
+            };
+            header?: never;
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchReport"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The job has no runs that can be compared. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_shares: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SharePage"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    share_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ShareRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewShare"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A page of another site may not do that. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The job has as many share links as it may have. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    revoke_shares: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A page of another site may not do that. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    revoke_share: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+                /** @description its `id` */
+                share_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A page of another site may not do that. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. Or: There is no such share link. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
