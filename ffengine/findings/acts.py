@@ -35,9 +35,9 @@ class Acts(Finding):
         "2 000 samples of either split."
     )
     falsified_by = (
-        "S that falls while kappa - kappa_G is clearly below zero, or that rises while it is zero "
-        "and units switch on; theorem 2 that holds for more than half of the samples while S "
-        "falls."
+        "Under difference, S that falls while units switch off, or that rises while "
+        "kappa - kappa_G is zero; theorem 2 that holds for clearly more than half of the samples "
+        "while S falls, but for the epochs next to the turn and to the end."
     )
     study = StudySpec(
         parts=parts(

@@ -112,9 +112,10 @@ def answers_page(
     blocks = [
         "# The findings at a larger size",
         "",
-        "The studies of [the findings](index.md) with more data and more seeds. Each section has "
-        "the question, the answer at this size, and how its figures were obtained; settings keep "
-        "the names of the usual runs. Brackets are 95 % intervals over seeds "
+        "Studies of [the findings](index.md) with more seeds, most of them with more data too. "
+        "Each section has the question, the answer at this size, and how its figures were obtained. "
+        "Settings keep the names of the usual runs: `mnist-mini` in a list of settings stands for "
+        "the data set that the section names. Brackets are 95 % intervals over seeds "
         "([how](../numerics.md#intervals)); a pair x / y is of positive / negative samples.",
         "",
         "```bash no-run: takes minutes on a GPU, hours on a processor",
