@@ -113,7 +113,8 @@ def answers_page(
         "# The findings at a larger size",
         "",
         "Studies of [the findings](index.md) with more seeds, most of them with more data too. "
-        "Each section has the question, the answer at this size, and how its figures were obtained. "
+        "Each section has the question, the answer at this size, and how its figures were "
+        "obtained. "
         "Settings keep the names of the usual runs: `mnist-mini` in a list of settings stands for "
         "the data set that the section names. Brackets are 95 % intervals over seeds "
         "([how](../numerics.md#intervals)); a pair x / y is of positive / negative samples.",

@@ -21,7 +21,7 @@ from ffengine.spec import (
     TrainSpec,
     as_document,
 )
-from ffengine.study import GridError
+from ffengine.study import GridError, resolved
 from service.schemas import Spec
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.specs.schema_fields import bases_of, fields_of
@@ -69,6 +69,9 @@ def read_spec(source: str, settings: Sequence[str] = ()) -> tuple[Spec, dict[str
     - `SpecError`: the document cannot be read, or the spec is not valid.
     """
     document = read_document(source)
+    if source in PRESETS and any(setting.startswith("parts.") for setting in settings):
+        # written out, so that a part is changed and not replaced
+        document = as_document(resolved(StudySpec(preset=source)))
     for setting in settings:
         apply(document, setting)
     name_base(document)

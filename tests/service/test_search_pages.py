@@ -212,7 +212,7 @@ def test_the_page_names_the_best_run_and_keeps_the_choice_in_its_address(
     best = client.get(f"/v1/jobs/{ended}/search").json()["best"]
     page = client.get(f"/jobs/{ended}").text
     assert f"/jobs/{best['job']}" in page
-    assert "The importance of the fields is estimated from 10 runs on; 6 have" in page
+    assert "is estimated where 10 runs or more have the objective; 6 have it" in page
     assert "chart/search_history.json" in page
     choice = {"x": "trial", "y": "optimizer.lr"}
     chosen = html.unescape(client.get(f"/jobs/{ended}", params=choice).text)

@@ -162,6 +162,13 @@ def test_a_link_of_a_study_shows_its_runs(client: httpx.Client, app: FastAPI, st
     assert client.get(f"{link}/jobs/{runs[1]}").status_code == 200
     assert client.get(f"{link}/jobs/{other}").status_code == 404
     assert client.get(of_run).status_code == 200
+    page = client.get(link).text
+    addresses = re.findall(r'(?:href|src|data-chart)="(/[^"#]*)', page)
+    assert any(address.endswith(f"/jobs/{runs[0]}") for address in addresses)
+    for address in addresses:
+        if "/chart/" not in address and "/report.html" not in address:  # drawn by another test
+            assert client.get(address.replace("&amp;", "&")).status_code in (200, 304), address
+    assert 'type="checkbox"' not in page  # nothing could be done with what is selected
     assert client.get(f"{of_run}/jobs/{study}").status_code == 404
     assert client.get(f"{of_run}/jobs/{runs[1]}").status_code == 404
 

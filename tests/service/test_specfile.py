@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.study import expand
 from service.specs.files import SpecError, read_spec
 from service.specs.schema_fields import fields_of
 
@@ -215,3 +216,21 @@ def test_a_field_of_a_space_is_set_and_a_wrong_one_is_corrected(tmp_path: Path) 
         read_spec("search", ["search.space.optimizer.ir=[0.1, 0.2]"])
     with pytest.raises(SpecError, match=r"network.widths.3: '3' is no place in a list of 1"):
         read_spec("search", ["search.space.network.widths.3=[8, 16]"])
+
+
+def test_a_part_of_a_preset_is_changed_and_the_others_stay() -> None:
+    plain, _ = read_spec("quick", [])
+    changed, _ = read_spec("quick", ["parts.training.base.epochs=3"])
+    assert isinstance(plain, StudySpec)
+    assert isinstance(changed, StudySpec)
+    of_preset, of_changed = expand(plain), expand(changed)
+    assert [cell.part for cell in of_changed] == [cell.part for cell in of_preset]
+    differing = [
+        (one.spec, other.spec)
+        for one, other in zip(of_preset, of_changed, strict=True)
+        if one.spec != other.spec
+    ]
+    assert differing
+    for before, after in differing:
+        assert isinstance(before, TrainSpec)
+        assert after == before.model_copy(update={"epochs": 3})

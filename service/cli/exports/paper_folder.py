@@ -146,7 +146,7 @@ def _caption(client: Client, job: Job, name: str, meaning: str) -> str:
     """What a chart shows, and how: its meaning, and the caption that pages show above it."""
     chart = json.loads(client.download(job.id, f"chart/{name}.json"))
     lines = chart.get("usermeta", {}).get("caption", [])
-    said = "; ".join(str(one) for one in lines)
+    said = " ".join(f"{str(one).rstrip('.')}." for one in lines)
     return f"{meaning} {said[:1].upper()}{said[1:]}".strip().rstrip(".") + "."
 
 

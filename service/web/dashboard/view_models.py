@@ -161,8 +161,8 @@ def _remark(found: trials.Compared) -> str:
     if not lacking or len(found.varied) < 2:
         return ""
     return (
-        f"The importance of the fields is estimated from {LEAST_FOR_IMPORTANCE} runs on; "
-        f"{len(found.complete)} have the objective."
+        f"The importance of the fields is estimated where {LEAST_FOR_IMPORTANCE} runs or more have "
+        f"the objective; {len(found.complete)} have it."
     )
 
 

@@ -89,6 +89,7 @@ function address(figure) {
 
 const LEAST_HEIGHT = 60;
 const AROUND_A_PLOT = 84; // pixels of the axes of a plot, and of the name of its panel
+const LONGEST_TITLE = 200; // pixels of the title of an axis
 const BUTTONS = 68; // pixels of the buttons for series and axes, before they are there
 
 // The charts that carry the answer share what is left of the first screen: beside each other, or above each other where that is too narrow.
@@ -108,7 +109,11 @@ function fitFirstScreen(specification, figure) {
   const rows = specification.facet ? Math.ceil(panels / specification.columns) : 1;
   const height = ((columns < 2 && rows < 2 ? room / 2 : room) - others - buttons - 40) / rows - AROUND_A_PLOT;
   const owner = specification.facet ? specification.spec : specification;
-  if (owner.height) owner.height = Math.round(Math.max(LEAST_HEIGHT, Math.min(owner.height, height)));
+  if (!owner.height) return;
+  owner.height = Math.round(Math.max(LEAST_HEIGHT, Math.min(owner.height, height)));
+  if (owner.height < LONGEST_TITLE) { // the title of the axis would be cut; the heading says what is drawn
+    for (const one of [owner, ...(owner.layer ?? []), ...(owner.layer ?? []).flatMap((inner) => inner.layer ?? [])]) if (one.encoding?.y?.title) one.encoding.y.title = null;
+  }
 }
 
 async function draw(figure, whole) {
