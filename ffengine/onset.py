@@ -343,9 +343,15 @@ def _message(spec: TrainSpec, onset: Onset) -> str:
     """Say what is known in words; nothing where nothing is."""
     parts = []
     if onset.tau_star is not None and onset.epochs_to_selection is not None:
+        until = f"about epoch {onset.epochs_to_selection:.3g} (tau {onset.tau_star:.3g})"
+        ends = onset.epochs_to_selection > spec.epochs
         parts.append(
-            f"Sparsity is expected to fall until about epoch {onset.epochs_to_selection:.3g} of "
-            f"{spec.epochs} (tau {onset.tau_star:.3g}) and to rise after it."
+            f"Sparsity is expected to fall until {until}"
+            + (
+                f"; this run ends before, after {spec.epochs} epochs."
+                if ends
+                else f" of {spec.epochs}, and to rise after it."
+            )
         )
     elif onset.falls is False and onset.tau_end is not None:
         parts.append(

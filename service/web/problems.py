@@ -181,7 +181,7 @@ class NoSuchJob(Problem):
     status = 404
     code = "no-such-job"
     title = "There is no such job."
-    advice = "Look up the id in GET /v1/jobs."
+    advice = "Look up the id in the list of jobs (GET /v1/jobs)."
 
 
 class NoSuchDataset(Problem):
