@@ -5,14 +5,14 @@ Each kind of job has one function, which gives both; KINDS lists them, and the f
 the job answers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 from ffengine.acts import ACTS
 from ffengine.intervals import interval_of
 from ffengine.presets import PRESETS
-from ffengine.results import EpochRow, ForecastResult, Interval, TrainResult
-from ffengine.spec import CheckSpec, StudySpec, TrainSpec
+from ffengine.results import Diagnostic, EpochRow, ForecastResult, Interval, TrainResult
+from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import Cell
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.theorems import DIRECTIONS, THEOREMS
@@ -29,6 +29,7 @@ from service.results.stored_rows import StoredRows
 from service.results.trials import best_in_words
 from service.results.trials import compared as trials_compared
 
+MOSTLY = 0.5  # of the margins
 MOST_RUNS = 2  # of one kind, that have lines of their own
 EPOCHS_AT_AN_END = 3  # of a run without a result, that are read at either end
 
@@ -261,7 +262,8 @@ def of_grid(drawn: Sequence[ChartSource]) -> Opening | None:
     if grid is None or len(grid.cells) < 2:
         return None
     labels = labels_in(grid)
-    lines = [line for best in GRID_FIGURES for line in _range(grid.cells, labels, best)]
+    unsure = _with_undecided_margins(drawn)
+    lines = [line for best in GRID_FIGURES for line in _range(grid.cells, labels, best, unsure)]
     if not lines:
         return None
     charts = (
@@ -285,12 +287,38 @@ def labels_in(grid: StudyGrid) -> list[str]:
     return [label or cell.part or cell.spec.kind for label, cell in zip(found, cells, strict=True)]
 
 
-def _range(cells: Sequence[GridCell], labels: Sequence[str], best: _Best) -> Iterator[Statement]:
+def _with_undecided_margins(drawn: Sequence[ChartSource]) -> set[str]:
+    """The digests of runs whose margins are mostly within rounding of zero: their ratio is low,
+    and says nothing.
+    """
+    return {
+        digest(source.spec)
+        for source in _sources(drawn)
+        if source.spec is not None
+        for finding in source.result.diagnostics
+        if finding.code == "margins_undecided"
+        and _number(finding, "undecided") > MOSTLY * _number(finding, "live")
+    }
+
+
+def _number(finding: Diagnostic, name: str) -> float:
+    value = finding.evidence.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _range(
+    cells: Sequence[GridCell], labels: Sequence[str], best: _Best, unsure: Container[str]
+) -> Iterator[Statement]:
     """The highest and the lowest of a figure, each with its run."""
+    left_out = [
+        label
+        for cell, label in zip(cells, labels, strict=False)
+        if best.figure == "theorem2_ratio" and cell.found.spec_digest in unsure
+    ]
     found = [
         (value, label)
         for cell, label in zip(cells, labels, strict=False)
-        if (value := _at_end(cell, best)) is not None
+        if label not in left_out and (value := _at_end(cell, best)) is not None
     ]
     if not found:
         return
@@ -299,7 +327,10 @@ def _range(cells: Sequence[GridCell], labels: Sequence[str], best: _Best) -> Ite
     if high == low:
         yield Statement(best.subject, f"{write(high[0])} ({high[1]})")
         return
-    rest = "" if len(found) == len(cells) else f"; {len(found)} of {len(cells)} runs have it"
+    told = len(found) + len(left_out)
+    rest = "" if told == len(cells) else f"; {told} of {len(cells)} runs have it"
+    if left_out:
+        rest += f"; without {', '.join(left_out)}, where most margins are undecided"
     yield Statement(
         best.subject,
         f"highest {write(high[0])} ({high[1]}), lowest {write(low[0])} ({low[1]}){rest}",

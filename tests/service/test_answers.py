@@ -5,8 +5,8 @@ charts.
 import pytest
 
 from ffengine.findings import FINDINGS, Run
-from ffengine.results import Interval, StudyCell, TrainResult
-from ffengine.spec import CheckSpec, TrainSpec
+from ffengine.results import Diagnostic, Interval, StudyCell, TrainResult
+from ffengine.spec import CheckSpec, TrainSpec, digest
 from ffengine.study import expand
 from ffengine.summary_keys import SummaryKey
 from service.results.answers import KINDS, Answer, Opening, Statement, answer, chosen
@@ -140,6 +140,41 @@ def test_a_grid_opens_with_its_best_and_its_worst_run() -> None:
     ]
     assert found.charts == ["grid_accuracy", "study_scatter"]
     assert not any(opened(grid([None, None])))
+
+
+def test_a_grid_names_no_ratio_of_margins_that_are_undecided() -> None:
+    key = str(SummaryKey("theorem2_ratio", layer=0, epoch=3, split="positive"))
+    specs = [TrainSpec(seeds=(seed,)) for seed in range(3)]
+    cells = [
+        GridCell(
+            StudyCell(
+                part="",
+                params={"seeds": [number]},
+                kind="train",
+                spec_digest=digest(spec),
+                state="succeeded",
+                summary={key: Interval(mean=ratio, low=None, high=None, seeds=1)},
+            ),
+            spec,
+        )
+        for number, (spec, ratio) in enumerate(zip(specs, (0.6, 0.0, 0.4), strict=True))
+    ]
+    unsure = Diagnostic(
+        code="margins_undecided",
+        severity="warning",
+        message="",
+        evidence={"undecided": 180, "live": 200},
+        suggestion="",
+    )
+    result = training([(0.7, 0.47), (0.0, 0.40)]).model_copy(update={"diagnostics": (unsure,)})
+    found = answer([StudyGrid("", cells), Source("", result, specs[1])], [])
+    assert found.statements == [
+        Statement(
+            "Theorem 2, both splits",
+            "highest 60 % (seed 0), lowest 40 % (seed 2); without seed 1, where most margins are "
+            "undecided",
+        )
+    ]
 
 
 def test_a_check_opens_with_its_widest_layer_and_the_limit() -> None:
