@@ -7,6 +7,7 @@ message to a webhook leaves this machine, and that streams and long polls end af
 import base64
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ WITH_BODIES = (
     "PATCH /v1/jobs/{job_id}",
     "POST /v1/datasets",
 )
+WITH_A_GRAMMAR = re.compile(r"query/(where|sort|columns|objective|x|y|width_mm|font_pt)\b")
 RULES_OF_LISTS = ('"bad-cursor"', "query/fields", "which no name has")
 
 
@@ -198,6 +200,7 @@ def is_fault(finding: Finding) -> bool:
     """Whether a finding is a fault of the service, and not of what a schema can say.
 
     - A schema has no words for all that a body, a cursor, a list of fields or a name must be.
+    - Filters, columns and objectives have a grammar, and a width and a size of text must fit.
     - A text that is the id of no study has no runs, also where it is no id at all.
     - Anybody may send headers that nobody has heard of.
     - A service without a broker is not ready.
@@ -207,6 +210,7 @@ def is_fault(finding: Finding) -> bool:
             by_rule = any(rule in finding.answer for rule in RULES_OF_LISTS)
             by_rule = by_rule and finding.operation in ("GET /v1/jobs", "GET /v1/datasets")
             said = finding.status in (400, 422)
+            by_rule = by_rule or bool(WITH_A_GRAMMAR.search(finding.answer))
             return not (said and (by_rule or finding.operation in WITH_BODIES))
         case "negative_data_rejection":
             no_study = "parameter `parent` in query" in finding.message

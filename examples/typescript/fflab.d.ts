@@ -7006,7 +7006,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/x-bibtex": unknown;
+                    "text/x-bibtex; charset=utf-8": unknown;
                 };
             };
             /** @description The part that was asked for */
@@ -7015,7 +7015,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/x-bibtex": unknown;
+                    "text/x-bibtex; charset=utf-8": unknown;
                 };
             };
             /** @description Not Modified */
@@ -7584,7 +7584,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/x-tex": unknown;
+                    "text/x-tex; charset=utf-8": unknown;
                 };
             };
             /** @description The part that was asked for */
@@ -7593,7 +7593,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/x-tex": unknown;
+                    "text/x-tex; charset=utf-8": unknown;
                 };
             };
             /** @description Not Modified */

@@ -23,7 +23,9 @@ def _column(text: str) -> str:
 Column = Annotated[
     SearchText,
     AfterValidator(_column),
-    WithJsonSchema({"type": "string", "maxLength": LONGEST_COLUMN, "format": "search-text"}),
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": LONGEST_COLUMN, "format": "search-text"}
+    ),
 ]
 
 

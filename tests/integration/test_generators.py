@@ -106,7 +106,9 @@ def test_a_generated_python_client_submits_and_lists(client: httpx.Client, tmp_p
     (tmp_path / "openapi.json").write_text(json.dumps(document))
     (tmp_path / "config.yml").write_text(
         "package_name_override: fflab_client\n"
-        "content_type_overrides: {application/zip: application/octet-stream}\n"
+        "content_type_overrides:\n"
+        "  application/zip: application/octet-stream\n"
+        "  application/vnd.apache.parquet: application/octet-stream\n"
         "post_hooks: []\n",
         encoding="utf-8",
     )

@@ -95,8 +95,9 @@ def test_one_changed_field_of_a_preset_is_all_that_runs_otherwise(
     assert fields(job["spec"]) == {**before, changed: value}
     runs = client.get("/v1/jobs", params={"parent": job["id"], "limit": 500}).json()["items"][::-1]
     cells = expand(StudySpec.model_validate(job["spec"]))
-    assert len(runs) == len(cells)
-    for run, cell in zip(runs, cells, strict=True):
+    searches = job["spec"].get("search") is not None  # whose trials are chosen one after the other
+    assert len(runs) == len(cells) or searches
+    for run, cell in zip(runs, cells, strict=not searches):
         assert fields(run["spec"]) == fields(cell.spec.model_dump(mode="json"))
         if run["place"]["part"] == part:
             assert fields(run["spec"])[field] == value or field in run["place"]["params"]

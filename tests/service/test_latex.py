@@ -348,7 +348,7 @@ def test_tables_methods_and_references_over_http(client: httpx.Client, store: St
     assert "The data set is" in client.get(f"{address}/methods.txt").text
     succeed(store, job.id)
     table = client.get(f"{address}/result.tex?rows=curves")
-    assert table.headers["content-type"] == "application/x-tex"
+    assert table.headers["content-type"] == "text/x-tex; charset=utf-8"
     assert f'{job.id}-curves.tex"' in table.headers["content-disposition"]
     assert r"\begin{tabular}" in table.text
     assert client.get(f"{address}/result.tex").status_code == 200

@@ -406,8 +406,9 @@ def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) ->
             [child.spec_digest for child, _ in store.jobs.children(one["id"])]
             for one in (job, again)
         ]
-        assert runs[0] == runs[1]
-        assert runs[0] or searches  # whose trials are chosen later
+        if not searches:  # whose trials are chosen one after the other
+            assert runs[0] == runs[1]
+            assert runs[0]
         client.post(f"/v1/jobs/{again['id']}/cancel")
         assert client.get(f"/v1/jobs/{again['id']}?wait=60").json()["state"] == "cancelled"
         report = html.unescape(client.get(f"/v1/jobs/{again['id']}/report.html").text)

@@ -21,7 +21,11 @@ from service.web.routes.results import file_answers
 
 router = APIRouter(tags=["results"])
 
-TEX, BIB, TEXT = "application/x-tex", "application/x-bibtex", "text/plain; charset=utf-8"
+TEX, BIB, TEXT = (
+    "text/x-tex; charset=utf-8",
+    "text/x-bibtex; charset=utf-8",
+    "text/plain; charset=utf-8",
+)
 
 
 @router.get(
