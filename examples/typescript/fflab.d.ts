@@ -6794,6 +6794,7 @@ export interface operations {
                 };
                 content: {
                     "text/plain": unknown;
+                    "text/x-tex": unknown;
                 };
             };
             /** @description The part that was asked for */
@@ -6803,6 +6804,7 @@ export interface operations {
                 };
                 content: {
                     "text/plain": unknown;
+                    "text/x-tex": unknown;
                 };
             };
             /** @description Not Modified */

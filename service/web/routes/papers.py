@@ -26,6 +26,9 @@ TEX, BIB, TEXT = (
     "text/x-bibtex; charset=utf-8",
     "text/plain; charset=utf-8",
 )
+METHODS_ANSWERS = file_answers("text/plain")
+for _status in (200, 206):
+    METHODS_ANSWERS[_status]["content"]["text/x-tex"] = {}
 
 
 @router.get(
@@ -71,7 +74,7 @@ def read_tex(
     "/jobs/{job_id}/methods.{form}",
     summary="The methods paragraph",
     response_class=Response,
-    responses=file_answers("text/plain"),
+    responses=METHODS_ANSWERS,
 )
 def read_methods(
     job_id: JobId,
