@@ -20,6 +20,7 @@ from service.results.compared_runs import compared
 from service.results.course import Course, change_between, course_of, rises
 from service.results.finding_runs import answered
 from service.results.forecasts import forecast_lines
+from service.results.leading_charts import PAPER_CHARTS
 from service.results.paper_comparison import COLOURS, ComparisonRow, Verdict, comparison
 from service.results.paper_summary import is_paper_study
 from service.results.run_labels import inputs_of, labels_of
@@ -120,8 +121,6 @@ def of_finding(drawn: Sequence[ChartSource]) -> Opening | None:
 
 
 # A study of the paper
-
-PAPER_CHARTS = (("sparsity_widths", "sparsity"), ("theorem2_inputs", "theorem2"))
 
 
 def of_paper(drawn: Sequence[ChartSource]) -> Opening | None:

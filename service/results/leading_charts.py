@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 # charts before the table: they carry what was found; of each line the first that there is
-LEADING = (("sparsity_widths", "sparsity"), ("theorem2_inputs", "theorem2"))
+PAPER_CHARTS = (("sparsity_widths", "sparsity"), ("theorem2_inputs", "theorem2"))
 
 
 def leading(names: Sequence[str]) -> list[str]:
@@ -13,5 +13,5 @@ def leading(names: Sequence[str]) -> list[str]:
 
     - `names`: those that can be drawn.
     """
-    found = (next((name for name in line if name in names), None) for line in LEADING)
+    found = (next((name for name in line if name in names), None) for line in PAPER_CHARTS)
     return [name for name in found if name]

@@ -26,6 +26,7 @@ AS_THEY_ARE = frozenset({"missing", "value_error", "assertion_error"})
 _EXPECTED = {
     "int": "a whole number",
     "int_from_float": "a whole number",
+    "int_parsing_size": "a smaller whole number",
     "float": "a number",
     "finite_number": "a finite number",
     "bool": "true or false",

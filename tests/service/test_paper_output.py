@@ -9,7 +9,8 @@ from ffengine.spec import TrainSpec
 from fflab import verdict_on
 from service.cli import output, paper_plots
 from service.cli.output import Screen, comparison_table
-from service.results.answers import PAPER_CHARTS, chosen
+from service.results.answers import chosen
+from service.results.leading_charts import PAPER_CHARTS
 from service.results.paper_comparison import by_run, comparison
 from service.results.shares import percent, with_interval
 from service.results.sources import Source

@@ -20,7 +20,9 @@ from ffengine.entry import entries
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective
 from ffengine.spec import StudyPart, Submission
+from service.schemas import ShareRequest
 from service.specs.json_pointers import UNIONS, in_body, pointer_of, unstorable
+from service.specs.suggestions import plain_message
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
 from service.web.problems import MEDIA_TYPE, PROBLEMS, ValidationProblem
 from tests.over_http import refused
@@ -339,3 +341,10 @@ def test_a_header_that_says_one_thing_is_refused_where_it_is_there_twice(
     found = refused(answer, 422, "invalid")
     assert found.detail == (f"header/{name.lower()}: is given more than once; it takes one value")
     assert client.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_number_that_no_integer_holds_is_refused_in_plain_words() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        ShareRequest.model_validate({"expires_seconds": 1e300})
+    (error,) = refusal.value.errors()
+    assert plain_message(error) == "expected a smaller whole number, got 1e+300"
