@@ -1,5 +1,6 @@
-// Keeps a page live: fetches it again and swaps the regions marked data-live; buttons that act; offline notice.
+// Keeps a page live: fetches it again and renews the regions marked data-live; buttons that act; offline notice.
 import { parse, stringify } from "./exact.js";
+import { morphChildren, named } from "./morph.js";
 
 const body = document.body;
 export const root = document.documentElement.dataset.root; // the path below which people see the service
@@ -19,17 +20,15 @@ let refused = -Infinity;
 let polled = Date.now();
 
 // What has the focus keeps it, in its new form; what has gone leaves it to the page's content.
-function swap(region, fresh) {
+function renew(region, fresh) {
   const active = region.contains(document.activeElement) ? document.activeElement : null;
-  const place = active && [...region.querySelectorAll("a, button, input, summary, [tabindex]")].filter((one) => named(one) === named(active)).indexOf(active);
-  region.innerHTML = fresh.innerHTML;
-  if (!active) return;
-  const same = [...region.querySelectorAll("a, button, input, summary, [tabindex]")].filter((one) => named(one) === named(active));
-  (same[place] || document.getElementById("main")).focus({ preventScroll: true });
+  const place = active && twins(region, active).indexOf(active);
+  morphChildren(region, fresh);
+  if (active && document.activeElement !== active) (twins(region, active)[place] || document.getElementById("main")).focus({ preventScroll: true });
 }
 
-function named(control) {
-  return [control.localName, control.dataset.post, control.getAttribute("href"), control.value, control.getAttribute("aria-label"), control.localName === "button" ? control.textContent : ""].join(" ");
+function twins(region, control) {
+  return [...region.querySelectorAll("a, button, input, summary, [tabindex]")].filter((one) => named(one) === named(control));
 }
 
 // What an answer to the page's own address is: the page, "gone", "signed-out", or "away" where something in between answers for fflab.
@@ -50,10 +49,7 @@ function warn(shown) {
 function takeOver(page) {
   for (const region of document.querySelectorAll("[data-live]")) {
     const fresh = page.getElementById(region.id);
-    if (!fresh) continue;
-    if (region.dataset.keep !== undefined && region.dataset.keep === fresh.dataset.keep) continue;
-    if (region.innerHTML !== fresh.innerHTML) swap(region, fresh);
-    if (fresh.dataset.keep !== undefined) region.dataset.keep = fresh.dataset.keep;
+    if (fresh) renew(region, fresh);
   }
   document.title = page.title;
   for (const name of ["events", "refresh"]) if (page.body.dataset[name] === undefined) delete body.dataset[name]; else body.dataset[name] = page.body.dataset[name];
