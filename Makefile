@@ -32,7 +32,7 @@ check: $(READY)
 	$(MAKE) -j 2 lint fast
 
 fast: $(READY)
-	$(PYTEST) -n 2 $(FAST)
+	$(PYTEST) -n 3 $(FAST)
 
 # Which lines and branches the tests reach. `make test-all floors MEASURED=--cov` measures them beside all tests.
 MEASURED :=

@@ -7,7 +7,7 @@ new kind).
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, NamedTuple, Self
@@ -390,7 +390,7 @@ class Datasets:
         try:
             if folder and uploads.arrays_file(name, folder.parent).stat().st_size > MEASURED_BYTES:
                 return None
-            return _measured(self, name, facts.digest)
+            return _measured(Source.of(self, facts.digest), name)
         except (OSError, DatasetError):  # the arrays are gone or damaged, which is said elsewhere
             return None
 
@@ -671,6 +671,40 @@ class Datasets:
         return decoded
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where the arrays of a digest are read: two are equal wherever that is.
+
+    What was measured on arrays is kept by this: the same arrays are measured once, whichever home
+    they are in.
+
+    **Attributes:**
+
+    - `datasets`: where they are read.
+    - `digest`: of the arrays; None: it is not known.
+    - `place`: what else tells the arrays apart where no digest does.
+    """
+
+    datasets: Datasets = field(compare=False)
+    digest: str | None
+    place: Datasets | None
+
+    @classmethod
+    def of(cls, datasets: Datasets, digest: str | None) -> Self:
+        """Return the source of arrays.
+
+        **Arguments:**
+
+        - `datasets`: where they are read.
+        - `digest`: of the arrays; None: it is not known.
+
+        **Returns:**
+
+        The source.
+        """
+        return cls(datasets, digest, None if digest else datasets)
+
+
 def _verified_copy(facts: Dataset, path: Path) -> Loaded | None:
     """Map the decoded copy of a data set; None where it is not there, or not what it should be."""
     arrays = mapped_copy(path)
@@ -687,9 +721,9 @@ def _loaded(datasets: Datasets, name: str, _digest: str | None) -> Loaded:
 
 
 @lru_cache(maxsize=64)
-def _measured(datasets: Datasets, name: str, _digest: str | None) -> InputFigures:
+def _measured(source: Source, name: str) -> InputFigures:
     """Keep what was measured, as long as the name stands for the same arrays."""
-    return measured(datasets.read(name).arrays)
+    return measured(source.datasets.read(name).arrays)
 
 
 def from_upload(upload: uploads.Upload) -> Dataset:

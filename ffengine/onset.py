@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ffengine import uploads
 from ffengine.arrays import DatasetError
 from ffengine.class_means import ClassMeans, TrainingInputs, class_means, largest_second_moment
-from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets
+from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets, Source
 from ffengine.flow import flow_of_step
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
@@ -213,7 +213,7 @@ def _predicted(spec: TrainSpec, datasets: Datasets, facts: Dataset, *, keep: boo
     found: dict[str, object] = {"eta": _largest_eta(spec)}
     named = spec.network.normalize if spec.network.normalize_first else "none"
     network = NetworkSpec(normalize=named, normalize_first=named != "none", bias=spec.network.bias)
-    key = (datasets, facts.digest, spec.dataset, network, keep)
+    key = (Source.of(datasets, facts.digest), spec.dataset, network, keep)
     labels = _why_no_rates(spec, facts)
     if labels:
         unknown |= dict.fromkeys(("lambda_1", "recruitment", "falls", "tau_star"), labels)
@@ -384,19 +384,15 @@ def _bytes(facts: Dataset, datasets: Datasets) -> int:
 
 
 @lru_cache(maxsize=64)
-def _class_means(
-    datasets: Datasets, _digest: str | None, spec: DatasetSpec, network: NetworkSpec, keep: bool
-) -> ClassMeans:
+def _class_means(source: Source, spec: DatasetSpec, network: NetworkSpec, keep: bool) -> ClassMeans:
     """Keep what was measured, as long as the name stands for the same arrays."""
-    return class_means(_inputs(datasets, spec, network, keep=keep))
+    return class_means(_inputs(source.datasets, spec, network, keep=keep))
 
 
 @lru_cache(maxsize=64)
-def _second_moment(
-    datasets: Datasets, _digest: str | None, spec: DatasetSpec, network: NetworkSpec, keep: bool
-) -> float:
+def _second_moment(source: Source, spec: DatasetSpec, network: NetworkSpec, keep: bool) -> float:
     """Keep it as `_class_means` does."""
-    return largest_second_moment(_inputs(datasets, spec, network, keep=keep))
+    return largest_second_moment(_inputs(source.datasets, spec, network, keep=keep))
 
 
 def _inputs(
