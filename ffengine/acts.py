@@ -149,7 +149,7 @@ def act_of(row: EpochRow, now: Moment, before: Moment, few: float) -> ActName | 
     of the row before.
     """
     earlier = before.positive if row.split == "positive" else before.negative
-    shares = _law_and_rest(earlier, row)
+    shares = law_and_rest(earlier, row)
     if shares is None:
         return None
     law, rest = shares
@@ -168,8 +168,18 @@ def act_of(row: EpochRow, now: Moment, before: Moment, few: float) -> ActName | 
     return "selecting" if rise > 0 else "recruiting"
 
 
-def _law_and_rest(earlier: EpochRow, row: EpochRow) -> tuple[float, float] | None:
-    """Return the two parts of the change of C; None where they are undefined."""
+def law_and_rest(earlier: EpochRow, row: EpochRow) -> tuple[float, float] | None:
+    """Split a change of C into that of the law of p and the rest.
+
+    **Arguments:**
+
+    - `earlier`: a row.
+    - `row`: a later one of the same seed, layer and split.
+
+    **Returns:**
+
+    Both parts; None where S or p is undefined, and for units that are not relu.
+    """
     found = []
     for one in (earlier, row):
         if one.kappa is None or one.kappa_gap is None or not one.active_share:
