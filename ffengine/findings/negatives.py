@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ffengine.findings.bases import LARGE, SEEDS, TINY, TINY_CHECK, layer
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
-from ffengine.findings.measured import SPLITS, accuracy, at_end, at_start, rows_of
+from ffengine.findings.measured import SPLITS, accuracy, at_epoch, at_start, rows_of
 from ffengine.findings.wording import number, pair
 from ffengine.intervals import interval
 from ffengine.results import CheckResult, EpochRow, Interval, Split, TrainResult
@@ -142,12 +142,13 @@ class Negatives(Finding):
         )
 
     def plot(self, runs: Sequence[Run]) -> Plot:
-        """Return the final S of both splits for each strategy."""
+        """Return the final S of both splits for each strategy that has it in every seed."""
         drawn = tuple(
             Point("", split, name, found.mean, found.low, found.high)
             for name, run in _by_kind(runs)[0].items()
             for split in SPLITS
-            if (found := at_end(run, "sparsity", split))
+            if (found := at_epoch(run, "sparsity", split, _last(run)[0].epoch))
+            and found.seeds == len(_live(run))
         )
         return Plot(
             "The final S, by how negatives are made",

@@ -81,6 +81,8 @@ def test_a_strategy_without_live_samples_is_left_out_and_named_with_the_reason()
     assert rows["masked"]["S at end"] == "-"
     assert rows["mix"]["live positives at end"] == "2,000 of 2,000"
     assert "seeds" not in rows["mix"]["S at end"]
+    drawn = {point.x for point in finding.plot(runs).points}
+    assert drawn == {"wrong_label", "mix", "adversarial"}
 
 
 def test_a_figure_that_some_seeds_lack_says_of_how_many_it_is() -> None:
