@@ -81,6 +81,14 @@ TOO_LOW = (
     "The ratio is too low there. Read earlier epochs; observed_increase_ratio beside it does "
     "not depend on such margins."
 )
+AT_THRESHOLD = (
+    "Near a threshold single steps raise and lower the common scale of the weights in turn, and "
+    "the ratio with them: read the mean over epochs, coefficient_sum, and observed_increase_ratio."
+)
+BELOW_THRESHOLD = (
+    "That is how an objective with a threshold begins: it is over once the goodness has reached "
+    "the threshold. Train for more epochs, and read the epochs after."
+)
 LOOK_BESIDE = (
     "No phase explains this. Look at coefficient_sum and eta, and whether the ratio "
     "alternates: a step that is too long makes it."
@@ -657,6 +665,14 @@ def _act_of_lowest_ratio(
         number = 2 if act == "selecting" else 3
         where = f"in act {number}, {act} (epoch {worst.epoch}), while the mean of S rises"
         return where, BATCH_NOISE, {"act": act}
+    if act == "sleeping":
+        where = f"in the act sleeping (epoch {worst.epoch}): units switch off, the mean of S rises"
+        return where, AT_THRESHOLD, {"act": act}
+    if act == "inflating":
+        where = (
+            f"in the act inflating (epoch {worst.epoch}): positives outweigh negatives, and S falls"
+        )
+        return where, BELOW_THRESHOLD, {"act": act}
     return (
         f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on",
         LOOK_BESIDE,

@@ -72,7 +72,8 @@ class Geometry(Finding):
         "and by the angle between the sample and the mean of the pair. A push is given in standard "
         "deviations of the margin over samples; below zero it lowers S. The limit of infinite "
         "width is computed for the same data at initialisation. Epochs of one act are averaged for "
-        "each seed. The pictures show, of the first seed, the samples with the most negative "
+        "each seed; an act that fewer than half of the seeds pass through is left out. The "
+        "pictures show, of the first seed, the samples with the most negative "
         "margins (class, label of a negative, margin), each with the pairs that push it down most "
         "(class, wrong label, push, angle)."
     )
@@ -248,7 +249,8 @@ def stretches_of(run: Run) -> list[Stretch]:
 
     **Returns:**
 
-    The acts in the order in which they are first met, each with positives first.
+    The acts in the order in which they are first met, each with positives first. An act that fewer
+    than half of the seeds pass through is left out: their epochs lie between two acts.
     """
     assert isinstance(run.result, TrainResult | CheckResult)  # noqa: S101 - narrows the type
     batches: dict[tuple[str, Split], dict[int, dict[int, Batch]]] = defaultdict(
@@ -258,6 +260,7 @@ def stretches_of(run: Run) -> list[Stretch]:
         act = row.act or (START if row.method == "exact" else LIMIT)
         batches[act, row.split][row.seed][row.epoch][row.relation] = row
     ratios = _ratios(run)
+    seeds = {row.seed for row in run.result.decomposition}
     return [
         Stretch(
             run.part,
@@ -270,6 +273,7 @@ def stretches_of(run: Run) -> list[Stretch]:
             },
         )
         for (act, split), by_seed in batches.items()
+        if 2 * len(by_seed) >= len(seeds)
     ]
 
 

@@ -126,8 +126,8 @@ def _theorem(sources: Sequence[Source], number: TheoremNumber) -> Iterator[str]:
     units = f"n = {width:,} units; {_brackets(rows[0].seeds)}" if number == 1 else f"n = {width:,}"
     when = "at initialisation" if not (rows[0].key.at and rows[0].key.at.epoch) else "trained"
     yield (
-        f"Theorem {number} {when}: {told}, to first order ({units}; the paper reports more than "
-        f"{more}): {_verdicts(rows)}."
+        f"Theorem {number} {when}: {told}, to first order ({units}; attributed to the "
+        f"paper: more than {more}): {_verdicts(rows)}."
     )
 
 

@@ -179,7 +179,7 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
     if sides == [1, 1]:
         always = min(found.mean for moment in rising for found in moment.ratio) > HALF
         when = "" if always else " at the end"
-        source = ", as the paper reports" if judged else ""
+        source = ", as is attributed to the paper" if judged else ""
         return f"holds for more than half of {BOTH}{when}{source}"
     if sides[0] == sides[1]:
         found = COMPARED_WITH_HALF[sides[0]].format(BOTH)
@@ -188,7 +188,7 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
             COMPARED_WITH_HALF[side].format(f"{split} samples")
             for side, split in zip(sides, SPLITS, strict=True)
         )
-    return found + ("; the paper reports more than half" if judged else "")
+    return found + ("; attributed to the paper: more than half" if judged else "")
 
 
 def _is_judged(source: Source) -> bool:
@@ -245,7 +245,7 @@ def _of_check(source: Source) -> list[str]:
     held = shares([found for found in by_split if found])
     moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
     published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
-    paper = f" The paper reports more than {published}." if _is_judged(source) else ""
+    paper = f" Attributed to the paper: more than {published}." if _is_judged(source) else ""
     aside = _aside(source, RunKey.of(f"theorem-{theorem.number}", {}))
     direction = widest[0].theorem2_direction
     along = f" {DIRECTIONS[direction]}," if direction else ""

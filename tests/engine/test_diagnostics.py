@@ -136,6 +136,12 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
             "in act 2, selecting (epoch 1), while the mean of S rises",
             "blur the ratio",
         ),
+        (  # units switch off: S follows from p
+            [(0.6, 0.40, 0.3), (0.1, 0.45, 0.4), (0.6, 0.50, 0.5)],
+            "sleeping",
+            "in the act sleeping (epoch 1): units switch off, the mean of S rises",
+            "raise and lower the common scale",
+        ),
         (
             [(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)],
             "recruiting",
@@ -152,6 +158,17 @@ def test_a_condition_that_is_rarely_met_says_in_which_act_and_whether_that_is_ex
     assert found.evidence["act"] == act
     assert message in found.message
     assert suggestion in found.suggestion
+
+
+def test_softplus_below_its_threshold_is_expected_to_lower_s() -> None:
+    rows = curve((0.6, 0.46, 0.5), (0.1, 0.37, 0.3), (0.6, 0.36, 0.29))
+    rows = [row.model_copy(update={"act": "inflating"}) if row.epoch == 1 else row for row in rows]
+    [found] = diagnostics.of_training(TrainSpec(), rows)
+    assert found.evidence["act"] == "recruiting"  # what the lowest ratio leads to
+    rows = [row for row in rows if row.epoch < 2]
+    [found] = diagnostics.of_training(TrainSpec(), rows)
+    assert "in the act inflating (epoch 1): positives outweigh negatives" in found.message
+    assert "reached the threshold" in found.suggestion
 
 
 def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_more_of_it() -> None:

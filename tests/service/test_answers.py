@@ -77,7 +77,11 @@ def test_a_training_run_opens_with_its_course_its_act_and_its_accuracy() -> None
             "65 % [63, 67] / 63 % [61, 65] of samples at epoch 4",
             "more than half",
         ),
-        ("Act", "selecting: S rises, because loud units grow faster than quiet ones", ""),
+        (
+            "Act",
+            "selecting: S rises, because active units become unequal: loud ones outgrow quiet ones",
+            "",
+        ),
     ]
     assert found.charts == ["theorem2", "sparsity"]
 

@@ -24,14 +24,14 @@ def test_each_sentence_has_its_figure_its_interval_and_its_verdict() -> None:
     assert one == (
         "Theorem 1 at initialisation: a step that lowers the goodness (sum of squared activations) "
         "of all samples raises the sparsity of 99.90 % [99.65, 100] of 60,000 samples, to first "
-        "order (n = 256 units; [x, y]: 95 % interval over 3 seeds; the paper reports more than "
-        "99.98 %): open."
+        "order (n = 256 units; [x, y]: 95 % interval over 3 seeds; attributed to the paper: "
+        "more than 99.98 %): open."
     )
     assert two == (
         "Theorem 2 at initialisation: a step that raises the goodness of positive samples and "
         "lowers that of negative ones raises the sparsity of 70 % [70, 70] / 70 % [70, 70] of "
         "60,000 positive / negative samples (with the right / a wrong label), to first order "
-        "(n = 256; the paper reports more than half): met."
+        "(n = 256; attributed to the paper: more than half): met."
     )
     # the ratio of positives is .4 at tau 2 and .6 at tau 3, that of negatives .02 less; of each
     # seed by .01 more or less

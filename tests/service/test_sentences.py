@@ -33,8 +33,8 @@ def told(points: Sequence[Point], spec: TrainSpec = UNIT, **options: float) -> l
 
 
 BOTH = "both positive and negative samples"
-MOST = f"theorem 2 holds for more than half of {BOTH}, as the paper reports."
-REPORTED = "; the paper reports more than half."
+MOST = f"theorem 2 holds for more than half of {BOTH}, as is attributed to the paper."
+REPORTED = "; attributed to the paper: more than half."
 RISES = "S rises from the beginning"
 FALLS_THEN_RISES = [(0.7, 0.47), (0.06, 0.43), (0.5, 0.37), (0.65, 0.40), (0.69, 0.46)]
 
@@ -49,7 +49,7 @@ def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
     assert headline == (
         "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less "
         "than half of both positive and negative samples. Then S rises, and theorem 2 holds for "
-        "more than half of both positive and negative samples, as the paper reports."
+        "more than half of both positive and negative samples, as is attributed to the paper."
     )
     assert fall == (
         "  From epoch 0 to 2 S falls from 0.470 / 0.450 to 0.370 / 0.350. Theorem 2 along the "
@@ -192,7 +192,7 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     result = CheckResult(theorem=2, cells=cells, diagnostics=(), provenance=provenance((0, 1, 2)))
     assert sentences([Source("", result, CheckSpec())])[1] == (
         "Theorem 2 along the step on G(negative) - G(positive), at initialisation, n = 512, holds "
-        "for 71 % [69, 73] / 71 % [69, 73] of samples. The paper reports more than half."
+        "for 71 % [69, 73] / 71 % [69, 73] of samples. Attributed to the paper: more than half."
     )
     one = CheckResult(
         theorem=1, cells=(check_cell(split="negative"),), diagnostics=(), provenance=provenance()
@@ -200,8 +200,8 @@ def test_a_check_is_told_by_its_widest_layer_and_exact_condition() -> None:
     assert sentences([Source("", one, CheckSpec(theorem=1))]) == [
         "Data: mnist-mini; 1 seed. S is the mean Hoyer sparsity (1: a single unit is active), G "
         "the goodness. A pair x / y is of positive / negative samples.",
-        "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. The paper reports more "
-        "than 99.98 %.",
+        "Theorem 1 at initialisation, n = 64, holds for 75 % of samples. Attributed to the paper: "
+        "more than 99.98 %.",
     ]
 
 

@@ -59,7 +59,7 @@ class Reference(NamedTuple):
 
 PAPER: dict[TheoremNumber, Reference] = {
     number: Reference(
-        theorem.published, "paper", f"what the paper reports: more than {theorem.published:g}"
+        theorem.published, "paper", f"attributed to the paper: more than {theorem.published:g}"
     )
     for number, theorem in THEOREMS.items()
 }
