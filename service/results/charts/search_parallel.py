@@ -8,7 +8,7 @@ from typing import NamedTuple
 import altair as alt
 from pydantic import JsonValue
 
-from ffengine.spec_values import value_in_words
+from ffengine.spec_values import plain, value_in_words
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
     GREY,
@@ -62,7 +62,7 @@ def search_parallel(sources: Sequence[ChartSource]) -> AnyChart:
         {
             "trial": trial.number,
             "axis": axis.name,
-            "place": axis.places[json.dumps(values[number])],
+            "place": axis.places[json.dumps(plain(values[number]))],
             "text": value_in_words(values[number]),
             "value": trial.value,
         }
@@ -88,7 +88,7 @@ def search_parallel(sources: Sequence[ChartSource]) -> AnyChart:
 
 def _axis(name: str, values: Sequence[JsonValue]) -> _Axis:
     """Place the values of a column: numbers in proportion, others in their order."""
-    texts = [json.dumps(value) for value in values]
+    texts = [json.dumps(plain(value)) for value in values]
     if all(is_number(value) for value in values):
         numbers = [float(str(value)) for value in values]
         scale = math.log10 if spans_decades(values) else float
