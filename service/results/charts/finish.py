@@ -143,7 +143,8 @@ def _whole_numbers(encoded: Document, rows: Rows) -> set[int]:
     is_log = encoded.get("scale", {}).get("type", "linear") != "linear"
     if encoded.get("type") != "quantitative" or is_log or encoded.get("axis", {}) is None:
         return set()
-    values = [row[encoded["field"]] for row in rows if row.get(encoded.get("field")) is not None]
+    found = (row.get(str(encoded.get("field"))) for row in rows)
+    values = [value for value in found if value is not None]
     if not all(isinstance(value, int | float) and float(value).is_integer() for value in values):
         return set()
     return {int(value) for value in values}
