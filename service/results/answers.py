@@ -442,8 +442,17 @@ def _training_lines(run: ChartSource, *, alone: bool) -> Iterator[Statement]:
             yield from _course_lines(course, aside, ended=isinstance(run, Source))
             if len(layers) == 1:
                 yield from _act_line(rows, aside)
+        elif _is_dead([row for row in rows if row.layer == layer]):
+            yield Statement(f"Sparsity S{aside}", "undefined: no unit is active for any sample")
     if isinstance(run, Source) and isinstance(run.result, TrainResult):
         yield from _accuracy_line(run.result, label)
+
+
+def _is_dead(rows: Sequence[EpochRow]) -> bool:
+    """Whether no sample activates a unit of the layer at the last measured epoch."""
+    last = max((row.epoch for row in rows), default=0)
+    ends = [row for row in rows if row.epoch == last]
+    return bool(ends) and all(row.dead_samples == row.samples for row in ends)
 
 
 def _course_lines(course: Course, aside: str, *, ended: bool) -> Iterator[Statement]:

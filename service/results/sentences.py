@@ -27,6 +27,10 @@ COMPARED_WITH_HALF = {
 }
 SIDES: dict[Verdict, int] = {"met": 1, "NOT met": -1}  # of one half, 0 where the interval has it
 BOTH = "both positive and negative samples"
+STEPS = {
+    1: "a step that lowers the goodness of its batch",
+    2: "a step that raises the goodness of positive samples and lowers that of negative ones",
+}
 ALONG = f"theorem 2 {DIRECTIONS['training_step']}"
 MOST_RUNS = 6  # that have sentences: so many checks, and so many trainings, of one study
 
@@ -41,7 +45,20 @@ def sentences(sources: Sequence[Source]) -> list[str]:
         warnings = [line for source in sources for line in _warnings(source)]
         return [*found, *paper, *warnings, how_to_read(sources)]
     rest = _of_runs(sources)
-    return [*found, *([how_to_read(sources), *rest] if rest else [])]
+    how = " ".join([how_to_read(sources), *_terms(sources)])
+    return [*found, *([how, *rest] if rest else [])]
+
+
+def _terms(sources: Sequence[Source]) -> Iterator[str]:
+    """What the words of the sentences mean, those that occur."""
+    checks = {one.spec.theorem for one in sources if isinstance(one.spec, CheckSpec)}
+    trains = any(isinstance(one.result, TrainResult) for one in sources)
+    for number in sorted({*checks, *([2] if trains else [])}):
+        step = STEPS[number]
+        yield f"Theorem {number} holds for a sample where {step} raises its S, to first order."
+    yield "n is the number of units of a layer."
+    if trains and any(len(one.result.provenance.seeds) > 1 for one in sources):
+        yield "A change of S is clear where its interval is above or below 0 for both splits."
 
 
 def _of_runs(sources: Sequence[Source]) -> list[str]:
@@ -145,9 +162,9 @@ def _rounding(course: Course) -> Iterator[str]:
         more = len(unsure) - 1
         rest = f", and fewer at {more} more epoch{'' if more == 1 else 's'}" if more else ""
         yield (
-            f"At epoch {worst.epoch} the margins of up to {share(worst.undecided)} of the samples "
-            f"of a seed are within rounding of zero{rest}. They count as not satisfied, so ratios "
-            f"there are too low."
+            f"At epoch {worst.epoch} rounding hides whether theorem 2 holds for up to "
+            f"{share(worst.undecided)} of the samples of a seed{rest}: their margins are too close "
+            f"to zero. They count as not satisfied, so ratios there are too low."
         )
 
 
