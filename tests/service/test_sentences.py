@@ -46,8 +46,8 @@ def test_a_fall_and_a_rise_are_told_with_figures_intervals_and_epochs() -> None:
         "the goodness. A pair x / y is of positive / negative samples; [x, y] is a 95 % interval "
         "over seeds. Theorem 2 holds for a sample where a step that raises the goodness of "
         "positive samples and lowers that of negative ones raises its S, to first order. n is "
-        "the number of units of a layer. A change of S is clear where its interval is above or below 0 for both "
-        "splits."
+        "the number of units of a layer. A change of S is clear where its interval is above or "
+        "below 0 for both splits."
     )
     assert headline == (
         "Training with pixels as they are, n = 256: S falls first, while theorem 2 holds for less "
