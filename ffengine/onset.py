@@ -22,6 +22,7 @@ from ffengine.flow import flow_of_step
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
 from ffengine.optimizers import Adam, AnyOptimizer, Nesterov, Sgd
+from ffengine.percents import in_percent
 from ffengine.results import Onset
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
 from ffengine.step_flow import divisor_of, eta_of_flow
@@ -244,8 +245,8 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
     }
     if means.label_energy > STRONG_LABEL:
         why = (
-            f"label inputs have {means.label_energy:.0%} of the others' energy: the theory is of "
-            f"weak labels"
+            f"label inputs have {in_percent(means.label_energy, 0)} of the others' energy: the "
+            f"theory is of weak labels"
         )
         unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
     elif rates[0] <= 0:

@@ -11,6 +11,7 @@ from ffengine.findings.wording import is_above, is_below, listed, number
 from ffengine.intervals import interval
 from ffengine.objectives import MeanSquares, SoftplusLoss
 from ffengine.optimizers import Sgd
+from ffengine.percents import in_percent
 from ffengine.results import (
     CheckResult,
     Interval,
@@ -428,8 +429,9 @@ def _strongest(run: Run) -> Iterator[str]:
         most = max(sorted(set(classes)), key=classes.count)
         angles = sorted(by.angle for by in pushers)
         yield (
-            f"The pairs that push the most negative margins down most, {act}: {others:.0%} are of "
-            f"other classes, {classes.count(most) / len(classes):.0%} of class {most}; their "
+            f"The pairs that push the most negative margins down most, {act}: "
+            f"{in_percent(others, 0)} are of other classes, "
+            f"{in_percent(classes.count(most) / len(classes), 0)} of class {most}; their "
             f"median angle is {angles[len(angles) // 2]:.0f} degrees."
         )
 
@@ -520,11 +522,12 @@ def _own_pair(stretches: Sequence[Stretch]) -> str:
     where = max(shares, key=lambda place: shares[place])
     small = shares[where] < SMALL
     return _verdict(
-        f"while training, the own pair is a small term: below {SMALL:.0%} of the three groups' "
+        f"while training, the own pair is a small term: below {in_percent(SMALL, 0)} of the three "
+        f"groups' "
         f"sizes",
         [small],
         [not small],
-        f"at most {shares[where]:.1%}, {', '.join(where)}",
+        f"at most {in_percent(shares[where], 1)}, {', '.join(where)}",
     )
 
 

@@ -133,7 +133,7 @@ def test_the_conclusion_says_of_each_statement_whether_it_holds() -> None:
     assert "Does not hold: with centred inputs" in told
     assert "Not tested: at infinite width" in told
     assert "own class up at 40 to 70 degrees (+1.01)" in told
-    assert "recruiting: 100% are of other classes, 100% of class 0" in told
+    assert "recruiting: 100 % are of other classes, 100 % of class 0" in told
 
 
 def test_each_most_pushed_sample_stands_beside_its_pushers_where_there_are_pictures() -> None:

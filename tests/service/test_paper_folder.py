@@ -1,6 +1,7 @@
 """`fflab export --paper`: the folder, what it does not overwrite, and that it compiles."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -61,7 +62,10 @@ def test_a_job_becomes_a_folder_that_compiles(job: Job, fflab: Fflab, tmp_path: 
     text = "".join(page.extract_text() for page in pypdf.PdfReader(folder / "main.pdf").pages)
     assert "The data set is mnist-mini" in text
     assert "Hoyer" in text
-    assert "undefined" not in (folder / "main.log").read_text(errors="replace").lower()
+    log = (folder / "main.log").read_text(errors="replace")
+    assert "undefined" not in log.lower()
+    over = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log)]
+    assert max(over, default=0.0) <= 5
 
 
 def test_what_is_in_a_folder_stays_unless_it_is_forced(
