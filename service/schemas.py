@@ -36,6 +36,24 @@ class JobPage(BaseModel):
     )
 
 
+class ProjectLine(BaseModel):
+    """A project: some job names it."""
+
+    name: StoredText
+    jobs: int = Field(description="how many jobs it has; a study is one, whatever its runs")
+    unfinished: int = Field(description="how many of these have not ended")
+    last_activity: datetime = Field(
+        description="when one of its jobs, or a run of its studies, was submitted, begun or ended "
+        "last"
+    )
+
+
+class ProjectPage(BaseModel):
+    """All projects, the one with the newest activity first."""
+
+    items: list[ProjectLine]
+
+
 class EventPage(BaseModel):
     """Some events of a job, oldest first."""
 

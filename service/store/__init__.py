@@ -13,6 +13,7 @@ from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import (
+    ANY_STUDY,
     CursorGone,
     Idempotency,
     IdempotencyConflict,
@@ -29,6 +30,7 @@ from service.store.studies import Studies
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
 
 __all__ = [
+    "ANY_STUDY",
     "DEAD_WORKER_SECONDS",
     "ApiKey",
     "ApiKeys",
