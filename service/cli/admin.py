@@ -240,9 +240,19 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @keys_app.command("revoke")
 def keys_revoke(key: KeyName, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Revoke an API key by its id or name."""
+    """Revoke an API key by its id; or by its name, where one valid key has it."""
     with open_store(home) as store:
-        if not store.api_keys.revoke(key):
+        from service.store import SeveralKeys
+
+        try:
+            is_revoked = store.api_keys.revoke(key)
+        except SeveralKeys as error:
+            fail(
+                f"{len(error.ids)} valid keys are named {key!r}: {', '.join(error.ids)}; give the "
+                f"id of one",
+                EXIT_USAGE,
+            )
+        if not is_revoked:
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
 

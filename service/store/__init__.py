@@ -5,7 +5,7 @@ from typing import Self
 
 from ffengine.datasets import Datasets
 from service.jobs import NewJob
-from service.store.api_keys import ApiKey, ApiKeys
+from service.store.api_keys import ApiKey, ApiKeys, SeveralKeys
 from service.store.curve_rows import Row
 from service.store.database import Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
@@ -52,6 +52,7 @@ __all__ = [
     "Queue",
     "QueueFull",
     "Row",
+    "SeveralKeys",
     "Shares",
     "StillNeeded",
     "Store",

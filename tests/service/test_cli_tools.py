@@ -161,8 +161,19 @@ def test_a_data_set_is_uploaded_to_the_service(
     assert fflab("upload", str(tmp_path / "none.npz")).err == (
         f"fflab: {tmp_path}/none.npz: cannot be read (No such file or directory)\n"
     )
-    (tmp_path / "bad.npz").write_text("no archive")
-    assert fflab("upload", str(tmp_path / "bad.npz")).code == 2
+    expected = "expected x (N, ...) and y (N,), as numpy.savez('data.npz', x=x, y=y) writes them"
+    files = {
+        "bad.npz": (b"no archive", "text"),
+        "empty.npz": (b"", "empty"),
+        "one.npy": (b"\x93NUMPY\x01\x00v\x00", "an .npy, which holds one array"),
+    }
+    for name, (content, what) in files.items():
+        (tmp_path / name).write_bytes(content)
+        refused = fflab("upload", str(tmp_path / name))
+        said = f"not a readable .npz archive: the file is {what}; {expected}"
+        assert (refused.code, refused.err) == (2, f"fflab: {tmp_path}/{name}: {said}\n")
+        answer = client.post("/v1/datasets", params={"name": "other"}, content=content)
+        assert answer.json()["detail"] == said
 
 
 def test_progress_of_an_upload_counts_to_its_end(client: httpx.Client, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.over_http import submit
 
 ID = "job_" + "0" * 32
 COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted", "tags")
-ROWS = [
+ROWS: list[list[str | Text]] = [
     [ID, "study", Text("succeeded"), "100%", "a name of 32 characters, exactly", "ada", "now", "x"],
     [ID, "train", Text("running"), "7%", "日本語の名前です、とても長いので切られます", "", "", ""],
 ]
