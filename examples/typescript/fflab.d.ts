@@ -4728,6 +4728,12 @@ export interface components {
          * @description A live worker, and the seconds since its last sign of life.
          */
         WorkerLine: {
+            /**
+             * Can Compute
+             * @description false where what computes does not start; `paused` says why
+             * @default true
+             */
+            can_compute?: boolean;
             /** Device */
             device: string;
             /** Device Name */
@@ -4742,7 +4748,7 @@ export interface components {
             memory_bytes: number | null;
             /**
              * Paused
-             * @description why it begins no job at present, as where the disk has no room
+             * @description why it begins no job at present, as where the disk has no room, or where PyTorch cannot be loaded (`cannot compute: ...`)
              */
             paused?: string | null;
             /** Pid */

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ffengine.arrays import DatasetError
 from ffengine.bundled import read_bundled
@@ -320,14 +320,24 @@ def _service(settings: Settings) -> Iterator[Check]:
         yield Check("service", "fail", str(error))
     else:
         yield Check("service", "ok", f"{settings.url} answers, with the data {', '.join(data)}")
-        names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
-        for worker in workers:
-            if why := worker.get("paused"):
-                advice = "make room, or delete jobs: until then it begins no job"
-                yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
-        yield Check(
-            "workers",
-            "ok" if workers else "warn",
-            names or "none is alive",
-            "" if workers else "start one with `fflab worker`",
-        )
+        yield from _workers(workers)
+
+
+def _workers(workers: list[dict[str, Any]]) -> Iterator[Check]:
+    """Check the live workers: whether one is there that can compute."""
+    able = [worker for worker in workers if worker.get("can_compute", True)]
+    for worker in workers:
+        if worker not in able:
+            advice = "repair PyTorch on its machine, and restart it: until then it begins no job"
+            yield Check(f"worker {worker['id']}", "fail", str(worker["paused"]), advice)
+        elif why := worker.get("paused"):
+            advice = "make room, or delete jobs: until then it begins no job"
+            yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
+    names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in able)
+    none = "none can compute" if workers else "none is alive"
+    yield Check(
+        "workers",
+        "ok" if able else "warn",
+        names or none,
+        "" if able else "start one with `fflab worker`",
+    )

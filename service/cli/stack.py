@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -130,6 +131,12 @@ def doctor(as_json: JsonOption = False) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def _why_it_begins_none(worker: Mapping[str, Any]) -> str:
+    """Say why a worker begins no job; "" where it does."""
+    why = worker.get("paused") or ""  # an older service does not say it
+    return f"paused: {why}" if why and worker.get("can_compute", True) else str(why)
+
+
 def workers(as_json: JsonOption = False) -> None:
     """List the live workers.
 
@@ -149,7 +156,7 @@ def workers(as_json: JsonOption = False) -> None:
             str(one["device"]),
             str(one["device_name"] or ""),
             bytes_in_words(one["memory_bytes"]) if one["memory_bytes"] else "",
-            str(one["job"] or (f"paused: {one['paused']}" if one.get("paused") else "")),
+            str(one["job"] or _why_it_begins_none(one)),
             f"{one['silent_seconds']:.0f} s ago",
         ]
         for one in found
