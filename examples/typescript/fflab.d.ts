@@ -2135,10 +2135,19 @@ export interface components {
             problems: string[];
             /** Runs */
             runs: number;
-            /** Seconds */
+            /**
+             * Seconds
+             * @description on each kind of device, as `seconds_based_on` says: for planning
+             */
             seconds: {
                 [key: string]: number;
             };
+            /**
+             * Seconds Based On
+             * @description what `seconds` takes for granted, in words
+             * @default 5e+10 operations a second on a CPU, 1e+13 on a GPU; 1 s a run, 1 ms a step, 10 ms a measured batch of a layer; one worker on a machine that does nothing else (beside other busy processes several times as long)
+             */
+            seconds_based_on?: string;
         };
         /**
          * EvaluationSpec

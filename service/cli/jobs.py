@@ -350,6 +350,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
         rows += [
             [f"at least, on {kind}", duration(seconds)] for kind, seconds in least.seconds.items()
         ]
+    rows.append(["based on", found.seconds_based_on])
     rows += [["too large", problem] for problem in found.problems]
     if found.onset and found.onset.message:
         rows.append(["beginning", found.onset.message])
