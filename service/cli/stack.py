@@ -11,7 +11,7 @@ import typer
 from ffengine.presets import PRESETS
 from ffengine.text import bytes_in_words
 from service.cli import completion
-from service.cli.doctor import installed, run_checks
+from service.cli.doctor import URGENCY, installed, run_checks
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -117,16 +117,23 @@ def demo(
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check what is installed and reachable, and say what to do."""
+    """Check what is installed and reachable, and say what to do.
 
-    checks = []
-    for check in run_checks(load_settings()):
-        checks.append(check)
-        if not as_json:
-            advice = f"  ->  {check.advice}" if check.advice else ""
-            typer.echo(f"{check.verdict:<5} {check.what:<18} {check.finding}{advice}")
+    A line for each check: what needs action first (fail, warn), then what one may want (note), then
+    what is well.
+    """
+
+    found = run_checks(load_settings())
+    checks = sorted(found, key=lambda check: URGENCY.index(check.verdict))
     if as_json:
         show_json([check._asdict() for check in checks])
+    else:
+        for check in checks:
+            advice = f"  ->  {check.advice}" if check.advice else ""
+            typer.echo(f"{check.verdict:<5} {check.what:<18} {check.finding}{advice}")
+        urgent = sum(check.verdict in ("fail", "warn") for check in checks)
+        needs = "1 check needs" if urgent == 1 else f"{urgent} checks need"
+        typer.echo(f"{needs} action" if urgent else "nothing needs action")
     if any(check.verdict == "fail" for check in checks):
         sys.exit(EXIT_FAILED)
 
