@@ -37,7 +37,7 @@ def presets(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the ready-made studies, or print one as a spec file to start from."""
+    """List ready-made studies, or print one as a spec file."""
     if name is not None and name not in PRESETS:
         fail(f"PRESET: {not_one_of(name, list(PRESETS))}", EXIT_NOT_FOUND)
     if name is None and as_json:

@@ -51,21 +51,26 @@ EMPTIED = ("project", "note")  # what an empty text takes away
 PAGE = 500  # as many jobs as one answer may have
 ANY_STUDY = "any"
 Filters = dict[str, str | list[str]]
+NameOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A name for people.", callback=as_typed)
+]
 
 
 def submit(
     spec: SpecArgument,
     settings: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with progress.")] = False,
-    name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
+    name: NameOption = None,
     tag: Annotated[
-        list[str] | None, typer.Option(help="A tag; may be repeated.", callback=as_typed)
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A tag; may be repeated.", callback=as_typed),
     ] = None,
     project: Annotated[
-        str | None, typer.Option(help="The project that it belongs to.", callback=as_typed)
+        str | None,
+        typer.Option(metavar="NAME", help="The project that it belongs to.", callback=as_typed),
     ] = None,
     note: Annotated[
-        str | None, typer.Option(help="A remark for people.", callback=as_typed)
+        str | None, typer.Option(metavar="TEXT", help="A remark for people.", callback=as_typed)
     ] = None,
     priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
     fresh: Annotated[
@@ -122,14 +127,20 @@ def _show_advice(client: Client, document: dict[str, Any]) -> None:
 
 def jobs(
     state: Annotated[
-        list[JobState] | None, typer.Option(help="Only jobs in that state; may be repeated.")
+        list[JobState] | None,
+        typer.Option(
+            metavar="STATE",
+            help=f"Only jobs in that state, of {', '.join(JobState)}; may be repeated.",
+        ),
     ] = None,
     kind: Annotated[JobKind | None, typer.Option(help="Only jobs of that kind.")] = None,
     tag: Annotated[
-        str | None, typer.Option(help="Only jobs with that tag.", callback=as_typed)
+        str | None,
+        typer.Option(metavar="TAG", help="Only jobs with that tag.", callback=as_typed),
     ] = None,
     project: Annotated[
-        str | None, typer.Option(help="Only jobs of that project.", callback=as_typed)
+        str | None,
+        typer.Option(metavar="NAME", help="Only jobs of that project.", callback=as_typed),
     ] = None,
     where: Annotated[
         str | None,
@@ -143,7 +154,8 @@ def jobs(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Sort by that column; behind a -, the largest first.",
+            help="Sort by that column, the smallest first; with - in front, as in -T2+, the "
+            "largest first.",
             callback=as_typed,
         ),
     ] = None,
@@ -157,7 +169,9 @@ def jobs(
     ] = None,
     search: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only jobs with that in their name.", callback=as_typed),
+        typer.Option(
+            metavar="TEXT", help="Only jobs with that in their name, or that id.", callback=as_typed
+        ),
     ] = None,
     by: Annotated[
         str | None,
@@ -170,7 +184,9 @@ def jobs(
     after: Annotated[
         str | None,
         typer.Option(
-            "--created-after", metavar="TIME", help="Only jobs submitted then or later (RFC 3339)."
+            "--created-after",
+            metavar="TIME",
+            help="Only jobs submitted then or later, as 2026-11-26T08:00:00Z.",
         ),
     ] = None,
     before: Annotated[
@@ -201,6 +217,7 @@ def jobs(
     """List jobs, newest first. In a pipe, each is a line of tab-separated columns.
 
     A study is one line; --runs and --parent list its runs, too, and filters look at them then.
+
     CONDITIONS and COLUMN name facts of a job (state, duration, owner), fields of its spec (lr,
     widths, optimizer.momentum) and its figures (S+, S-, T1, T2+, T2-, accuracy).
     """
@@ -384,16 +401,24 @@ def log(job_id: JobArgument) -> None:
 
 def change(
     job_id: JobArgument,
-    name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
+    name: NameOption = None,
     tag: Annotated[
-        list[str] | None, typer.Option(help="All of its tags; may be repeated.", callback=as_typed)
+        list[str] | None,
+        typer.Option(
+            metavar="TAG",
+            help="A tag in the place of those that it has; may be repeated.",
+            callback=as_typed,
+        ),
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option(help='The project that it belongs to; "" for none.', callback=as_typed),
+        typer.Option(
+            metavar="NAME", help='The project that it belongs to; "" for none.', callback=as_typed
+        ),
     ] = None,
     note: Annotated[
-        str | None, typer.Option(help='A remark for people; "" for none.', callback=as_typed)
+        str | None,
+        typer.Option(metavar="TEXT", help='A remark for people; "" for none.', callback=as_typed),
     ] = None,
     priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
     pin: Annotated[
