@@ -36,6 +36,24 @@ class JobPage(BaseModel):
     )
 
 
+class ProjectLine(BaseModel):
+    """A project: some job names it."""
+
+    name: StoredText
+    jobs: int = Field(description="how many jobs it has; a study is one, whatever its runs")
+    unfinished: int = Field(description="how many of these have not ended")
+    last_activity: datetime = Field(
+        description="when one of its jobs, or a run of its studies, was submitted, begun or ended "
+        "last"
+    )
+
+
+class ProjectPage(BaseModel):
+    """All projects, the one with the newest activity first."""
+
+    items: list[ProjectLine]
+
+
 class EventPage(BaseModel):
     """Some events of a job, oldest first."""
 
@@ -101,6 +119,9 @@ class ChartList(BaseModel):
     items: list[ChartLine]
 
 
+CANNOT_COMPUTE = "cannot compute: "  # begins `paused` of a worker that no job can be computed on
+
+
 class WorkerInfo(BaseModel):
     """What a worker reports of itself."""
 
@@ -113,7 +134,9 @@ class WorkerInfo(BaseModel):
     version: str
     job: str | None
     paused: str | None = Field(
-        None, description="why it begins no job at present, as where the disk has no room"
+        None,
+        description="why it begins no job at present, as where the disk has no room, or where "
+        "PyTorch cannot be loaded (`cannot compute: ...`)",
     )
 
 
@@ -121,6 +144,9 @@ class WorkerLine(WorkerInfo):
     """A live worker, and the seconds since its last sign of life."""
 
     silent_seconds: float
+    can_compute: bool = Field(
+        True, description="false where what computes does not start; `paused` says why"
+    )
 
 
 class WorkerPage(BaseModel):

@@ -32,7 +32,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import NewShare, Result, SearchReport, Share
+from service.schemas import NewShare, ProjectLine, Result, SearchReport, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,6 +203,10 @@ class AsyncClient:
         """Return how many jobs pass the filters, which are those of `jobs`."""
         page = await self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
         return page.total or 0
+
+    async def projects(self) -> list[ProjectLine]:
+        """Return the projects that jobs name, the one with the newest activity first."""
+        return (await self._send(requests.projects())).items
 
     async def act(self, job_id: str, action: str) -> Job:
         """Ask for an action on a job, and return the job.

@@ -27,6 +27,7 @@ from service.schemas import (
     EventPage,
     JobPage,
     NewShare,
+    ProjectPage,
     Result,
     RowPage,
     SearchReport,
@@ -195,6 +196,11 @@ def job_table(
     whole = jobs(filters, cursor)
     params = {**whole.params, "fields": "id", "columns": ",".join(columns)}
     return ApiRequest("GET", whole.path, _DOCUMENT.validate_json, params=params)
+
+
+def projects() -> ApiRequest[ProjectPage]:
+    """Read all projects."""
+    return ApiRequest("GET", "/v1/projects", ProjectPage.model_validate_json)
 
 
 def sparse_jobs(

@@ -29,7 +29,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import NewShare, Result, SearchReport, Share
+from service.schemas import NewShare, ProjectLine, Result, SearchReport, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,6 +217,10 @@ class Client:
         """Return how many jobs pass the filters, which are those of `jobs`."""
         page = self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
         return page.total or 0
+
+    def projects(self) -> list[ProjectLine]:
+        """Return the projects that jobs name, the one with the newest activity first."""
+        return self._send(requests.projects()).items
 
     def act(self, job_id: str, action: str) -> Job:
         """Ask for an action on a job, and return the job.

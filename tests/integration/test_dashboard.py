@@ -296,7 +296,7 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
     page.get_by_label("seeds", exact=True).fill("1")
     expect(page.locator("#difference li")).to_have_text(["parts.train.base.seeds: 0 → 1"])
     expect(page.locator("#cost")).to_contain_text(
-        f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU"
+        f"about {cost['seconds']['cpu'] / 3600:.1f} h on an idle CPU"
     )
     disk = f"{cost['disk_bytes']['total'] / 2**20:.0f} MiB of disk"
     expect(page.locator("#cost")).to_contain_text(disk)

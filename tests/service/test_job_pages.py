@@ -295,3 +295,43 @@ def test_the_form_of_a_job_knows_projects(client: httpx.Client) -> None:
     text = page(client, "/new", like=job)
     assert 'name="project" maxlength="200" list="projects" value="Paper"' in text
     assert '<option value="Paper">' in text
+
+
+def test_runs_of_studies_are_found_where_they_are_asked_for(
+    client: httpx.Client, store: Store, jobs: list[str]
+) -> None:
+    study = submit(client, STUDY, project="thesis").id
+    runs = [item["id"] for item in client.get(f"/v1/jobs?parent={study}").json()["items"]]
+    text = page(client, "/", where="epochs=2")
+    assert listed(text) == []
+    assert "No job fits the filter" in text
+    (address,) = re.findall(r'<a href="([^"]+)">1 run of a study does</a>', text)
+    assert parse_qs(urlsplit(address).query) == {"where": ["epochs=2"], "runs": ["yes"]}
+    assert listed(page(client, address)) == [runs[1]]
+    text = page(client, "/", where="project=thesis")
+    assert listed(text) == [study]
+    assert "3 fit the filter, too" in text
+    found = page(client, "/", where="project=thesis", runs="yes")
+    assert set(listed(found)) == {study, *runs}
+    assert "<b>4 jobs and runs</b>" in found
+    assert "the filter, too" not in page(client, "/"), "without a filter nothing is missed"
+
+
+def test_all_that_match_are_those_that_are_listed(client: httpx.Client, jobs: list[str]) -> None:
+    study = submit(client, STUDY, tags=["mine"]).id
+    runs = [item["id"] for item in client.get(f"/v1/jobs?parent={study}").json()["items"]]
+    chosen = {"all": "yes", "where": "epochs>=2", "state": "queued", "confirmed": "yes"}
+    post(client, "cancel", **chosen, kind="train")
+    assert states(client, runs) == ["queued"] * 3
+    post(client, "cancel", **chosen, runs="yes")
+    assert set(states(client, runs[:2])) == {"cancelled"}
+    assert states(client, runs[2:]) == ["queued"]
+
+
+def test_projects_are_offered_with_the_number_of_their_jobs(client: httpx.Client) -> None:
+    for project in ("thesis", "thesis", "paper & more"):
+        submit(client, project=project, fresh=True)
+    text = page(client, "/", project="thesis")
+    assert '<option value="thesis" selected>thesis (2)</option>' in text
+    assert '<option value="paper & more">paper & more (1)</option>' in text
+    assert "<option selected>gone</option>" in page(client, "/", project="gone")

@@ -100,6 +100,16 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     assert not [item for item in client.get("/v1/datasets").json()["items"] if item["uploaded"]]
 
 
+def test_what_an_upload_lacks_is_named(client: httpx.Client) -> None:
+    nothing = refused(client.post("/v1/datasets"), 422, "bad-upload")
+    assert nothing.detail == (
+        "no name is given: add ?name=NAME to the address, or a field `name` to the form"
+    )
+    form = {"name": (None, "mine"), "file": (None, "")}
+    no_file = refused(client.post("/v1/datasets", files=form), 422, "bad-upload")
+    assert "the form has no file in the field `file`: send one" in str(no_file.detail)
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer", "words"),
     [

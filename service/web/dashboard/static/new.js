@@ -317,7 +317,7 @@ function lasting(seconds) {
 function words(found) {
   const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
   const time = found.least ? `${lasting(Number(found.least.seconds.cpu))} to ${lasting(seconds)}` : lasting(seconds);
-  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
+  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on an idle CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
 }
 
 // What the form alone can see: the lines of a grid that its object would lose.
