@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
@@ -344,3 +345,28 @@ def test_a_check_of_trained_weights_shows_no_widths(page: Page, client: httpx.Cl
     page.get_by_label("at", exact=True).select_option("initialization")
     expect(widths).to_be_visible()
     expect(widths).to_have_value("64, 256, 512")
+
+
+def test_a_phone_shows_all_pages_and_more_fields_than_one(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/new")
+    expect(page.locator("#cost")).to_contain_text("1 run, about")
+    expect(page.locator("#advice li")).to_have_count(1)
+    for link in page.get_by_role("navigation", name="Pages").get_by_role("link").all():
+        expect(link).to_be_in_viewport(ratio=1)
+    bar = page.locator(".submit").bounding_box()
+    assert bar is not None
+    above = [
+        box["y"] + box["height"] <= bar["y"]
+        for field in page.locator("#form .field").all()[:8]
+        if (box := field.bounding_box())
+    ]
+    assert sum(above) >= 3
+    review = page.locator("#review > summary")
+    expect(review).to_have_text("Before you submit: 1 piece of advice")
+    expect(page.locator("#advice")).to_be_hidden()
+    review.click()
+    expect(page.locator("#advice")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Submit")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert Axe().run(page).violations_count == 0

@@ -10,6 +10,8 @@ const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
 const advised = document.getElementById("advice");
 const onset = document.getElementById("onset");
+const review = document.getElementById("review"); // what differs, what is expected, advice: beside the form, or folded where it is narrow
+const beside = matchMedia("(min-width: 70rem)");
 const submit = form.querySelector(".submit button");
 const difference = document.getElementById("difference");
 const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
@@ -274,6 +276,7 @@ function showDifference() {
   const found = changes(alike ? start.spec : start.defaults[spec.kind], spec);
   const lines = found.map((one) => element("li", {}, element("code", {}, one.field), `: ${shownValue(one.before)} → ${shownValue(one.after)}`));
   difference.replaceChildren(element("p", {}, found.length ? `Changed from ${origin}:` : `As ${origin}, unchanged.`), ...(found.length ? [element("ul", {}, ...lines)] : []));
+  showReview();
 }
 
 function tagsOf(written) {
@@ -352,7 +355,21 @@ function adviceLine(one) {
 function showAdvice(found) {
   advised.hidden = found.length === 0;
   advised.replaceChildren(...found.map(adviceLine));
+  showReview();
 }
+
+// How much there is to read before the job is submitted, where that is folded.
+function showReview() {
+  const counted = (count, one, many) => (count ? [`${count} ${count === 1 ? one : many}`] : []);
+  const parts = [...counted(difference.querySelectorAll("li").length, "change", "changes"), ...counted(advised.childElementCount, "piece of advice", "pieces of advice")];
+  review.querySelector("summary").textContent = parts.length ? `Before you submit: ${parts.join(", ")}` : "Before you submit";
+}
+
+function unfold() {
+  review.open = beside.matches;
+}
+beside.addEventListener("change", unfold);
+unfold();
 
 // How a training run is expected to begin, and its figures for who opens it; nothing where that is not known.
 function showOnset(found) {
