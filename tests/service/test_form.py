@@ -19,6 +19,8 @@ from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.presets import PRESETS
 from ffengine.spec import ForecastSpec, StudySpec
 from ffengine.study import expand
+from ffengine.text import bytes_in_words
+from service.results.descriptions import duration
 from service.web.dashboard.templating import STATIC
 from tests.chromium import chromium, faultless_page
 from tests.presets import EACH_PRESET
@@ -291,6 +293,27 @@ def test_every_json_document_comes_back_from_the_browser(exact: Page, documents:
 def test_numbers_are_written_as_they_came(exact: Page) -> None:
     text = '{"a":[9007199254740993,1.0,1e-05,1E+3,-0,-0.0,0.1,12],"1":"9007199254740993 \\": 1.0"}'
     assert exact.evaluate(MODULE, [text])[0][0] == text
+
+
+def test_numbers_are_said_in_the_words_of_the_service(exact: Page) -> None:
+    sizes = [0, 1, 2, 1023, 1024, 1023.4 * 1024, 2**20, 300 * 2**20, 2**30 - 1, 2**30, 1.26 * 2**30]
+    sizes += [1023.9 * 2**30, 1023.96 * 2**30, 3.1 * 2**50, 1234.5 * 2**60]
+    lasting = [0, 1, 59, 89, 90, 91, 5_399, 5_401, 86_400, 129_599, 129_601, 1e7]
+    module = (STATIC / "words.js").read_text()
+    said = exact.evaluate(
+        """async ([module, sizes, lasting]) => {
+          const found = await import(`data:text/javascript,${encodeURIComponent(module)}`);
+          return [sizes.map(found.bytesInWords), lasting.map(found.duration)];
+        }""",
+        [module, sizes, lasting],
+    )
+    assert said == [list(map(bytes_in_words, sizes)), list(map(duration, lasting))]
+    others = {
+        file.name
+        for file in STATIC.iterdir()
+        if file.name.endswith(".js") and re.search("[KMG]iB", file.read_text())
+    }
+    assert others == {"words.js"}
 
 
 def test_no_script_reads_json_with_the_parser_that_rounds() -> None:

@@ -2,6 +2,7 @@
 // `spec` is complete: what the form shows is what is sent.
 import { bare, clone, isObject, parse, same, stringify, typed } from "./exact.js";
 import { root as base, say, send, wrong } from "./live.js";
+import { bytesInWords, duration } from "./words.js";
 
 const form = document.getElementById("new");
 const fields = document.getElementById("form");
@@ -309,18 +310,11 @@ function showErrors(errors) {
   }
 }
 
-function size(bytes) {
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-}
-
-function lasting(seconds) {
-  return seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
 function words(found) {
   const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
-  const time = found.least ? `${lasting(Number(found.least.seconds.cpu))} to ${lasting(seconds)}` : lasting(seconds);
-  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
+  const taken = (one) => duration(Math.max(1, one));
+  const time = found.least ? `${taken(Number(found.least.seconds.cpu))} to ${taken(seconds)}` : taken(seconds);
+  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${bytesInWords(memory)} of memory at most, ${bytesInWords(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
 }
 
 // What the form alone can see: the lines of a grid that its object would lose.
