@@ -58,6 +58,8 @@ def test_columns_sorting_and_filters_are_in_the_address(
     text = page(client, "/", columns=["lr", "T2+,T2-"], sort="lr", where="kind=train")
     assert listed(text) == [jobs[2], jobs[1], jobs[0]]
     assert headings(text) == ["lr", "T2+", "T2−"]
+    explained = text.partition("What the columns mean")[2]  # for who has no pointer to rest on them
+    assert all(f"<dt>{name}</dt><dd>" in explained for name in headings(text))
     assert '<td class="number">0.7500</td>' in text
     (turned,) = re.findall(r'aria-sort="ascending"><a href="([^"]+)"', text)
     assert parse_qs(urlsplit(turned).query) == {
