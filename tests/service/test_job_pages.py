@@ -270,6 +270,7 @@ def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, sto
     assert listed(text) == ids, "in the order of the study"
     assert headings(text)[0] == "epochs", "the field that varies comes first"
     assert "<b>3 runs</b>" in text
+    assert "weights are of one network: they are on the page of each training run" in text
     text = page(client, f"/jobs/{study}/runs", sort="-T2+")
     assert listed(text)[0] == ids[1]
     assert re.search(rf'Best run by T2\+: <a href="/jobs/{ids[1]}">epochs 2</a>, <b>0.7500', text)
