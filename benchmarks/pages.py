@@ -121,8 +121,8 @@ def visit(context: BrowserContext, url: str) -> dict[str, float]:
     """What one visit measures, once everything has come."""
     page = context.new_page()
     page.goto(url)
-    for number in range(page.locator("figure[data-chart]:not([hidden])").count()):
-        page.locator("figure[data-chart]:not([hidden])").nth(number).locator("canvas").wait_for()
+    for number in range(page.locator("figure[data-chart]:visible").count()):
+        page.locator("figure[data-chart]:visible").nth(number).locator("canvas").wait_for()
     page.wait_for_load_state("networkidle")
     found: dict[str, float] = page.evaluate(PAINTS)
     page.close()

@@ -58,6 +58,8 @@ def test_columns_sorting_and_filters_are_in_the_address(
     text = page(client, "/", columns=["lr", "T2+,T2-"], sort="lr", where="kind=train")
     assert listed(text) == [jobs[2], jobs[1], jobs[0]]
     assert headings(text) == ["lr", "T2+", "T2−"]
+    explained = text.partition("What the columns mean")[2]  # for who has no pointer to rest on them
+    assert all(f"<dt>{name}</dt><dd>" in explained for name in headings(text))
     assert '<td class="number">0.7500</td>' in text
     (turned,) = re.findall(r'aria-sort="ascending"><a href="([^"]+)"', text)
     assert parse_qs(urlsplit(turned).query) == {
@@ -268,6 +270,7 @@ def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, sto
     assert listed(text) == ids, "in the order of the study"
     assert headings(text)[0] == "epochs", "the field that varies comes first"
     assert "<b>3 runs</b>" in text
+    assert "weights are of one network: they are on the page of each training run" in text
     text = page(client, f"/jobs/{study}/runs", sort="-T2+")
     assert listed(text)[0] == ids[1]
     assert re.search(rf'Best run by T2\+: <a href="/jobs/{ids[1]}">epochs 2</a>, <b>0.7500', text)

@@ -4,7 +4,7 @@ and the dark theme.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from service.results.chart_formats import Theme
@@ -33,6 +33,7 @@ DARK_COLOURS = {
     "#56B4E9": "#A8DBFF",
     "#808080": "#9AA4AE",
 }
+NEEDED = re.compile(r"isValid\(datum\.(\w+)\)")  # fields that a layer's filter asks for
 OF_THE_PICTURE = (
     "panel",
     "note",
@@ -44,6 +45,7 @@ OF_THE_PICTURE = (
 
 def finished(document: Document, theme: Theme = "light") -> Document:
     """The specification as it is drawn. It is changed in place."""
+    _leave_out_empty(document, document.get("datasets", {}), ())
     for facet in _facets(document):
         _give_one_title(facet)
     for encoding in _encodings(document):
@@ -148,6 +150,48 @@ def _whole_numbers(encoded: Document, rows: Rows) -> set[int]:
     if not all(isinstance(value, int | float) and float(value).is_integer() for value in values):
         return set()
     return {int(value) for value in values}
+
+
+def _leave_out_empty(
+    part: Document, datasets: dict[str, list[Document]], inherited: Sequence[Document]
+) -> None:
+    """Leave out the layers that have nothing to draw, such as the intervals of a single seed: the
+    library warns of an axis without values.
+
+    **Arguments:**
+
+    - `part`: the specification, or a part of it.
+    - `datasets`: the rows of the specification by the name of their data.
+    - `inherited`: the rows of what the part belongs to.
+    """
+    data = part.get("data", {})
+    rows = datasets.get(data.get("name", ""), data.get("values", inherited))
+    for kind in ("layer", "concat", "hconcat", "vconcat"):
+        for inner in part.get(kind, ()):
+            _leave_out_empty(inner, datasets, rows)
+    if "spec" in part:
+        _leave_out_empty(part["spec"], datasets, rows)
+    if "layer" in part:
+        drawn = [one for one in part["layer"] if not _is_empty(one, datasets, rows)]
+        part["layer"] = drawn or part["layer"]
+
+
+def _is_empty(
+    layer: Document, datasets: dict[str, list[Document]], inherited: Sequence[Document]
+) -> bool:
+    """Whether a layer has a number to place its marks by that no row has."""
+    data = layer.get("data", {})
+    rows = datasets.get(data.get("name", ""), data.get("values", inherited))
+    encoding = layer.get("encoding", {})
+    places = (encoding.get(channel, {}) for channel in ("x", "y"))
+    fields = [
+        one["field"] for one in places if one.get("type") == "quantitative" and "field" in one
+    ]
+    filters = " ".join(str(one.get("filter", "")) for one in layer.get("transform", ()))
+    there = [
+        row for row in rows if all(row.get(field) is not None for field in NEEDED.findall(filters))
+    ]
+    return bool(rows) and any(all(row.get(field) is None for row in there) for field in fields)
 
 
 def _facets(part: Document) -> Iterator[Document]:

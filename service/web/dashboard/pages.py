@@ -47,6 +47,7 @@ from service.web.catalogue import build_catalog, build_presets
 from service.web.chart_views import ViewDep
 from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
+from service.web.dashboard.chart_groups import WEIGHTS, Size, grouped, panels_of, size_of
 from service.web.dashboard.job_table import (
     PAGE_SIZES,
     Asked,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
 
 LOG_LINES, MOST_COMPARED = 300, 12
 LAST_PROGRESS = 5  # events that are searched for how far a job came
+MOST_OPEN_ROWS = 24  # a table of more figures is folded
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET, QUICK_PRESET = "paper", "quick"
 DATASETS_SHOWN = 20
@@ -215,6 +217,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         opening = answer(sources, charts)
         grids = [source for source in sources if isinstance(source, StudyGrid)]
         now = None if ended else _running_now(resources, grids)
+        size = size_of(sources)
         findings = [(source.label, one) for source in results for one in source.result.diagnostics]
         own = [source.result for source in results] if job.kind != "study" else []
         tables = view_models.tables_of(own)
@@ -222,6 +225,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
         epochs = epochs_table(results)
         kinds = list(paper_tables(sources))
+        best_weights = _weights_of_best(resources, trials)
         del sources, results, own, grids
     if onset is None and not (ended and job.state == JobState.succeeded):
         onset = view_models.onset_before_result(job, resources.settings.datasets)
@@ -242,12 +246,16 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         findings=view_models.findings(
             findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
-        charts=[name for name in charts if name not in opening.charts],
+        groups=grouped([name for name in charts if name not in opening.charts], size),
+        size=size,
+        panels_of=panels_of,
+        best_weights=best_weights,
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=found,
         trials=trials,
         chart_query=f"?{urlencode(view.parameters)}" if view.parameters else "",
         lines=lines,
+        most_rows=MOST_OPEN_ROWS,
         legend=legend(lines),
         onset=onset_table(onset, job.spec.epochs)
         if onset and isinstance(job.spec, TrainSpec)
@@ -292,6 +300,7 @@ def compare_page(
 ) -> Response:
     """Several jobs side by side."""
     from service.results.charts import CHARTS, Source, available
+    from service.results.charts.overlay import OVERLAID
     from service.results.load import drawable
     from service.results.paper_comparison import comparison
 
@@ -300,8 +309,9 @@ def compare_page(
     with turn_for(store, jobs):
         sources = [drawable(store, job, artifacts) for job in jobs]
         lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
-        charts = available([one for found in sources for one in found])
-        del sources
+        drawn_together = [one for found in sources for one in found]
+        charts, size = available(drawn_together), size_of(drawn_together)
+        del sources, drawn_together
     return render_page(
         "compare",
         request,
@@ -309,7 +319,12 @@ def compare_page(
         unended=any(job.state not in TERMINAL for job in jobs),
         labels=labels,
         contrast=JobDiff.of(jobs, lines),
-        charts=charts,
+        groups=grouped(charts, size),
+        panels={
+            # in one plot, or in a panel for each job
+            name: panels_of(name, size._replace(runs=1) if name in OVERLAID else size)
+            for name in charts
+        },
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
         most=MOST_COMPARED,
@@ -670,6 +685,7 @@ class RunNow(NamedTuple):
     of: int
     label: str
     opening: "Answer"
+    size: Size
 
 
 def _running_now(resources: Resources, grids: Sequence["StudyGrid"]) -> RunNow | None:
@@ -686,8 +702,33 @@ def _running_now(resources: Resources, grids: Sequence["StudyGrid"]) -> RunNow |
         if at is not None and run is not None:
             sources = drawable(resources.store, run, resources.artifacts)
             opening = answer(sources, available(sources))
-            return RunNow(run, at + 1, len(grid.cells), labels_in(grid)[at], opening)
+            place, label = at + 1, labels_in(grid)[at]
+            return RunNow(run, place, len(grid.cells), label, opening, size_of(sources))
     return None
+
+
+class WeightsOfRun(NamedTuple):
+    """The charts of weights that the best run of a study has."""
+
+    job: Job
+    charts: Sequence[str]
+    size: Size
+
+
+def _weights_of_best(
+    resources: Resources, trials: view_models.TrialsView | None
+) -> WeightsOfRun | None:
+    """What a study's page shows of the weights of its best run; None where none are kept."""
+    from service.results.charts import available
+    from service.results.load import drawable
+
+    best = resources.store.jobs.get(trials.best_job) if trials and trials.best_job else None
+    if best is None or best.kind != "train":
+        return None
+    sources = drawable(resources.store, best, resources.artifacts)
+    there = available(sources)
+    found = [name for name in WEIGHTS if name in there]
+    return WeightsOfRun(best, found, size_of(sources)) if found else None
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:
