@@ -18,9 +18,10 @@ from service.artifacts import Artifacts
 from service.settings import Settings
 from service.store import NewJob, Store
 from service.store.curve_rows import insert_rows
+from service.store.database import Database
 from service.store.identity import prepare, settle
 from service.store.inserts import draft
-from service.store.tables import JobRow, ResultRow, now_seconds
+from service.store.tables import JobRow, ResultRow
 
 LISTED = 2_000
 SECONDS_BETWEEN = 60.0  # from one job of the list to the next
@@ -99,7 +100,7 @@ def varied(result: TrainResult, number: int) -> TrainResult:
         for row in result.curves
     )
     accuracy = tuple(
-        row.model_copy(update={"accuracy": row.accuracy * part}) for row in result.accuracy
+        row.model_copy(update={"accuracy": (row.accuracy or 0.0) * part}) for row in result.accuracy
     )
     return result.model_copy(update={"curves": rows, "accuracy": accuracy})
 
@@ -107,7 +108,7 @@ def varied(result: TrainResult, number: int) -> TrainResult:
 def _list(store: Store, result: TrainResult) -> None:
     """Thousands of jobs that have ended, with their rows and results, in one transaction."""
     with store.database.writing() as session:
-        now = session.scalar(now_seconds()) or 0.0
+        now = Database.now(session)
         jobs = [_job(number, now) for number in range(LISTED)]
         session.execute(insert(JobRow), jobs)
         done = [job["id"] for job in jobs if job["state"] == "succeeded"]
