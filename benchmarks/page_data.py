@@ -96,7 +96,7 @@ def varied(result: TrainResult, number: int) -> TrainResult:
     """The result with other figures, so that no two runs are alike."""
     part = 0.5 + 0.5 * math.sin(number / 7)
     rows = tuple(
-        row.model_copy(update={"sparsity": row.sparsity * part, "goodness": part})
+        row.model_copy(update={"sparsity": (row.sparsity or 0.0) * part, "goodness": part})
         for row in result.curves
     )
     accuracy = tuple(
