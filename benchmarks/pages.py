@@ -7,12 +7,10 @@ into docs/service.md where all pages are measured. Exit status 1 where a page mi
 """
 
 import argparse
-import itertools
 import json
 import logging
 import os
 import platform
-import re
 import shutil
 import statistics
 import sys
@@ -23,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from benchmarks.page_data import DEEP, SMALL, fill
 from service.client import Client
@@ -41,7 +39,6 @@ LONG_SHARE = 0.05
 MANY_CHARTS = 60
 SCROLL_SPEED = 2_000  # pixels a second
 MOST_SCROLLED = 12_000  # pixels
-FIGURE = re.compile(r'<figure class="chart.*?</figure>', re.DOTALL)
 Figures = dict[str, float]
 PAINTS = """() => new Promise((done) => {
   const largest = [];
@@ -64,6 +61,17 @@ PAINTS = """() => new Promise((done) => {
     requests: performance.getEntriesByType("resource").length + 1,
   }), 300);
 })"""
+# before the page's own scripts run; of charts that stand twice, over epochs and over flow time, one
+# is hidden
+REPEAT_CHARTS = """
+document.addEventListener("readystatechange", () => {
+  if (document.readyState !== "interactive") return;
+  const all = [...document.querySelectorAll("figure[data-chart]")];
+  const seen = all.filter((one) => !one.dataset.name.endsWith("_flow"));
+  for (let number = seen.length; number < %d; number += 1)
+    all.at(-1).parentElement.append(seen[number %% seen.length].cloneNode(true));
+});
+"""
 WATCH_FRAMES = """() => {
   const frames = window.frameTimes = [];
   let last = null;
@@ -174,8 +182,8 @@ def measured(browser: Browser, names: list[str], rounds: int) -> Iterator[Measur
         return
     with site() as where:
         for name in names:
-            change = many_charts if name == "charts" else None
-            found = visits(browser, where.url + PAGES[name][1](where), name, rounds, change)
+            script = REPEAT_CHARTS % MANY_CHARTS if name == "charts" else ""
+            found = visits(browser, where.url + PAGES[name][1](where), name, rounds, script)
             print(json.dumps({**found._asdict(), "missed": found.missed}), flush=True)
             yield found
 
@@ -195,34 +203,12 @@ def site() -> Iterator[Site]:
             yield Site(stack.url, study, deep.id, other.id)
 
 
-def many_charts(route: Route) -> None:
-    """Answer with the page, its charts repeated until there are as many as are asked for."""
-    answer = route.fetch()
-    text = answer.text()
-    charts = FIGURE.findall(text)
-    # some stand twice: over epochs and over flow time, of which one is shown
-    hidden = sum("_flow" in chart.partition(">")[0] for chart in charts)
-    more = itertools.islice(
-        itertools.cycle(one for one in charts if "_flow" not in one.partition(">")[0]),
-        MANY_CHARTS - len(charts) + hidden,
-    )
-    before, last, after = text.rpartition(charts[-1])
-    route.fulfill(response=answer, body=f"{before}{last}{''.join(more)}{after}")
-
-
-def visits(
-    browser: Browser,
-    url: str,
-    name: str,
-    rounds: int,
-    change: Callable[[Route], None] | None = None,
-) -> Measured:
+def visits(browser: Browser, url: str, name: str, rounds: int, script: str) -> Measured:
     """The medians over fresh profiles, over second visits, and over third ones that scroll."""
     cold, warm, ways = [], [], []
     for _ in range(rounds):
         context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
-        if change:
-            context.route(url, change)
+        context.add_init_script(script)
         cold.append(visit(context, url))
         warm.append(visit(context, url))
         ways.append(way_through(context, url))
@@ -287,7 +273,11 @@ HEAD = (
 
 def table(found: list[Measured], chromium: str, first: Figures | None) -> list[str]:
     """The pages as Markdown, with what they were measured on."""
-    where = f"Chromium {chromium.partition('.')[0]}, {platform.machine()}, {os.cpu_count()} cores"
+    _, load, _ = os.getloadavg()  # what else the machine did counts into all of it
+    where = (
+        f"Chromium {chromium.partition('.')[0]}, {platform.machine()}, {os.cpu_count()} cores with "
+        f"a load of {load:.0f}"
+    )
     lines = [f"{where}. Bars: first paint within {FIRST_PAINT_MS:.0f} ms, a median frame within "]
     lines[0] += f"16.7 ms, at most {LONG_SHARE:.0%} of frames longer than {LONG_FRAME_MS:.0f} ms."
     lines += ["", *HEAD, *map(line_of, found)]
