@@ -51,6 +51,8 @@ def test_a_job_becomes_a_folder_that_compiles(job: Job, fflab: Fflab, tmp_path: 
     } <= there
     assert yaml.safe_load((folder / "spec.yaml").read_text())["kind"] == "train"
     assert json.loads((folder / "provenance.json").read_text())[0]["job"] == job.id
+    # without it \centering does not reach the box, and figures stand at the left
+    assert r"\fflabfigure}[1]{\leavevmode" in (folder / "main.tex").read_text()
     again = fflab("export", job.id, "--paper", str(folder))
     assert (again.code, "is not empty" in again.err) == (2, True)
     if shutil.which("pdflatex") is None:

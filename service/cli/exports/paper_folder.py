@@ -58,8 +58,8 @@ MAIN = r"""%% Written by fflab %(version)s from %(id)s. `make` compiles it.
 \usepackage[margin=25mm]{geometry}
 \usepackage{booktabs,graphicx,longtable}
 \setlength{\emergencystretch}{3em}
-%% a figure in its own size, or as high as a page has room for
-\newcommand{\fflabfigure}[1]{\setbox0=\hbox{\includegraphics{#1}}%%
+%% a figure in its own size, or as high as a page has room for; \leavevmode lets it be centred
+\newcommand{\fflabfigure}[1]{\leavevmode\setbox0=\hbox{\includegraphics{#1}}%%
 \ifdim\ht0>0.78\textheight \includegraphics[height=0.78\textheight]{#1}\else\box0 \fi}
 \title{%(title)s}
 \author{}
