@@ -119,6 +119,22 @@ class ChartList(BaseModel):
     items: list[ChartLine]
 
 
+class Checkpoint(BaseModel):
+    """Weights of a training job that are kept."""
+
+    layer: int = Field(
+        description="of greedy layers, the one that was learning; of others, the last"
+    )
+    epoch: int
+    weights: str = Field(description="the address of the weights")
+
+
+class CheckpointList(BaseModel):
+    """The weights that a training job has by now, in the order in which they came."""
+
+    items: list[Checkpoint]
+
+
 CANNOT_COMPUTE = "cannot compute: "  # begins `paused` of a worker that no job can be computed on
 
 

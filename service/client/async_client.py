@@ -32,7 +32,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import NewShare, ProjectLine, Result, SearchReport, Share
+from service.schemas import Checkpoint, NewShare, ProjectLine, Result, SearchReport, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,6 +279,10 @@ class AsyncClient:
     async def revoke_share(self, job_id: str, share_id: str | None = None) -> None:
         """Revoke a share link of a job, by default all of them. Raises NotFound."""
         await self._send(requests.revoke(job_id, share_id))
+
+    async def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return the layers and epochs of a training job whose weights are kept."""
+        return (await self._send(requests.checkpoints(job_id))).items
 
     async def download(
         self, job_id: str, what: str, params: Mapping[str, Sent] | None = None

@@ -24,6 +24,7 @@ from service.jobs import Job
 from service.schemas import (
     RESULT,
     ChartList,
+    CheckpointList,
     EventPage,
     JobPage,
     NewShare,
@@ -288,6 +289,11 @@ def trials(job_id: str, view: Mapping[str, str]) -> ApiRequest[SearchReport]:
 def charts(job_id: str) -> ApiRequest[ChartList]:
     """List the charts."""
     return ApiRequest("GET", job_path(job_id, "charts"), ChartList.model_validate_json)
+
+
+def checkpoints(job_id: str) -> ApiRequest[CheckpointList]:
+    """List the weights that are kept."""
+    return ApiRequest("GET", job_path(job_id, "checkpoints"), CheckpointList.model_validate_json)
 
 
 class WatchedContent:

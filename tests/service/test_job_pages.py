@@ -261,6 +261,12 @@ def test_an_edit_that_cannot_be_is_refused(
     assert client.get(f"/v1/jobs/{jobs[1]}").json()["name"] == "second"
 
 
+def hidden(form: str) -> dict[str, str]:
+    """The hidden fields of the first form of a text."""
+    found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.partition("</form>")[0])
+    return {name: html.unescape(value) for name, value in found}
+
+
 def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, store: Store) -> None:
     study = submit(client, STUDY, name="many").id
     runs = client.get("/v1/jobs", params={"parent": study, "sort": "run"}).json()["items"]
@@ -274,7 +280,10 @@ def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, sto
     text = page(client, f"/jobs/{study}/runs", sort="-T2+")
     assert listed(text)[0] == ids[1]
     assert re.search(rf'Best run by T2\+: <a href="/jobs/{ids[1]}">epochs 2</a>, <b>0.7500', text)
-    assert listed(page(client, f"/jobs/{study}/runs", where="epochs>1 state=queued")) == [ids[2]]
+    text = page(client, f"/jobs/{study}/runs", where="epochs>1 state=queued", rows="100")
+    assert listed(text) == [ids[2]]
+    _, _, best = text.partition('class="filters best-form"')
+    assert hidden(best) == {"where": "epochs>1 state=queued", "rows": "100"}, "the filter stays"
     assert listed(page(client, f"/jobs/{study}/runs", sort="-epochs")) == ids[::-1]
     text = post(client, "cancel", all="yes", parent=study, where="epochs>1")
     assert "<h1>Cancel 1 job?</h1>" in text, "the other one has succeeded"

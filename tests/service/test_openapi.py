@@ -120,6 +120,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_npz",
             "read_weights",
             "list_charts",
+            "list_checkpoints",
             "read_chart",
             "read_report",
         ),

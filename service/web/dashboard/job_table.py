@@ -96,13 +96,17 @@ class Asked:
 
     def query(self, **changes: str) -> str:
         """Return the query of an address that asks for the same, but for these changes."""
+        return urlencode(self.parameters(**changes))
+
+    def parameters(self, **changes: str) -> list[tuple[str, str]]:
+        """Return the parameters of such an address."""
         texts = ("name", "state", "kind", "tag", "who", "project", "where", "runs", "sort")
         pairs = {name: getattr(self, name) for name in texts}
         if self.columns:
             pairs["columns"] = ",".join(self.columns)
         if self.rows != PAGE_SIZES[0]:
             pairs["rows"] = str(self.rows)
-        return urlencode([(name, text) for name, text in (pairs | changes).items() if text])
+        return [(name, text) for name, text in (pairs | changes).items() if text]
 
 
 def asked_of(
