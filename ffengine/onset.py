@@ -243,7 +243,10 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
         "growth_rates": tuple(rates),
         "overlap": means.overlap,
     }
-    if means.label_energy > STRONG_LABEL:
+    if math.isinf(means.label_energy):
+        why = "all inputs but those of the label are zero"
+        unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
+    elif means.label_energy > STRONG_LABEL:
         why = (
             f"label inputs have {in_percent(means.label_energy, 0)} of the others' energy: the "
             f"theory is of weak labels"

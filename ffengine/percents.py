@@ -6,6 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from ffengine.results import Interval
 
 MOST_DIGITS = 6
+LARGEST = 1e12  # of a ratio that is written in percent
 WIDEST_OF_WHOLE = 0.005  # half an interval from here on: whole percents say what is known
 MIDDLE = (0.1, 0.95)  # of single shares that whole percents tell well enough
 NEAR_ALL = 0.995  # from here on, two digits tell shares apart
@@ -80,7 +81,9 @@ def in_percent(value: float, digits: int | None = None) -> str:
 
 
 def _rounded(value: float, digits: int) -> str:
-    """Round the decimal text of a share."""
+    """Round the decimal text of a share; what is too large for that has three digits."""
+    if not abs(value) < LARGEST:
+        return f"{100 * value:.3g}"
     exact = Decimal(repr(float(value))) * 100
     return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
 

@@ -1,5 +1,7 @@
 """Shares in percent: rounded half up, and as many digits as a line needs."""
 
+import math
+
 import pytest
 
 from ffengine.percents import digits_of, in_percent, percent
@@ -27,6 +29,10 @@ def around(mean: float, half: float) -> Interval:
         (0.997, 0, ">99"),
         (0.99996, 2, ">99.99"),
         (0.00001, None, "0.001"),
+        (12.3, 0, "1230"),
+        (1e30, 0, "1e+32"),
+        (math.inf, 0, "inf"),
+        (math.nan, None, "nan"),
     ],
 )
 def test_the_decimal_text_is_rounded_half_up_and_only_0_and_1_are_written_so(

@@ -52,7 +52,7 @@ def test_the_catalogue_is_listed_by_part(fflab: Fflab, client: httpx.Client) -> 
     (found,) = [
         line for line in fflab("catalog", "objectives").lines if line.startswith("softplus")
     ]
-    assert "threshold = 2.0" in found
+    assert "threshold = 2" in found
     assert json.loads(fflab("catalog", "--json").out) == client.get("/v1/catalog").json()
     of_negatives = json.loads(fflab("catalog", "negatives", "--json").out)
     assert of_negatives == client.get("/v1/catalog").json()["negatives"]

@@ -623,3 +623,15 @@ def test_a_picture_of_an_upload_reads_a_few_samples(
     monkeypatch.setattr(Datasets, "read", None)
     client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X / 7, y=Y))
     assert client.get("/datasets/mine.png").status_code == 200
+
+
+def test_a_data_set_without_any_light_is_shown_and_explained(client: httpx.Client) -> None:
+    dark = client.post(
+        "/v1/datasets", params={"name": "dark"}, content=npz(x=np.zeros_like(X), y=Y)
+    )
+    assert dark.status_code == 201
+    assert client.get("/datasets").status_code == 200
+    spec = {"kind": "train", "dataset": {"name": "dark"}}
+    estimate = client.post("/v1/jobs/estimate", json={"spec": spec})
+    assert estimate.status_code == 200
+    assert "all inputs but those of the label are zero" in estimate.text
