@@ -632,6 +632,6 @@ def test_a_data_set_without_any_light_is_shown_and_explained(client: httpx.Clien
     assert dark.status_code == 201
     assert client.get("/datasets").status_code == 200
     spec = {"kind": "train", "dataset": {"name": "dark"}}
-    estimate = client.post("/v1/jobs/estimate", json={"spec": spec})
+    estimate = client.post("/v1/estimate", json={"spec": spec})
     assert estimate.status_code == 200
     assert "all inputs but those of the label are zero" in estimate.text
