@@ -8,7 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from service.jobs import Job
 from service.store import Store
+from service.web.dashboard import shown_results
+from service.web.dependencies import Resources
+from service.web.drawing.protocol import ChartView
 from tests.over_http import submit, succeed
 
 STUDY = {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}}
@@ -347,3 +351,38 @@ def test_projects_are_offered_with_the_number_of_their_jobs(client: httpx.Client
     assert '<option value="thesis" selected>thesis (2)</option>' in text
     assert '<option value="paper & more">paper & more (1)</option>' in text
     assert "<option selected>gone</option>" in page(client, "/", project="gone")
+
+
+def test_a_study_that_has_ended_is_read_once_and_shown_as_it_is(
+    client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = submit(client, STUDY, name="first").id
+    runs = client.get("/v1/jobs", params={"parent": study, "sort": "run"}).json()["items"]
+    for run in runs:
+        page(client, f"/jobs/{study}")  # what is not over is never kept
+        succeed(store, run["id"])
+    while store.studies.advance(study):
+        pass
+    assert client.get(f"/v1/jobs/{study}").json()["state"] == "succeeded"
+
+    def answer() -> str:
+        text = page(client, f"/jobs/{study}").partition('<div id="answer"')[2]
+        return text.partition('<div id="lead"')[0]
+
+    first = answer()
+    assert "What was found" in first
+    read: list[str] = []
+    real = shown_results._read
+
+    def noted(resources: Resources, job: Job, view: ChartView) -> shown_results.Shown:
+        read.append(job.id)
+        return real(resources, job, view)
+
+    monkeypatch.setattr(shown_results, "_read", noted)
+    assert answer() == first
+    assert read == []
+    client.patch(f"/v1/jobs/{study}", json={"name": "second"})
+    assert "<h1>second</h1>" in page(client, f"/jobs/{study}")
+    assert read == [study], "sentences may name the study"
+    page(client, f"/jobs/{study}", objective="T2+")
+    assert read == [study, study], "another view is another page"
