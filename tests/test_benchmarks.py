@@ -28,11 +28,14 @@ def bench(*arguments: str, data: Path, cwd: Path = ROOT) -> subprocess.Completed
     )
 
 
+@pytest.mark.soak
 def test_it_needs_no_preparation(tmp_path: Path) -> None:
     done = bench("benchmarks", "--only", "monitoring", data=tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout)
-    assert row["shapes"] == "10000 samples of mnist, n = 500, batch 500"
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["shapes"] for row in rows] == [
+        f"{count} samples of mnist, n = 500, batch 500" for count in (60_000, 10_000)
+    ]
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
 

@@ -309,6 +309,7 @@ def test_charts_over_flow_time_have_the_tau_of_each_row(
     assert name not in available([source._replace(result=earlier)])
 
 
+@pytest.mark.slow
 def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) -> None:
     jobs = [
         source._replace(label=f"job {number}") for number, source in enumerate([sources[0]] * 9)
@@ -341,6 +342,7 @@ def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) 
 QUICKLY_RENDERED = ("theorem2", "grid_theorem1")  # one of a run, one of a study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -425,6 +427,7 @@ def series_by(views: list[dict[str, Any]], channel: str) -> dict[str, list[Any]]
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
     sources: list[ChartSource],
@@ -478,6 +481,7 @@ def test_theorem_2_has_a_panel_for_each_preprocessing(alike: list[ChartSource]) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_SEVERAL_RUNS)
 def test_the_predicted_turn_is_drawn_where_one_is_predicted(
     alike: list[ChartSource], name: str
@@ -645,6 +649,7 @@ def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1_999, 2_000, 2_001])
 def test_long_curves_are_bins_with_their_smallest_and_largest_values(epochs: int) -> None:
     """Compared with the full rows: no value is outside what is drawn, and none is invented."""
@@ -1108,6 +1113,7 @@ def test_a_study_of_checks_has_their_widths_as_an_axis() -> None:
     assert len(rows) == 8
 
 
+@pytest.mark.slow
 def test_a_large_study_is_drawn_without_numbers_in_its_cells() -> None:
     large = [grid_of([{"a": a, "b": b} for a in range(50) for b in range(40)])]
     document = render("grid_theorem2", large, "json")

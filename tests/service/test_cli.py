@@ -557,7 +557,7 @@ def complete(words: str, url: str) -> list[str]:
     return [word.removesuffix(" ") for word in ended.lines if word]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_shell_completes_jobs_specs_fields_values_and_files(
     store: Store, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
