@@ -252,8 +252,8 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
             f"theory is of weak labels"
         )
         unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
-    elif rates[0] <= 0:
-        why = "all classes have the same mean"
+    elif rates[0] ** 2 <= 0:
+        why = "all classes have the same mean, or nearly"
         unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
     else:
         falls = means.recruitment > RECRUITS
