@@ -62,8 +62,7 @@ function fit(figure, specification, room) {
   const tall = whole ? Math.max(240, innerHeight - others - 100) : null;
   if (specification.facet) {
     const panels = specification.facet.sort?.length ?? 2;
-    const named = specification.spec.layer?.some((one) => one.encoding?.y?.type === "nominal");
-    const beside = 65 + (named ? 115 : 0) + (specification.spec.layer?.some((one) => one.layer) ? 40 : 0); // labels of the axis, and the word of a line
+    const beside = 65 + (hasNames(specification) ? 115 : 0) + (specification.spec.layer?.some((one) => one.layer) ? 40 : 0); // labels of the axis, and the word of a line
     const most = Math.max(1, Math.min(panels, columnsOf(box)));
     specification.columns = Math.ceil(panels / Math.ceil(panels / most)); // rows that are equally full
     specification.spec.width = Math.min(whole ? 900 : 420, Math.max(80, Math.floor((room - 20) / specification.columns) - beside));
@@ -93,6 +92,12 @@ function address(figure) {
 }
 
 const CROWDED = 6; // panels: of more, each is lower
+// Whether the rows of the panels have names instead of numbers.
+function hasNames(specification) {
+  return [specification.spec, ...(specification.spec.layer ?? [])].some((one) => ["nominal", "ordinal"].includes(one.encoding?.y?.type));
+}
+
+const [AXIS, NAMES] = [80, 130]; // pixels beside a panel: of numbers along its axis, of names
 const LEAST_HEIGHT = 60;
 const AROUND_A_PLOT = 84; // pixels of the axes of a plot, and of the name of its panel
 const LONGEST_TITLE = 200; // pixels of the title of an axis
@@ -110,7 +115,8 @@ function fitFirstScreen(specification, figure) {
   const panels = specification.facet?.sort?.length ?? (specification.facet ? 2 : 1);
   if (specification.facet) { // as few rows as the width allows
     specification.columns = Math.min(panels, columns < 2 ? 2 : 3);
-    specification.spec.width = Math.max(80, Math.floor(figure.querySelector(".drawing").clientWidth / specification.columns) - 80);
+    const beside = hasNames(specification) ? NAMES : AXIS;
+    specification.spec.width = Math.max(80, Math.floor(figure.querySelector(".drawing").clientWidth / specification.columns) - beside);
   }
   const rows = specification.facet ? Math.ceil(panels / specification.columns) : 1;
   const height = ((columns < 2 && rows < 2 ? room / 2 : room) - others - buttons - 40) / rows - AROUND_A_PLOT;
