@@ -4,7 +4,7 @@ and the dark theme.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from service.results.chart_formats import Theme
@@ -45,7 +45,7 @@ OF_THE_PICTURE = (
 
 def finished(document: Document, theme: Theme = "light") -> Document:
     """The specification as it is drawn. It is changed in place."""
-    _leave_out_empty(document, document.get("datasets", {}), ())
+    _leave_out_empty(document, document.get("datasets", {}), [])
     for facet in _facets(document):
         _give_one_title(facet)
     for encoding in _encodings(document):
@@ -115,7 +115,7 @@ def _count_in_whole_numbers(part: Document, rows: Rows, tables: Tables | None = 
     - `rows`: the data of the view around this one.
     """
     tables = part.get("datasets", {}) if tables is None else tables
-    rows = _rows_of(part, tables) or rows
+    rows = _own_rows(part, tables) or rows
     for channel in ("x", "y"):
         found = part.get("encoding", {}).get(channel, {})
         counted = _whole_numbers(found, rows)
@@ -126,17 +126,22 @@ def _count_in_whole_numbers(part: Document, rows: Rows, tables: Tables | None = 
             if max(counted) - min(counted) <= FEW_TICKS and "values" not in axis:
                 axis["values"] = list(range(min(counted), max(counted) + 1))
             found["axis"] = axis
-    for inner in (part.get(kind, ()) for kind in ("layer", "concat", "hconcat", "vconcat")):
-        for one in inner:
-            _count_in_whole_numbers(one, rows, tables)
-    if "spec" in part:
-        _count_in_whole_numbers(part["spec"], rows, tables)
+    for inner in _inner_views(part):
+        _count_in_whole_numbers(inner, rows, tables)
 
 
-def _rows_of(part: Document, tables: Tables) -> Rows:
-    """The data of a view, where it has its own."""
+def _inner_views(part: Document) -> list[Document]:
+    """The views that a view consists of."""
+    found = [
+        one for kind in ("layer", "concat", "hconcat", "vconcat") for one in part.get(kind, ())
+    ]
+    return [*found, part["spec"]] if "spec" in part else found
+
+
+def _own_rows(part: Document, tables: Tables) -> Rows | None:
+    """The data of a view; None where it has none of its own."""
     data = part.get("data", {})
-    found: Rows = tables.get(str(data.get("name")), data.get("values", []))
+    found: Rows | None = tables.get(str(data.get("name")), data.get("values"))
     return found
 
 
@@ -152,36 +157,29 @@ def _whole_numbers(encoded: Document, rows: Rows) -> set[int]:
     return {int(value) for value in values}
 
 
-def _leave_out_empty(
-    part: Document, datasets: dict[str, list[Document]], inherited: Sequence[Document]
-) -> None:
+def _leave_out_empty(part: Document, tables: Tables, inherited: Rows) -> None:
     """Leave out the layers that have nothing to draw, such as the intervals of a single seed: the
     library warns of an axis without values.
 
     **Arguments:**
 
     - `part`: the specification, or a part of it.
-    - `datasets`: the rows of the specification by the name of their data.
+    - `tables`: the rows of the specification by the name of their data.
     - `inherited`: the rows of what the part belongs to.
     """
-    data = part.get("data", {})
-    rows = datasets.get(data.get("name", ""), data.get("values", inherited))
-    for kind in ("layer", "concat", "hconcat", "vconcat"):
-        for inner in part.get(kind, ()):
-            _leave_out_empty(inner, datasets, rows)
-    if "spec" in part:
-        _leave_out_empty(part["spec"], datasets, rows)
+    own = _own_rows(part, tables)
+    rows = inherited if own is None else own
+    for inner in _inner_views(part):
+        _leave_out_empty(inner, tables, rows)
     if "layer" in part:
-        drawn = [one for one in part["layer"] if not _is_empty(one, datasets, rows)]
+        drawn = [one for one in part["layer"] if not _is_empty(one, tables, rows)]
         part["layer"] = drawn or part["layer"]
 
 
-def _is_empty(
-    layer: Document, datasets: dict[str, list[Document]], inherited: Sequence[Document]
-) -> bool:
+def _is_empty(layer: Document, tables: Tables, inherited: Rows) -> bool:
     """Whether a layer has a number to place its marks by that no row has."""
-    data = layer.get("data", {})
-    rows = datasets.get(data.get("name", ""), data.get("values", inherited))
+    own = _own_rows(layer, tables)
+    rows = inherited if own is None else own
     encoding = layer.get("encoding", {})
     places = (encoding.get(channel, {}) for channel in ("x", "y"))
     fields = [
