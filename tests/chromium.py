@@ -1,13 +1,18 @@
 """Debian's Chromium, or that of the machine."""
 
+import logging
 import shutil
+import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 from tests.needs import lacking
+
+log = logging.getLogger(__name__)
 
 # The shell has no windows, and no pages of its own: a test takes a fifth of the processor time.
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -40,3 +45,25 @@ def faultless_page(browser: Browser, client: httpx.Client, patience: float) -> I
     yield page
     context.close()
     assert not errors, errors
+
+
+@contextmanager
+def witnessed(page: Page, client: httpx.Client) -> Iterator[None]:
+    """Log at the end what the page asked for, where it stands, and the states of the newest jobs;
+    pytest shows it beside a failure.
+    """
+    seen, began = deque[str](maxlen=30), time.monotonic()
+
+    def note(what: str) -> None:
+        seen.append(f"{time.monotonic() - began:.1f} s: {what}")
+
+    page.on("response", lambda answer: note(f"{answer.status} {answer.url}"))
+    page.on("requestfailed", lambda request: note(f"{request.failure} {request.url}"))
+    yield
+    with suppress(Error):
+        state = "[location.href, document.visibilityState, JSON.stringify(document.body.dataset)]"
+        note(" ".join(page.evaluate(state)))
+    with suppress(httpx.HTTPError):
+        jobs = client.get("/v1/jobs", params={"limit": 5}).json()["items"]
+        note(", ".join(f"{job['id']} {job['state']}" for job in jobs))
+    log.warning("The page:\n%s", "\n".join(seen))

@@ -27,7 +27,7 @@ from service.results.descriptions import duration
 from service.stack.stack import Stack
 from service.store import Store
 from service.web.auth import create_key
-from tests.chromium import chromium
+from tests.chromium import chromium, witnessed
 from tests.presets import EACH_PRESET
 from tests.stack import Lab, lab_settings
 
@@ -86,7 +86,8 @@ def page(browser: Browser, lab: Lab) -> Iterator[Page]:
         ),
     )
     page.set_default_timeout(PATIENCE)
-    yield page
+    with witnessed(page, lab.http):
+        yield page
     context.close()
     assert not complaints
 

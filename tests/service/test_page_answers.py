@@ -91,6 +91,20 @@ def test_a_page_follows_its_job_again_after_whatever_answered_in_between(
     assert page.evaluate("window.unchanged")
 
 
+def test_a_page_follows_its_job_where_something_in_between_holds_its_stream_back(
+    page: Page, client: httpx.Client
+) -> None:
+    page.clock.install()
+    page.route("**/events*", lambda _: None)  # it is never answered
+    job = submit(client)
+    with page.expect_request("**/events*"):
+        page.goto(f"/jobs/{job.id}")
+    expect(page.locator("#head .state")).to_have_text("queued")
+    assert client.post(f"/v1/jobs/{job.id}/cancel").is_success
+    page.clock.fast_forward(20_000)
+    expect(page.locator("#head .state")).to_have_text("cancelled")
+
+
 def test_a_page_whose_key_was_revoked_leads_to_the_sign_in_and_back(
     page: Page, client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

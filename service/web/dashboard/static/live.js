@@ -9,6 +9,7 @@ const said = document.getElementById("said");
 const AGAIN_MILLISECONDS = 3000;
 const PATIENCE_MILLISECONDS = 60_000; // with something in between that neither answers nor gives up
 const POLL_SECONDS = 2; // of a page without a stream
+const SILENT_SECONDS = 15; // of a page whose stream says nothing: a proxy in between may hold back what it says
 const STREAMS = 2; // of all tabs together: a browser opens six connections to a service, and each stream holds one
 const REFUSED_MILLISECONDS = 30_000; // until a stream that was refused is tried again
 let busy = false;
@@ -180,7 +181,7 @@ function locked(name) {
 
 function listen(events) {
   const soon = throttled(refresh, 700);
-  for (const type of ["state", "progress", "rows", "log"]) events.addEventListener(type, soon);
+  for (const type of ["state", "progress", "rows", "log"]) events.addEventListener(type, () => { polled = Date.now(); soon(); });
   events.addEventListener("end", () => { leave(); refresh(); });
   events.addEventListener("open", () => warn(null));
   events.addEventListener("error", () => { warn(events.readyState === EventSource.OPEN ? null : "away"); if (events.readyState === EventSource.CLOSED) { refused = Date.now(); leave(); } });
@@ -227,7 +228,7 @@ addEventListener("pageshow", follow);
 document.addEventListener("visibilitychange", () => { if (document.hidden) leave(); else if (body.dataset.events || body.dataset.refresh) refresh(); });
 addEventListener("pagehide", leave); // a page that is kept for the way back holds no connection
 setInterval(() => {
-  const seconds = body.dataset.refresh || (body.dataset.events && !stream ? POLL_SECONDS : 0);
+  const seconds = body.dataset.refresh || (body.dataset.events ? (stream ? SILENT_SECONDS : POLL_SECONDS) : 0);
   if (document.hidden || !seconds || Date.now() - polled < 1000 * seconds) return;
   polled = Date.now();
   refresh();
