@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ffengine
@@ -111,6 +111,20 @@ def made(case: dict[str, Any]) -> tuple[Made, DatasetSpec, NetworkSpec]:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(case=datasets_of_any_kind, at_once=st.integers(1, 200))
+@example(  # the mean is almost an eigenvector, and not of the largest eigenvalue
+    case={
+        "classes": 5,
+        "seed": 270,
+        "as_bytes": True,
+        "uploaded": False,
+        "preprocess": "center",
+        "labels": "append",
+        "label_strength": 0.3,
+        "normalize": "l2",
+        "bias": False,
+    },
+    at_once=1,
+)
 def test_growth_rates_are_the_eigenvalues_of_the_whole_matrix(
     case: dict[str, Any], at_once: int
 ) -> None:
