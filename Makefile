@@ -17,7 +17,7 @@ dev: $(READY)
 # Tests of real processes mostly wait, beside tests that compute: more lanes than cores. The fast tests only compute.
 PYTEST := $(BIN)/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
-LANES := -n 4
+LANES := -n 5
 FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-profile=few
 COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=few
 

@@ -313,7 +313,7 @@ def largest_second_moment(inputs: TrainingInputs) -> float:
         beta = float(np.linalg.norm(moved))
         tridiagonal = np.diag(alphas) + np.diag(betas, 1) + np.diag(betas, -1)
         values, vectors = np.linalg.eigh(tridiagonal)
-        if beta * abs(vectors[-1, -1]) <= RESIDUAL_WITHIN * values[-1] or len(basis) == len(start):
+        if beta * abs(vectors[-1, -1]) <= RESIDUAL_WITHIN * values[-1] or len(basis) == x.shape[1]:
             return float(max(values[-1], 0.0))
         betas.append(beta)
         basis.append(moved / beta)

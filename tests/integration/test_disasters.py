@@ -101,6 +101,7 @@ def test_an_api_that_is_killed_between_commit_and_message_loses_nothing(lab: Lab
 # The database
 
 
+@pytest.mark.soak
 def test_a_database_that_cannot_be_written_for_a_while_loses_nothing(
     hasty_lab: Lab, undisturbed: dict[str, Figures]
 ) -> None:
@@ -266,7 +267,8 @@ time.time_ns = lambda: true_ns() + {seconds} * 10**9
 """
 
 
-@pytest.mark.parametrize("seconds", [600, pytest.param(-600, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("seconds", [600, -600])
 def test_a_worker_whose_clock_is_minutes_off_keeps_its_leases(
     lab: Lab, undisturbed: dict[str, Figures], tmp_path: Path, seconds: int
 ) -> None:

@@ -203,6 +203,7 @@ def is_idle(process: psutil.Process) -> bool:
     return bool(process.cpu_percent(interval=0.3) < 10.0)
 
 
+@pytest.mark.soak
 def test_time_in_which_the_stack_was_stopped_is_not_running_time(lab: Lab) -> None:
     limit, still = 10.0, 12.0
     job_id = lab.submit({**SPECS["long epochs"], "epochs": 500}, timeout_seconds=limit)

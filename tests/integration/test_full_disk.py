@@ -94,6 +94,7 @@ def test_a_stack_on_a_full_disk_goes_on_and_starts_again(
         assert "Traceback" not in log.read_text(errors="replace"), log.read_text(errors="replace")
 
 
+@pytest.mark.soak
 def test_below_the_reserve_jobs_wait_and_say_so_until_there_is_room(
     redis_server: Path, small_disk: Path
 ) -> None:
