@@ -118,6 +118,7 @@ def test_a_page_says_which_options_its_runs_had(tmp_path: Path) -> None:
     assert "dataset.name" not in notes_on(FINDINGS["acts"], [], options[1:])[0]
 
 
+@pytest.mark.slow
 def test_the_answers_of_several_findings_are_one_page() -> None:
     found = []
     for name in ("width", "goodness"):

@@ -185,6 +185,7 @@ def test_without_labels_the_objectives_baseline_has_no_accuracy() -> None:
     assert {row.accuracy is None for row in rows if row.baseline == "ff_objective"} == {True}
 
 
+@pytest.mark.slow
 def test_a_baseline_that_diverged_has_no_figures_and_is_named() -> None:
     """Layers that learn the difference are rescaled; backpropagation of it grows without limit."""
     spec = BACKPROP.model_copy(

@@ -75,6 +75,7 @@ def test_the_gradient_vanishes_at_the_optimum(
     assert fitted.gradient[0] == pytest.approx(float(gradient.abs().max()), abs=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(8))
 @given(seeds, st.sampled_from([0.1, 1.0]))
 def test_plain_gradient_descent_ends_at_the_same_place(seed: int, penalty: float) -> None:

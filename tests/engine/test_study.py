@@ -511,6 +511,7 @@ def test_a_check_costs_its_products() -> None:
     assert check_cost(spec, MINI).flops == 4 * 2 * 1000 * 100 * 784
 
 
+@pytest.mark.slow
 def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
     huge = TrainSpec.model_validate(
         {"network": {"widths": [65536] * 8}, "epochs": 100_000, "seeds": list(range(64))}

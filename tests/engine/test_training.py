@@ -242,6 +242,7 @@ def assume_well_conditioned(spec: TrainSpec, replica: int, exact: list[torch.Ten
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs, st.sampled_from([7, 1000]))
 @example(COLLAPSED, 1000)
@@ -269,6 +270,7 @@ def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
             assert float((one[replica] - other[0]).norm()) <= 1e-4 * float(other[0].norm())
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(15))
 @given(specs, st.integers(1, 12))
 def test_a_run_interrupted_every_few_batches_gives_the_same_bits(

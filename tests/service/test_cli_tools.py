@@ -44,6 +44,7 @@ def test_presets_are_listed_and_written_as_files_to_start_from(
     assert (wrong.code, "did you mean 'quick'?" in wrong.err) == (4, True)
 
 
+@pytest.mark.slow
 def test_the_catalogue_is_listed_by_part(fflab: Fflab, client: httpx.Client) -> None:
     lines = [line.split("\t") for line in fflab("catalog").lines]
     assert lines[0] == ["part", "name", "meaning"]
@@ -241,6 +242,7 @@ def test_the_doctor_says_first_what_needs_action(
     assert max(map(len, found.lines)) < 300
 
 
+@pytest.mark.slow
 def test_the_doctor_speaks_of_the_service_that_is_named(
     fflab: Fflab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_preference_that_is_none_is_ignored(client: httpx.Client, prefer: str)
     )  # the least that any of them could be taken for is none or for ever
 
 
+@pytest.mark.slow
 def test_a_hundred_wait_without_a_thread_each_and_hear_of_the_end_at_once(
     client: httpx.Client, resources: Resources
 ) -> None:

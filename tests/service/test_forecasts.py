@@ -162,6 +162,7 @@ STUDY = StudySpec.model_validate(
 )
 
 
+@pytest.mark.slow
 def test_a_study_summarises_its_forecasts_and_shows_them(
     either_store: Store, result: ForecastResult
 ) -> None:

@@ -241,6 +241,7 @@ def passes(store: Store, condition: Condition, job: Job) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_both_databases_find_what_a_look_at_each_job_finds(
     either_store: Store, jobs: list[Job]
 ) -> None:

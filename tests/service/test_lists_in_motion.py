@@ -16,6 +16,7 @@ READERS = 8
 ROWS = 40
 
 
+@pytest.mark.slow
 def test_pages_of_jobs_have_each_once_while_others_are_submitted(
     client: httpx.Client, store: Store
 ) -> None:

@@ -334,6 +334,7 @@ def test_pages_link_to_the_documentation_where_its_address_is_known(
         assert f'href="https://docs.example.org/fflab/findings/{name}.html"' in page
 
 
+@pytest.mark.slow
 def test_a_spec_becomes_a_file_and_comes_back(client: httpx.Client) -> None:
     whole = [
         TrainSpec(seeds=(2**53 + 1, 2**63 - 1), optimizer=Adam(lr=1e-7)),
