@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from ffengine.arrays import DatasetError
 from ffengine.bundled import read_bundled
 from ffengine.datasets import DATASETS, verified
+from ffengine.plugins import REGISTRY
 from ffengine.text import bytes_in_words
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
@@ -71,6 +72,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         _variables,
         _extras,
         _torch,
+        _plugins,
         _datasets,
     )
     for check in (*installation, _home, _redis, _database, _artifacts, _keys, _service):
@@ -133,6 +135,16 @@ def _torch(_settings: Settings) -> Iterator[Check]:
         yield Check("torch", "fail", reason, "pip install --force-reinstall 'fflab[worker]'")
     else:
         yield Check("torch", "ok", found.stdout.strip())
+
+
+def _plugins(_settings: Settings) -> Iterator[Check]:
+    """Name the plug-ins of this installation, and what is wrong with their entries."""
+    for plugin in REGISTRY.plugins:
+        found = f"{plugin.version}: {', '.join(plugin.entries)}"
+        yield Check(f"plug-in {plugin.package}", "ok", found)
+    for fault in REGISTRY.faults:
+        advice = f"mend it or uninstall it; `fflab plugin test {fault.package}` says more"
+        yield Check(f"plug-in {fault.package}", "warn", fault.line, advice)
 
 
 def _datasets(settings: Settings) -> Iterator[Check]:

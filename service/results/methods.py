@@ -300,7 +300,8 @@ def _network(network: NetworkSpec) -> Iterator[Statement]:
 
 
 def _init(name: str) -> Statement:
-    found = next(init.meaning for key, init in INITS.items() if key == name)
+    known = (init.meaning for key, init in INITS.items() if key == name)
+    found = next(known, "that of a plug-in")
     meaning = WITH_SOURCE.sub("", found).removesuffix(", the theory's")
     return Statement(
         "init",
