@@ -330,6 +330,7 @@ def _service(settings: Settings) -> Iterator[Check]:
     try:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
+            plugins = client.get("/v1/catalog").get("plugins", [])  # an older service has none
             items = client.get("/v1/datasets")["items"]
             uploads = [facts["name"] for facts in items if facts["uploaded"]]
     except Unreachable as error:
@@ -341,6 +342,30 @@ def _service(settings: Settings) -> Iterator[Check]:
         with_uploads = f", with the uploads {', '.join(uploads)}" if uploads else ""
         yield Check("service", "ok", f"{settings.url} answers{with_uploads}")
         yield from _workers(workers)
+        yield from _other_plugins(plugins, workers)
+
+
+def _other_plugins(plugins: list[dict[str, Any]], workers: list[dict[str, Any]]) -> Iterator[Check]:
+    """Name the workers whose plug-ins are not those of the API."""
+    asked = {one["name"]: (one["version"], one["code_digest"]) for one in plugins}
+    for worker in workers:
+        there = {
+            one["package"]: (one["version"], one["code_digest"])
+            for one in worker.get("plugins", [])
+        }
+        for package in sorted({*asked, *there}):
+            ours, theirs = asked.get(package), there.get(package)
+            if ours != theirs:
+                yield Check(
+                    f"worker {worker['id']}",
+                    "warn",
+                    f"{package}: the API has {_state(ours)}, this worker {_state(theirs)}",
+                    "install the same one for the API and its workers, and restart them",
+                )
+
+
+def _state(found: tuple[str, str | None] | None) -> str:
+    return f"{found[0]} with code {(found[1] or 'none')[:8]}" if found else "none"
 
 
 def _workers(workers: list[dict[str, Any]]) -> Iterator[Check]:

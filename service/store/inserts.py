@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.datasets import DATASETS, Datasets, figures_version
+from ffengine.plugins import REGISTRY
 from ffengine.spec import AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
@@ -56,6 +57,7 @@ class NewJobRow:
     spec_digest: str
     dataset_digest: str | None
     engine_version: str
+    plugins: str | None
     priority: int
     fresh: bool
     given: Mapping[str, Any]
@@ -155,7 +157,13 @@ def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
         "spec_digest": digest(spec),
         "dataset_digest": _pinned_digest(name, datasets) if name else None,
         "engine_version": figures_version(name) if name else NUMERICS_VERSION,
+        "plugins": None if isinstance(spec, StudySpec) else plugins_of(spec),
     }
+
+
+def plugins_of(spec: AnySpec) -> str | None:
+    """The identities of the plug-ins that a run uses, as JobRow.plugins has them; None: none."""
+    return " ".join(plugin.identity for plugin in REGISTRY.used_by(spec)) or None
 
 
 def _pinned_digest(name: str, datasets: Datasets | None) -> str | None:
