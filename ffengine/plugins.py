@@ -8,6 +8,7 @@ torch, and neither may the modules that entry points name: the service has none.
 
 import hashlib
 import inspect
+import logging
 import re
 import sys
 from collections import defaultdict
@@ -26,6 +27,8 @@ from ffengine.negatives import AnyNegatives, Negatives
 from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, Objective
 from ffengine.optimizers import AnyOptimizer, Optimizer
 from ffengine.results import PluginUse
+
+log = logging.getLogger(__name__)
 
 GROUPS: dict[str, Catalogue] = {f"fflab.{catalogue}": catalogue for catalogue in ADDED}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -205,6 +208,14 @@ def load_plugins() -> None:
 
 
 _loaded_once: list[bool] = []
+
+
+def log_plugins() -> None:
+    """Log the plug-ins of this process, and what is wrong with their entries: a line each."""
+    for plugin in REGISTRY.plugins:
+        log.info("plug-in %s %s: %s", plugin.package, plugin.version, ", ".join(plugin.entries))
+    for fault in REGISTRY.faults:
+        log.warning("plug-in %s", fault.line)
 
 
 def _package(point: EntryPoint) -> str:

@@ -20,7 +20,7 @@ from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Noise, WrongLabel
 from ffengine.objectives import AnyObjective, Goodness
 from ffengine.optimizers import Adam, AnyOptimizer, Optimizer
-from ffengine.plugins import Registry
+from ffengine.plugins import Registry, log_plugins
 from ffengine.spec import Submission, TrainSpec, as_document, digest
 from ffengine.text import STORED
 from tests.plugins import answer, install
@@ -233,6 +233,18 @@ def test_a_plugin_that_cannot_be_imported_does_not_stop_others(
     assert "'acme-odd:' names no entry; write MODULE:NAME" in malformed_fault.line
     assert "ModuleNotFoundError: No module named 'acme_not_there'" in broken_fault.line
     assert list(ADDED["negatives"]) == ["halved"]
+
+
+def test_the_log_names_plugins_and_faults_a_line_each(
+    load: Callable[..., Registry], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = EntryPoint("gone", "acme_not_there:Gone", "fflab.negatives")
+    monkeypatch.setattr("ffengine.plugins.REGISTRY", load(broken, point("inits", "zero", ZERO)))
+    with caplog.at_level("INFO"):
+        log_plugins()
+    named, fault = caplog.messages
+    assert named == "plug-in acme_zero unknown: inits.zero"
+    assert fault.startswith("plug-in acme_not_there unknown: negatives gone: cannot be imported")
 
 
 # Without the plug-in
