@@ -13,6 +13,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,6 +135,21 @@ class Registry:
         named = {one for one in _names_in(spec) if one in self._owner}
         return tuple(self._with_entries(sorted(named)))
 
+    def missing_in(self, spec: BaseModel) -> tuple[str, ...]:
+        """Return the entries of a stored spec whose plug-in is not installed.
+
+        **Arguments:**
+
+        - `spec`: a spec, or a part of one.
+
+        **Returns:**
+
+        Each as CATALOGUE.NAME, in order.
+        """
+        known = {catalogue: {*_own_names(catalogue), *ADDED[catalogue]} for catalogue in ADDED}
+        named = {f"{where}.{name}" for where, name in _names_in(spec) if name not in known[where]}
+        return tuple(sorted(named))
+
     def why_refused(self, catalogue: str, name: str) -> str | None:
         """Return why a name that a plug-in claims is not in a catalogue; None: nobody claims it."""
         found = [
@@ -236,15 +252,16 @@ def _refuse_name(catalogue: Catalogue, name: str, claimed_by: list[str]) -> None
         raise _Refused(f"{' and '.join(claimed_by)} both have an entry of this name; remove one")
 
 
-def _own_names(catalogue: Catalogue) -> set[str]:
+@cache
+def _own_names(catalogue: Catalogue) -> frozenset[str]:
     """The names of fflab's own entries of a catalogue."""
     if catalogue == "activations":
-        return set(ACTIVATIONS) - set(ADDED[catalogue])
+        return frozenset(ACTIVATIONS) - frozenset(ADDED[catalogue])
     if catalogue == "inits":
-        return set(map(str, INITS)) - set(ADDED[catalogue])
+        return frozenset(map(str, INITS)) - frozenset(ADDED[catalogue])
     union = UNIONS[catalogue]
     own = (one for one in entries(union.entries) if one not in ADDED[catalogue].values())
-    return {name_of(entry, union.discriminator) for entry in own}
+    return frozenset(name_of(entry, union.discriminator) for entry in own)
 
 
 def _loaded(point: EntryPoint, catalogue: Catalogue) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from service.schemas import CANNOT_COMPUTE, WorkerLine
+from service.store.inserts import MISSING_PLUGIN
 from service.store.queue import WAITS
 
 NO_WORKER = f"{WAITS}no worker is running: start one with `fflab worker`"
@@ -11,6 +12,7 @@ NO_BROKER = (
 )
 REPAIR = "repair its installation, `fflab doctor` on its machine says more"
 MAKE_ROOM = "delete jobs that are not needed, or make room"
+REINSTALL = "install it again for the API and its workers, and submit the job anew"
 INSTALL = "install the same one for the API and its workers, and restart them"
 MOST_NAMED = 3  # workers that lack a plug-in
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
@@ -49,6 +51,9 @@ def why_plugins_lack(workers: Sequence[WorkerLine], needed: Sequence[str]) -> st
     - `workers`: those that are alive.
     - `needed`: the identities of the plug-ins, see PluginUse.
     """
+    if missing := [one for one in needed if one.startswith(MISSING_PLUGIN)]:
+        entries = ", ".join(one.removeprefix(MISSING_PLUGIN) for one in missing)
+        return f"{WAITS}the plug-in of {entries} is not installed: {REINSTALL}"
     able = [worker for worker in workers if worker.can_compute]
     have = [{plugin.identity: plugin for plugin in worker.plugins} for worker in able]
     if not able or any(set(needed) <= set(found) for found in have):

@@ -36,6 +36,7 @@ PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
 QUEUED_MESSAGE = "queued"
+MISSING_PLUGIN = "?"  # begins what JobRow.plugins has of an entry whose plug-in is not here
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
 # columns of NewJob that the runs of a study do not share with it
 OWN_OF_STUDIES = frozenset({"pinned", "webhook", "note"})
@@ -162,8 +163,14 @@ def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
 
 
 def plugins_of(spec: AnySpec) -> str | None:
-    """The identities of the plug-ins that a run uses, as JobRow.plugins has them; None: none."""
-    return " ".join(plugin.identity for plugin in REGISTRY.used_by(spec)) or None
+    """The identities of the plug-ins that a run uses, as JobRow.plugins has them; None: none.
+
+    An entry whose plug-in is not here, as of a study that was stored with it, is `?CATALOGUE.NAME`,
+    which no worker has.
+    """
+    used = (plugin.identity for plugin in REGISTRY.used_by(spec))
+    missing = (f"{MISSING_PLUGIN}{entry}" for entry in REGISTRY.missing_in(spec))
+    return " ".join((*used, *missing)) or None
 
 
 def _pinned_digest(name: str, datasets: Datasets | None) -> str | None:

@@ -104,9 +104,12 @@ class Queue:
 
     def _able(self, session: Session) -> ColumnElement[bool]:
         """The jobs whose plug-ins are here."""
-        needs = _needs_of_queued(session) if self._plugins else []
+        none = JobRow.plugins.is_(None)
+        if not self._plugins:
+            return none
+        needs = _needs_of_queued(session)
         met = [need for need in needs if self._plugins.issuperset(need.split())]
-        return or_(JobRow.plugins.is_(None), JobRow.plugins.in_(met))
+        return or_(none, JobRow.plugins.in_(met)) if met else none
 
     def _claim(
         self, session: Session, job_id: str, worker: str, lease_seconds: float

@@ -8,10 +8,13 @@ import pytest
 from sqlalchemy import update
 
 from ffengine.results import PluginUse
+from ffengine.spec import StudySpec, Submission, TrainSpec
+from ffengine.text import STORED
 from service.background.waiting import why_plugins_lack
 from service.cli.doctor import _other_plugins
 from service.schemas import WorkerInfo, WorkerLine
 from service.store import Store
+from service.store.inserts import plugins_of
 from service.store.queue import QUEUED_MESSAGE, Queue
 from service.store.tables import JobRow
 from tests.factories import LEASE, finished, read, submit
@@ -135,6 +138,18 @@ def test_doctor_names_workers_with_other_plugins() -> None:
     ]
 
 
+def test_a_run_that_is_made_without_its_plugin_is_begun_by_nobody(either_store: Store) -> None:
+    stored = {"kind": "train", "negatives": {"strategy": "median"}, "network": {"init": "zero"}}
+    spec = Submission.model_validate({"spec": stored}, context=STORED).spec
+    assert plugins_of(spec) == "?inits.zero ?negatives.median"
+    assert plugins_of(TrainSpec()) is None
+    needing(either_store, plugins_of(spec))
+    assert Queue(either_store.database, plugins=[NEEDED]).claim_next("w1", LEASE) is None
+    said = why_plugins_lack([worker("gpu-3", plugin())], str(plugins_of(spec)).split())
+    assert said is not None
+    assert said.startswith("waits: the plug-in of inits.zero, negatives.median is not installed")
+
+
 # A plug-in that is no longer installed
 
 GONE = {
@@ -186,6 +201,59 @@ def test_a_result_is_readable_without_its_plugin(
     client: httpx.Client, orphan: str, page: str
 ) -> None:
     answer = client.get(page.format(job=orphan))
+    assert answer.status_code == 200, answer.text[:300]
+
+
+@pytest.fixture
+def orphans(store: Store) -> tuple[str, str]:
+    """A study that has ended, and one of its runs; its plug-in is no longer there."""
+    study = submit(
+        store,
+        StudySpec.model_validate(
+            {
+                "base": {"kind": "train", "epochs": 1},
+                "grid": {"negatives": [{"strategy": "noise"}, {"strategy": "mix"}], "seeds": [[0]]},
+            }
+        ),
+        fresh=True,
+    )
+    first, second = (child.id for child, _ in store.jobs.children(study.id))
+    for run in (first, second):
+        finished(store, run, train_result())
+    document = read(store, study.id).spec.model_dump(mode="json")
+    document["base"] |= {"optimizer": GONE["optimizer"]}
+    document["grid"]["negatives"] = [GONE["negatives"], {"strategy": "mix"}]
+    change(store, study.id, spec=document)
+    for run in (first, second):
+        spec = read(store, run).spec.model_dump(mode="json")
+        change(store, run, spec=spec | GONE, plugins=NEEDED)
+    return study.id, first
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "/jobs/{study}",
+        "/jobs/{study}/runs",
+        "/jobs/{run}",
+        "/new?like={study}",
+        "/v1/jobs/{study}",
+        "/v1/jobs/{study}/result",
+        "/v1/jobs/{study}/result.csv",
+        "/v1/jobs/{study}/result.tex",
+        "/v1/jobs/{study}/methods.txt",
+        "/v1/jobs/{study}/references.bib",
+        "/v1/jobs/{study}/curves.csv",
+        "/v1/jobs?parent={study}",
+    ],
+)
+def test_a_study_is_readable_without_its_plugin(
+    client: httpx.Client, store: Store, orphans: tuple[str, str], page: str
+) -> None:
+    study, run = orphans
+    while store.studies.advance(study):
+        pass
+    answer = client.get(page.format(study=study, run=run))
     assert answer.status_code == 200, answer.text[:300]
 
 
