@@ -36,6 +36,7 @@ from ffengine.random_streams import Draws
 from ffengine.results import TrainResult
 from ffengine.samples import Samples, load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec, digest
+from ffengine.text import shortened, visible
 from ffengine.training import EpochReport, train
 
 CPU = torch.device("cpu")
@@ -120,7 +121,7 @@ def outcomes(catalogue: Catalogue, entry: Any) -> Iterator[Outcome]:
             yield Outcome(meaning, False, str(broken))
         except Exception as error:  # noqa: BLE001 - an entry may raise anything
             said = (str(error).strip().splitlines() or [""])[0]
-            yield Outcome(meaning, False, f"{type(error).__name__}: {said}")
+            yield Outcome(meaning, False, f"{type(error).__name__}: {shortened(visible(said))}")
         else:
             yield Outcome(meaning, True, found)
 

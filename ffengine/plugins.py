@@ -28,12 +28,14 @@ from ffengine.negatives import AnyNegatives, Negatives
 from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, Objective
 from ffengine.optimizers import AnyOptimizer, Optimizer
 from ffengine.results import PluginUse
+from ffengine.text import shortened, visible
 
 log = logging.getLogger(__name__)
 
 GROUPS: dict[str, Catalogue] = {f"fflab.{catalogue}": catalogue for catalogue in ADDED}
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 VALUE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+LONGEST_REASON = 400  # what an import raises may be as long as it likes
 CODE = (".py", ".so", ".pyd")
 # the field of a spec that has the bare name of an entry
 NAMED_BY: Mapping[str, Catalogue] = {"activation": "activations", "init": "inits"}
@@ -206,7 +208,7 @@ class Registry:
                 version=_version(point),
                 catalogue=GROUPS[point.group],
                 name=point.name,
-                reason=reason,
+                reason=shortened(visible(reason), LONGEST_REASON),
                 refused=refused,
             )
         )

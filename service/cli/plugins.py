@@ -15,6 +15,7 @@ from service.cli.options import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
     JsonOption,
+    as_typed,
     fail,
     require_extra,
     show_json,
@@ -61,7 +62,10 @@ def plugin_list(as_json: JsonOption = False) -> None:
 @plugin_app.command("test", epilog="Example: fflab plugin test fflab-example")
 def plugin_test(
     package: Annotated[
-        str, typer.Argument(metavar="PACKAGE", help="The name that it is installed by.")
+        str,
+        typer.Argument(
+            metavar="PACKAGE", help="The name that it is installed by.", callback=as_typed
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:

@@ -214,6 +214,17 @@ def test_fields_without_defaults_and_names_of_classes_are_refused(
     assert "another entry's class is called Noise" in fault.line
 
 
+def test_a_reason_is_one_short_line_whatever_an_import_raises(
+    load: Callable[..., Registry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_loud.py").write_text('raise SystemExit("\\x1b[31m" + "x" * 5000 + "\\nno")')
+    monkeypatch.syspath_prepend(tmp_path)
+    (fault,) = load(EntryPoint("loud", "acme_loud:Loud", "fflab.negatives")).faults
+    assert fault.reason.startswith("cannot be imported: SystemExit: ")
+    assert fault.reason.isprintable()
+    assert len(fault.reason) <= 400
+
+
 def test_of_two_plugins_with_one_name_neither_is_taken(load: Callable[..., Registry]) -> None:
     registry = load(point("negatives", "halved", Halved), point("negatives", "halved", Halved, "b"))
     assert len(registry.faults) == 2
