@@ -2,17 +2,18 @@
 arXiv 2311.05667.
 
 The names that need torch or safetensors load them on first use, so that `ffengine.spec` can be
-imported without.
+imported without. So do the specs, which load the plug-ins: a plug-in that is imported first imports
+the catalogues alone.
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from ffengine import _old_names
 from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged, Interrupted
 from ffengine.results import CheckResult, ForecastResult, TrainResult
-from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.thread_waiting import bound_spinning
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
 
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
     from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
+    from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
     from ffengine.training import train
     from ffengine.weights import Weights, export_weights, import_weights
 
 _LAZY = {
+    "CheckSpec": "spec",
     "Checkpoint": "checkpoint",
     "DeadSamplesWarning": "sparsity",
+    "ForecastSpec": "spec",
+    "StudySpec": "spec",
     "TheoremCheck": "margins",
+    "TrainSpec": "spec",
     "Weights": "weights",
     "check": "checking",
     "check_direction": "margins",
@@ -84,6 +90,8 @@ _old_names.install(__name__)
 
 def __getattr__(name: str) -> object:
     if name in _old_names.OLD_NAMES:
+        return importlib.import_module(f"ffengine.{name}")
+    if name not in _LAZY and importlib.util.find_spec(f"ffengine.{name}"):
         return importlib.import_module(f"ffengine.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'ffengine' has no attribute {name!r}")

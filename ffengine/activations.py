@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from ffengine.additions import OpenNames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,6 +198,7 @@ def _normal_cdf(z: Tensor) -> Tensor:
 ActivationName = Literal[
     "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "tanh", "squared_relu", "identity"
 ]
+AnyActivation = Annotated[ActivationName, OpenNames("activations")]
 ACTIVATIONS: dict[str, Activation] = {
     entry.name: entry
     for entry in (

@@ -183,7 +183,12 @@ def check(
         decomposition=decomposition,
         diagnostics=(*of_check(done, spec, run.data), *findings_on_upload(spec, datasets)),
         provenance=provenance(
-            spec, datasets, run.device, stopwatch, label_strength=run.train.label_strength
+            spec,
+            datasets,
+            run.device,
+            stopwatch,
+            label_strength=run.train.label_strength,
+            trained=trained_spec,
         ),
     )
 

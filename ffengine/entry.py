@@ -17,6 +17,7 @@ from pydantic._internal._model_construction import ModelMetaclass
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from ffengine.additions import OpenUnion
 from ffengine.text import is_stored
 
 
@@ -211,7 +212,7 @@ def brief(entry: Entry) -> dict[str, JsonValue]:
 
     The fields that differ from their defaults, and those that identify the entry.
     """
-    document: dict[str, JsonValue] = {}
+    document: dict[str, JsonValue] = dict(entry.model_extra or {})  # of a plug-in that is missing
     for name, field in type(entry).model_fields.items():
         value = getattr(entry, name)
         if not is_constant(field.annotation) and value == field.get_default(
@@ -289,7 +290,7 @@ def default_choice(discriminator: str, name: str) -> DefaultChoice:
 
 
 def entries(union: object) -> list[type[Entry]]:
-    """List the classes of a catalogue, in order.
+    """List the classes of a catalogue, in order; those of plug-ins come last.
 
     **Arguments:**
 
@@ -303,7 +304,8 @@ def entries(union: object) -> list[type[Entry]]:
         return [union]
     arguments = typing.get_args(union)
     if typing.get_origin(union) is typing.Annotated:
-        return entries(arguments[0])
+        added = [one.added for one in arguments[1:] if isinstance(one, OpenUnion)]
+        return [*entries(arguments[0]), *(entry for some in added for entry in some)]
     return [entry for argument in arguments for entry in entries(argument)]
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+from ffengine.additions import OpenNames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +60,7 @@ def _zero_bias(draw: Draw, replicas: int, n: int, m: int) -> Tensor:
 
 
 InitName = Literal["gaussian", "gaussian_fan_out", "he", "glorot", "lecun", "orthogonal", "torch"]
+AnyInit = Annotated[InitName, OpenNames("inits")]
 INITS: dict[InitName, Init] = {
     "gaussian": Init(
         "N(0, 1/m), the theory's", lambda d, r, n, m: _normal(d, r, n, m, 1 / m), _zero_bias

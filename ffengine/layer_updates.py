@@ -16,7 +16,7 @@ from torch.optim.sgd import sgd
 
 from ffengine.network import Network
 from ffengine.objectives import Difference, Objective
-from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Nesterov, Sgd, State
+from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Momentum, Nesterov, Sgd, State
 from ffengine.pairs import AnyPairs, Pairs, half
 from ffengine.products import product
 from ffengine.results import Split
@@ -413,10 +413,10 @@ def take_step(
             f"weight: a fused step goes through memory, not through strides {weight.stride()}; "
             f"make it contiguous"
         )
-    if isinstance(optimizer, Sgd):
-        weight.add_(optimizer.direction(weight, descent, state), alpha=eta)
-    elif isinstance(optimizer, Adam):
+    if isinstance(optimizer, Adam):
         _adam(optimizer, weight, descent, state, eta)
+    elif not isinstance(optimizer, Momentum | Nesterov):  # sgd, and what a plug-in brings
+        weight.add_(optimizer.direction(weight, descent, state), alpha=eta)
     else:
         with torch.no_grad():
             sgd(

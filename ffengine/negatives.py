@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
+from ffengine.additions import OpenUnion
 from ffengine.entry import Entry, default_choice
 
 if TYPE_CHECKING:
@@ -481,5 +482,6 @@ AnyNegatives = Annotated[
     | Adversarial
     | SelfContrastive,
     Field(discriminator="strategy"),
+    OpenUnion("negatives", Negatives, "strategy"),
     default_choice("strategy", "wrong_label"),
 ]

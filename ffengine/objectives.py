@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from ffengine.additions import OpenNames, OpenUnion
 from ffengine.entry import Entry, default_choice
 from ffengine.goodness_kernels import Curve, PairKernel, power_kernel, top_share_kernel
 
@@ -239,11 +240,13 @@ GoodnessName = Literal[
 GoodnessEntry = Annotated[
     SumSquares | MeanSquares | L2 | L1 | PowerSum | MinusSumSquares | TopK,
     Field(discriminator="name"),
+    OpenUnion("goodness", Goodness, "name"),
 ]
+AnyGoodnessName = Annotated[GoodnessName, OpenNames("goodness")]
 AnyGoodness = Annotated[
     GoodnessEntry,
-    BeforeValidator(_by_name, json_schema_input_type=GoodnessName | GoodnessEntry),
-    PlainSerializer(_name_alone, return_type=GoodnessName | dict[str, str | int | float]),
+    BeforeValidator(_by_name, json_schema_input_type=AnyGoodnessName | GoodnessEntry),
+    PlainSerializer(_name_alone, return_type=AnyGoodnessName | dict[str, str | int | float]),
 ]
 GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry has parameters"
 
@@ -491,5 +494,6 @@ def softplus(u: Tensor) -> Tensor:
 AnyObjective = Annotated[
     Difference | SoftplusLoss | Bce | Symba | SwishLoss | LinearThreshold,
     Field(discriminator="name"),
+    OpenUnion("objectives", Objective, "name"),
     default_choice("name", "difference"),
 ]

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ffengine import uploads
+from ffengine.additions import ADDED
 from ffengine.arrays import DatasetError
 from ffengine.class_means import ClassMeans, TrainingInputs, class_means, largest_second_moment
 from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets, Source
@@ -326,6 +327,10 @@ def _why_no_flow(spec: TrainSpec) -> str | None:
         return f"it is known of relu, not of {network.activation}"
     if isinstance(spec.optimizer, Adam):
         return f"steps of {spec.optimizer.name} do not grow with the gradient"
+    if spec.optimizer.name in ADDED["optimizers"]:
+        return f"it is known of fflab's own optimisers, not of {spec.optimizer.name}"
+    if network.init in ADDED["inits"]:
+        return f"it is known of fflab's own initialisations, not of {network.init}"
     return None
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from ffengine.additions import OpenUnion
 from ffengine.entry import Entry, default_choice
 
 if TYPE_CHECKING:
@@ -273,5 +274,6 @@ class AdamW(Adam):
 AnyOptimizer = Annotated[
     Sgd | Momentum | Nesterov | Adam | AdamW,
     Field(discriminator="name"),
+    OpenUnion("optimizers", Optimizer, "name"),
     default_choice("name", "sgd"),
 ]

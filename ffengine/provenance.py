@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ffengine.datasets import Datasets, figures_version
-from ffengine.results import DatasetProvenance, Provenance
+from ffengine.plugins import REGISTRY
+from ffengine.results import DatasetProvenance, PluginUse, Provenance
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec, digest
 from ffengine.version import VERSION
 
@@ -45,6 +46,7 @@ def provenance(
     stopwatch: Stopwatch,
     *,
     label_strength: float | None = None,
+    trained: TrainSpec | None = None,
 ) -> Provenance:
     """Collect what a reader needs to trust or repeat a result.
 
@@ -55,6 +57,7 @@ def provenance(
     - `device`: where it ran.
     - `stopwatch`: the seconds of its phases.
     - `label_strength`: how strong label inputs were, see `Samples.label_strength`.
+    - `trained`: of a check at trained weights, the run that they are of.
 
     **Returns:**
 
@@ -84,8 +87,20 @@ def provenance(
             label_strength=label_strength,
         ),
         seeds=spec.seeds,
+        plugins=_plugins(spec, trained),
         wall_seconds={phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},
     )
+
+
+def _plugins(
+    spec: TrainSpec | CheckSpec | ForecastSpec, trained: TrainSpec | None
+) -> tuple[PluginUse, ...]:
+    """Return the plug-ins whose entries a run uses, with those of the run that it is a check of."""
+    used = {plugin.package: plugin for plugin in REGISTRY.used_by(spec)}
+    for plugin in REGISTRY.used_by(trained) if trained else ():
+        entries = {*plugin.entries, *getattr(used.get(plugin.package), "entries", ())}
+        used[plugin.package] = plugin.model_copy(update={"entries": tuple(sorted(entries))})
+    return tuple(used[package] for package in sorted(used))
 
 
 def device_name(device: torch.device) -> str:

@@ -482,22 +482,22 @@ def _of_data(dataset: DatasetSpec) -> tuple[str, ...]:
 def _of_check(spec: CheckSpec) -> Iterator[str]:
     yield THEOREMS_SOURCE
     if spec.at == "initialization":
-        yield from SOURCES["activations"][spec.activation]
+        yield from SOURCES["activations"].get(spec.activation, ())
     if spec.along == "goodness_difference":
-        yield from SOURCES["goodness"][spec.goodness.name]
+        yield from SOURCES["goodness"].get(spec.goodness.name, ())
     if spec.theorem == 2:
-        yield from SOURCES["negatives"][spec.negatives.strategy]
+        yield from SOURCES["negatives"].get(spec.negatives.strategy, ())
 
 
 def _of_learning(spec: TrainSpec | ForecastSpec) -> Iterator[str]:
     network, optimizer, objective = spec.network, spec.optimizer, spec.objective
     yield ALGORITHM_SOURCE
-    yield from SOURCES["activations"][network.activation]
-    yield from SOURCES["inits"][network.init]
-    yield from SOURCES["negatives"][spec.negatives.strategy]
-    yield from SOURCES["objectives"][objective.name]
-    yield from SOURCES["goodness"][objective.goodness.name]
-    yield from SOURCES["optimizers"][optimizer.name]
+    yield from SOURCES["activations"].get(network.activation, ())
+    yield from SOURCES["inits"].get(network.init, ())
+    yield from SOURCES["negatives"].get(spec.negatives.strategy, ())
+    yield from SOURCES["objectives"].get(objective.name, ())
+    yield from SOURCES["goodness"].get(objective.goodness.name, ())
+    yield from SOURCES["optimizers"].get(optimizer.name, ())
     yield from SOURCES["schedules"][optimizer.schedule]
     if isinstance(spec, ForecastSpec):
         yield THEOREMS_SOURCE

@@ -561,6 +561,20 @@ class DatasetProvenance(Row):
     )
 
 
+class PluginUse(Row):
+    """A plug-in, and entries of it."""
+
+    package: str
+    version: str
+    code_digest: str = Field(description="sha256 of its code: one version may have several")
+    entries: tuple[str, ...] = Field(description="each as CATALOGUE.NAME")
+
+    @property
+    def identity(self) -> str:
+        """What tells one state of a plug-in from another: package, version and code."""
+        return f"{self.package}=={self.version}@{self.code_digest[:16]}"
+
+
 class Provenance(Row):
     """How a result was obtained."""
 
@@ -584,6 +598,9 @@ class Provenance(Row):
     )
     dataset: DatasetProvenance
     seeds: tuple[int, ...]
+    plugins: tuple[PluginUse, ...] = Field(
+        (), description="the plug-ins whose entries the run used, with version and code"
+    )
     wall_seconds: dict[str, float] = Field(
         description="by phase; of the last attempt, where a job was resumed"
     )

@@ -26,10 +26,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ffengine import uploads
-from ffengine.activations import ActivationName
+from ffengine.activations import AnyActivation
+from ffengine.additions import ADDED
 from ffengine.datasets import DATASETS, Dataset, Datasets
 from ffengine.entry import Entry, SpecFieldError, SpecMeta, brief
-from ffengine.inits import INITS, InitName
+from ffengine.inits import INITS, AnyInit, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
     L2,
@@ -43,11 +44,14 @@ from ffengine.objectives import (
 )
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
+from ffengine.plugins import REGISTRY, load_plugins
 from ffengine.results import Split
 from ffengine.search_spec import SearchSpec
 from ffengine.step_flow import eta_of_flow, flow_of_eta, tells_all_rates
 from ffengine.text import SeenValue, UserText, composed, is_stored
 from ffengine.theorems import Direction, TheoremNumber
+
+load_plugins()  # before a spec is built, whose fields take the entries that there are
 
 # Fields that came later, as they are written where they are not given. A digest leaves them out, so
 # that a spec keeps the digest that results and checkpoints know it by.
@@ -264,9 +268,9 @@ class NetworkSpec(Entry):
     widths: tuple[Width, ...] = Field(
         (500,), min_length=1, max_length=32, description="units of each layer, first to last"
     )
-    activation: ActivationName = "relu"
+    activation: AnyActivation = "relu"
     bias: bool = Field(False, description="the paper's layers have none")
-    init: InitName = Field(
+    init: AnyInit = Field(
         "gaussian", description="; ".join(f"{name}: {init.meaning}" for name, init in INITS.items())
     )
     normalize: Normalize = Field(
@@ -566,7 +570,7 @@ class CheckSpec(Entry, metaclass=SpecMeta):
         "not used with at.job",
     )
     dataset: DatasetSpec = DatasetSpec()
-    activation: ActivationName = "relu"
+    activation: AnyActivation = "relu"
     negatives: AnyNegatives = Field(
         WrongLabel(), description="how negatives are made; only theorem 2 has negatives"
     )
@@ -745,9 +749,9 @@ class CheckSpec(Entry, metaclass=SpecMeta):
 class OneLayerSpec(Entry):
     """The layer whose sparsity is forecast; its width is `units`, and each of `widths`."""
 
-    activation: ActivationName = "relu"
+    activation: AnyActivation = "relu"
     bias: bool = Field(False, description="the paper's layers have none")
-    init: InitName = Field(
+    init: AnyInit = Field(
         "gaussian",
         description="initialisation of the weights; only those that do not depend on the width",
     )
@@ -998,6 +1002,7 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
                 ("optimizer", "schedule"),
                 "epochs are counted in steps of one size; use constant",
             )
+        self._refuse_plugins()
         self._refuse_overshooting_decay()
         if objective.peer_normalization:
             raise SpecFieldError(
@@ -1008,6 +1013,18 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
             self._refuse_goodness_of_all_units()
         else:
             self._refuse_no_mean_field()
+
+    def _refuse_plugins(self) -> None:
+        """Raise SpecFieldError for entries of plug-ins, of which no law is known."""
+        for catalogue, path, name in (
+            ("objectives", ("objective", "name"), self.objective.name),
+            ("goodness", ("objective", "goodness"), self.objective.goodness.name),
+            ("optimizers", ("optimizer", "name"), self.optimizer.name),
+        ):
+            if name in ADDED[catalogue]:  # type: ignore[index]
+                raise SpecFieldError(
+                    path, f"{name} is of a plug-in, and a forecast knows fflab's own alone"
+                )
 
     def _refuse_overshooting_decay(self) -> None:
         """Raise SpecFieldError where a step takes all weights away, so that it has no flow time."""
@@ -1185,6 +1202,8 @@ def _unless_empty(grid: Grid) -> dict[str, JsonValue]:
 def digest(spec: Entry) -> str:
     """Return the sha256 of a spec's canonical JSON: the same for any spelling of one request.
 
+    Beside the JSON stand version and code of the plug-ins that the spec uses, if any.
+
     **Arguments:**
 
     - `spec`: a spec or a part of one.
@@ -1196,4 +1215,6 @@ def digest(spec: Entry) -> str:
     text = spec.model_dump_json()
     for field in ADDED_LATER:
         text = text.replace(field, "")  # within a text the quotes would be escaped
+    for plugin in REGISTRY.used_by(spec):
+        text += f"\n{plugin.package} {plugin.version} {plugin.code_digest}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -6,7 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
+from ffengine.results import (
+    AnyResult,
+    CheckResult,
+    ForecastResult,
+    PluginUse,
+    StudyResult,
+    TrainResult,
+)
 from ffengine.search_spec import Direction
 from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.text import StoredText
@@ -153,6 +160,9 @@ class WorkerInfo(BaseModel):
         None,
         description="why it begins no job at present, as where the disk has no room, or where "
         "PyTorch cannot be loaded (`cannot compute: ...`)",
+    )
+    plugins: list[PluginUse] = Field(
+        default=[], description="the plug-ins that it has: it begins jobs that need these alone"
     )
 
 

@@ -10,6 +10,7 @@ import threading
 if __name__ == "__main__":
     gc.disable()  # what is loaded stays: to look through it again and again takes time
 
+from ffengine.plugins import log_plugins
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.encoding.log_format import log_to_stderr
@@ -71,6 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         app = create_app(settings, given.device)
         prepare(settings)
     warn_if_unfit(settings.redis_url)
+    log_plugins()
     name = f"fflab-{os.getpid()}@%h"
     gc.freeze()
     gc.enable()

@@ -6,6 +6,7 @@ import platform
 import signal
 import time
 
+from ffengine.plugins import REGISTRY
 from ffengine.version import VERSION
 from service.background.broker_check import is_reachable
 from service.background.periodic import PeriodicThread
@@ -54,6 +55,7 @@ class HeartbeatThread(PeriodicThread):
             version=VERSION,
             job=self.supervisor.current_job,
             paused=self.supervisor.paused,
+            plugins=REGISTRY.plugins,
         )
 
     def _is_starved(self) -> bool:
@@ -66,7 +68,7 @@ class HeartbeatThread(PeriodicThread):
             return False
         if self.supervisor.paused:  # it hears of jobs, but begins none
             return False
-        waited = self.supervisor.queue.longest_wait_seconds()
+        waited = self.supervisor.queue.longest_wait_seconds(able=True)
         return (
             waited is not None
             and waited > STARVED_SECONDS

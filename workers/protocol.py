@@ -38,6 +38,7 @@ class Ready(BaseModel):
     device: str
     device_name: str
     memory_bytes: int
+    plugins: list[str] | None = None  # their identities; None: it does not say
 
 
 Outcome = Literal["succeeded", "failed", "stopped", "lost"]

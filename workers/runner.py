@@ -26,6 +26,7 @@ from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
 from ffengine.forecasting import forecast
 from ffengine.interrupts import Diverged, Interrupted
+from ffengine.plugins import REGISTRY
 from ffengine.provenance import device_name
 from ffengine.results import RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
@@ -258,6 +259,7 @@ def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
             device=runner.device,
             device_name=device_name(device),
             memory_bytes=memory_bytes(runner.device),
+            plugins=[plugin.identity for plugin in REGISTRY.plugins],
         ),
     )
     while (start := reader.jobs.get()) is not None:

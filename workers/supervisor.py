@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ffengine.plugins import REGISTRY
 from service.host.disk import lack_of_room
 from service.host.log_limits import Outage
 from service.jobs import Command
@@ -62,6 +63,14 @@ class StopRequest:
         elif waited >= limit / 2 and not self.terminated:
             self.terminated = True
             runner.terminate()
+
+
+def _plugins_changed(runner: RunnerProcess) -> str | None:
+    """Say that a runner has other plug-ins than this process, which claims jobs for it."""
+    theirs = runner.ready.plugins if runner.ready else None
+    if theirs is None or theirs == [plugin.identity for plugin in REGISTRY.plugins]:
+        return None
+    return "its plug-ins were changed after it was started; restart the worker"
 
 
 class Supervisor:
@@ -144,7 +153,7 @@ class Supervisor:
         before, runner = self.runner_fault, self.runner
         if runner is None or not runner.started.is_set():
             return
-        self.runner_fault = None if runner.ready else runner.start_failure()
+        self.runner_fault = _plugins_changed(runner) if runner.ready else runner.start_failure()
         if self.runner_fault and self.runner_fault != before:
             log.error(
                 "no job is begun, the runner cannot start: %s",

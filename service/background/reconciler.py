@@ -8,13 +8,14 @@ Each API process may run one: every change that it makes is a conditional update
 import contextlib
 import logging
 import time
+from functools import partial
 
 from ffengine.uploads import remove_drafts
 from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
 from service.background.retention import describe_unknown, find_unknown, sweep
-from service.background.waiting import why_jobs_wait
+from service.background.waiting import why_jobs_wait, why_plugins_lack
 from service.host.clock import clock
 from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
 from service.host.log_limits import Outage, Rarely
@@ -115,7 +116,9 @@ class Reconciler(PeriodicThread):
         broker_ok = self.broker_ok if self.dispatcher else None
         workers = self.store.workers.alive(DEAD_WORKER_SECONDS)
         reason = why_jobs_wait(workers, broker_ok, self._watch_disk())
-        self.store.queue.explain_waiting(reason, EXPLAINED_AFTER_SECONDS)
+        self.store.queue.explain_waiting(
+            reason, EXPLAINED_AFTER_SECONDS, partial(why_plugins_lack, workers)
+        )
 
     def _refresh_figures(self) -> bool:
         """Store the figures of a portion of jobs. Returns whether there are more.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from service.schemas import CANNOT_COMPUTE, WorkerLine
+from service.store.inserts import MISSING_PLUGIN
 from service.store.queue import WAITS
 
 NO_WORKER = f"{WAITS}no worker is running: start one with `fflab worker`"
@@ -11,6 +12,9 @@ NO_BROKER = (
 )
 REPAIR = "repair its installation, `fflab doctor` on its machine says more"
 MAKE_ROOM = "delete jobs that are not needed, or make room"
+REINSTALL = "install it again for the API and its workers, and submit the job anew"
+INSTALL = "install the same one for the API and its workers, and restart them"
+MOST_NAMED = 3  # workers that lack a plug-in
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
 
 
@@ -37,6 +41,57 @@ def why_jobs_wait(
     if all(paused):
         return f"{WAITS}every worker pauses, {paused[0]}: {MAKE_ROOM}"
     return None if broker_ok else BROKER_AWAY
+
+
+def why_plugins_lack(workers: Sequence[WorkerLine], needed: Sequence[str]) -> str | None:
+    """Why no worker can begin a job that needs plug-ins; None where one has them all.
+
+    **Arguments:**
+
+    - `workers`: those that are alive.
+    - `needed`: the identities of the plug-ins, see PluginUse.
+    """
+    if missing := [one for one in needed if one.startswith(MISSING_PLUGIN)]:
+        entries = ", ".join(one.removeprefix(MISSING_PLUGIN) for one in missing)
+        return f"{WAITS}the plug-in of {entries} is not installed: {REINSTALL}"
+    able = [worker for worker in workers if worker.can_compute]
+    have = [{plugin.identity: plugin for plugin in worker.plugins} for worker in able]
+    if not able or any(set(needed) <= set(found) for found in have):
+        return None
+    lacking = [
+        f"needs {_in_words(one)}, which {_and_others(able, one)}"
+        for one in needed
+        if not all(one in found for found in have)
+    ]
+    return f"{WAITS}{'; '.join(lacking)}: {INSTALL}"
+
+
+def _in_words(identity: str) -> str:
+    """Write an identity as a package and its version."""
+    package, _, rest = identity.partition("==")
+    return f"{package} {rest.partition('@')[0]}"
+
+
+def _and_others(workers: Sequence[WorkerLine], needed: str) -> str:
+    """Say what workers have instead of a plug-in; the first few of those that lack it."""
+    said = [
+        f"{worker.id} {differs}" for worker in workers if (differs := _difference(worker, needed))
+    ]
+    others = f" and {len(said) - MOST_NAMED} others" if len(said) > MOST_NAMED else ""
+    return ", ".join(said[:MOST_NAMED]) + others
+
+
+def _difference(worker: WorkerLine, needed: str) -> str | None:
+    """Say what a worker has of a plug-in that it should have; None where it has that."""
+    package, version = needed.partition("@")[0].split("==")
+    found = next((plugin for plugin in worker.plugins if plugin.package == package), None)
+    if found is None:
+        return "does not have"
+    if found.identity == needed:
+        return None
+    if found.version == version:
+        return f"has with other code ({found.code_digest[:8]})"
+    return f"has as {found.version}"
 
 
 def _without_beginning(worker: WorkerLine) -> str:

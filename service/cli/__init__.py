@@ -27,6 +27,7 @@ from service.cli.options import (
     asked_for_json,
     fail,
 )
+from service.cli.plugins import plugin_app
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specs.files import SpecError
 
@@ -99,6 +100,7 @@ app.command(epilog="Example: fflab schema -o fflab.schema.json")(catalogue.schem
 
 app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
+app.add_typer(plugin_app, name="plugin")
 app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(
     retention
 )

@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 from ffengine.arrays import DatasetError
 from ffengine.bundled import read_bundled
 from ffengine.datasets import DATASETS, verified
+from ffengine.plugins import REGISTRY
 from ffengine.text import bytes_in_words
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
@@ -71,6 +72,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         _variables,
         _extras,
         _torch,
+        _plugins,
         _datasets,
     )
     for check in (*installation, _home, _redis, _database, _artifacts, _keys, _service):
@@ -133,6 +135,16 @@ def _torch(_settings: Settings) -> Iterator[Check]:
         yield Check("torch", "fail", reason, "pip install --force-reinstall 'fflab[worker]'")
     else:
         yield Check("torch", "ok", found.stdout.strip())
+
+
+def _plugins(_settings: Settings) -> Iterator[Check]:
+    """Name the plug-ins of this installation, and what is wrong with their entries."""
+    for plugin in REGISTRY.plugins:
+        found = f"{plugin.version}: {', '.join(plugin.entries)}"
+        yield Check(f"plug-in {plugin.package}", "ok", found)
+    for fault in REGISTRY.faults:
+        advice = f"mend it or uninstall it; `fflab plugin test {fault.package}` says more"
+        yield Check(f"plug-in {fault.package}", "warn", fault.line, advice)
 
 
 def _datasets(settings: Settings) -> Iterator[Check]:
@@ -318,6 +330,7 @@ def _service(settings: Settings) -> Iterator[Check]:
     try:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
+            plugins = client.get("/v1/catalog").get("plugins", [])  # an older service has none
             items = client.get("/v1/datasets")["items"]
             uploads = [facts["name"] for facts in items if facts["uploaded"]]
     except Unreachable as error:
@@ -329,6 +342,30 @@ def _service(settings: Settings) -> Iterator[Check]:
         with_uploads = f", with the uploads {', '.join(uploads)}" if uploads else ""
         yield Check("service", "ok", f"{settings.url} answers{with_uploads}")
         yield from _workers(workers)
+        yield from _other_plugins(plugins, workers)
+
+
+def _other_plugins(plugins: list[dict[str, Any]], workers: list[dict[str, Any]]) -> Iterator[Check]:
+    """Name the workers whose plug-ins are not those of the API."""
+    asked = {one["name"]: (one["version"], one["code_digest"]) for one in plugins}
+    for worker in workers:
+        there = {
+            one["package"]: (one["version"], one["code_digest"])
+            for one in worker.get("plugins", [])
+        }
+        for package in sorted({*asked, *there}):
+            ours, theirs = asked.get(package), there.get(package)
+            if ours != theirs:
+                yield Check(
+                    f"worker {worker['id']}",
+                    "warn",
+                    f"{package}: the API has {_state(ours)}, this worker {_state(theirs)}",
+                    "install the same one for the API and its workers, and restart them",
+                )
+
+
+def _state(found: tuple[str, str | None] | None) -> str:
+    return f"{found[0]} with code {(found[1] or 'none')[:8]}" if found else "none"
 
 
 def _workers(workers: list[dict[str, Any]]) -> Iterator[Check]:

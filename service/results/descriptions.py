@@ -5,7 +5,8 @@ its figures were obtained.
 from datetime import UTC, datetime
 from typing import Literal
 
-from ffengine.results import Provenance
+from ffengine.plugins import REGISTRY
+from ffengine.results import PluginUse, Provenance
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
 from ffengine.spec_values import params_in_words
 from ffengine.text import visible
@@ -13,7 +14,15 @@ from service.jobs import Job
 from service.results.run_labels import cell_of
 
 Fact = Literal[
-    "data", "data_digest", "seeds", "engine", "versions", "device", "wall_time", "spec_digest"
+    "data",
+    "data_digest",
+    "seeds",
+    "engine",
+    "versions",
+    "plugins",
+    "device",
+    "wall_time",
+    "spec_digest",
 ]
 PROVENANCE_LABELS: dict[Fact, str] = {
     "data": "data",
@@ -21,6 +30,7 @@ PROVENANCE_LABELS: dict[Fact, str] = {
     "seeds": "seeds",
     "engine": "engine",
     "versions": "versions",
+    "plugins": "plug-ins",
     "device": "device",
     "wall_time": "wall time",
     "spec_digest": "spec digest",
@@ -69,7 +79,7 @@ def provenance_facts(found: Provenance | None) -> dict[Fact, str]:
         return {}
     data = found.dataset
     phases = found.wall_seconds.items()
-    return {
+    facts: dict[Fact, str] = {
         "data": f"{data.name} ({data.preprocess}), {data.train_samples:,} training and "
         f"{data.test_samples:,} test samples",
         "data_digest": data.digest,
@@ -81,6 +91,21 @@ def provenance_facts(found: Provenance | None) -> dict[Fact, str]:
         "wall_time": ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in phases),
         "spec_digest": found.spec_digest,
     }
+    if found.plugins:
+        facts["plugins"] = "; ".join(map(_plugin_in_words, found.plugins))
+    return {fact: facts[fact] for fact in PROVENANCE_LABELS if fact in facts}
+
+
+def _plugin_in_words(used: PluginUse) -> str:
+    """Name a plug-in and what was used of it, and say where the same is not installed any more."""
+    here = {plugin.package: plugin for plugin in REGISTRY.plugins}.get(used.package)
+    text = f"{used.package} {used.version} ({', '.join(used.entries)})"
+    if here is None:
+        return f"{text}, which is not installed here: the job cannot be run again"
+    if here.identity == used.identity:
+        return text
+    other = "with other code" if here.version == used.version else here.version
+    return f"{text}; installed here is {other}"
 
 
 def provenance_lines(found: Provenance | None) -> list[tuple[str, str]]:

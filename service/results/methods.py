@@ -300,7 +300,8 @@ def _network(network: NetworkSpec) -> Iterator[Statement]:
 
 
 def _init(name: str) -> Statement:
-    found = next(init.meaning for key, init in INITS.items() if key == name)
+    known = (init.meaning for key, init in INITS.items() if key == name)
+    found = next(known, "that of a plug-in")
     meaning = WITH_SOURCE.sub("", found).removesuffix(", the theory's")
     return Statement(
         "init",
@@ -564,6 +565,13 @@ def _computed(provenance: Sequence[Provenance]) -> list[str]:
         f"({_plain(one.device_name)}, {_counted(one.threads, 'thread')}) in {one.dtype}."
         for one in provenance
     )
+    plugins = dict.fromkeys(
+        f"Of {plugin.package} {plugin.version} (code {plugin.code_digest[:8]}) are "
+        f"{', '.join(plugin.entries)}."
+        for one in provenance
+        for plugin in one.plugins
+    )
+    found |= plugins
     digests = dict.fromkeys(one.spec_digest for one in provenance)
     if len(digests) == 1:
         return [*found, f"The spec has the SHA-256 {next(iter(digests))}."]

@@ -11,7 +11,7 @@ from ffengine.flow import flow_times
 from ffengine.intervals import interval, interval_of
 from ffengine.negatives import WrongLabel
 from ffengine.objectives import Difference, SumSquares
-from ffengine.optimizers import Adam
+from ffengine.optimizers import Momentum, Nesterov, Sgd
 from ffengine.percents import digits_of, percent
 from ffengine.results import AccuracyRow, EpochRow, Interval, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
@@ -63,12 +63,13 @@ class Run(NamedTuple):
     def tau(self, epoch: float) -> float | None:
         """The flow time after so many epochs, of which the last may be a part.
 
-        None where it says little of the course: for other objectives, for Adam, and for uploads,
-        whose number of samples is not at hand.
+        None where it says little of the course: for other objectives, for optimisers other than
+        descent with or without momentum, and for uploads, whose number of samples is not at hand.
         """
         facts = DATASETS.get(self.spec.dataset.name)
-        known = isinstance(self.spec.objective, Difference)
-        if facts is None or not known or isinstance(self.spec.optimizer, Adam):
+        descends = isinstance(self.spec.optimizer, Sgd | Momentum | Nesterov)
+        known = isinstance(self.spec.objective, Difference) and descends
+        if facts is None or not known:
             return None
         times = flow_times(self.spec, self.spec.dataset.train_count(facts))
         before = min(int(epoch), len(times) - 2)

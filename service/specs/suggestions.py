@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue, ValidationError
 
+from ffengine.additions import Catalogue
 from ffengine.entry import field_error_of, message_of
+from ffengine.plugins import REGISTRY
 from service.specs.json_pointers import deepest_pointer, in_body, pointer_of
 from service.specs.schema_fields import MODELS, Field, fields_of
 
@@ -54,6 +56,16 @@ _LIMITS: dict[str, dict[str, str]] = {
         "too_short": "no fewer items than",
         "string_too_short": "no fewer characters than",
     },
+}
+
+# the catalogue that a field of a spec, or an object below it, takes its name from
+CATALOGUES: dict[str, Catalogue] = {
+    "negatives": "negatives",
+    "objective": "objectives",
+    "goodness": "goodness",
+    "optimizer": "optimizers",
+    "activation": "activations",
+    "init": "inits",
 }
 
 Document = Mapping[str, JsonValue]
@@ -257,9 +269,19 @@ def _mistake(
         pointer, _ = deepest_pointer(error["loc"], [tag], kind, body)
         field = _joined(field, tag)
         value = value if isinstance(value, str) else value_at(document, field)
+    if reason := _of_refused_plugin(field, value):
+        return Mistake(pointer, field, reason)
     entry = _entry(field, known)
     message = _expectation(field, entry, value) if entry else plain_message(error)
     return Mistake(pointer, field, message)
+
+
+def _of_refused_plugin(field: str, value: object) -> str | None:
+    """Say why an entry of an installed plug-in cannot be used; None: the value is none of these."""
+    steps = [step for step in field.split(".") if step in CATALOGUES]
+    if not steps or not isinstance(value, str):
+        return None
+    return REGISTRY.why_refused(CATALOGUES[steps[-1]], value)
 
 
 def _expectation(field: str, entry: Field, value: object) -> str:

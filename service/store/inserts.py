@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.datasets import DATASETS, Datasets, figures_version
+from ffengine.plugins import REGISTRY
 from ffengine.spec import AnySpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
@@ -35,6 +36,7 @@ PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
 QUEUED_MESSAGE = "queued"
+MISSING_PLUGIN = "?"  # begins what JobRow.plugins has of an entry whose plug-in is not here
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
 # columns of NewJob that the runs of a study do not share with it
 OWN_OF_STUDIES = frozenset({"pinned", "webhook", "note"})
@@ -56,6 +58,7 @@ class NewJobRow:
     spec_digest: str
     dataset_digest: str | None
     engine_version: str
+    plugins: str | None
     priority: int
     fresh: bool
     given: Mapping[str, Any]
@@ -155,7 +158,19 @@ def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
         "spec_digest": digest(spec),
         "dataset_digest": _pinned_digest(name, datasets) if name else None,
         "engine_version": figures_version(name) if name else NUMERICS_VERSION,
+        "plugins": None if isinstance(spec, StudySpec) else plugins_of(spec),
     }
+
+
+def plugins_of(spec: AnySpec) -> str | None:
+    """The identities of the plug-ins that a run uses, as JobRow.plugins has them; None: none.
+
+    An entry whose plug-in is not here, as of a study that was stored with it, is `?CATALOGUE.NAME`,
+    which no worker has.
+    """
+    used = (plugin.identity for plugin in REGISTRY.used_by(spec))
+    missing = (f"{MISSING_PLUGIN}{entry}" for entry in REGISTRY.missing_in(spec))
+    return " ".join((*used, *missing)) or None
 
 
 def _pinned_digest(name: str, datasets: Datasets | None) -> str | None:

@@ -5,14 +5,16 @@ Every write of a worker carries the number of its attempt; writes of an older at
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 from sqlalchemy import delete, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session, aliased
+from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.datasets import Datasets, figures_version
+from ffengine.plugins import REGISTRY
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, RunSpec, TrainSpec
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
@@ -66,21 +68,29 @@ class Claim(NamedTuple):
 class Queue:
     """The jobs that wait for a worker, and those that a worker holds.
 
-    `datasets` are those that jobs may name; None: those of the catalogue alone.
+    `datasets` are those that jobs may name; None: those of the catalogue alone. `plugins` are the
+    identities of the plug-ins with which jobs are claimed; None: those of this process.
     """
 
-    def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        datasets: Datasets | None = None,
+        plugins: Collection[str] | None = None,
+    ) -> None:
         self._database, self._datasets = database, datasets
+        here = [plugin.identity for plugin in REGISTRY.plugins] if plugins is None else plugins
+        self._plugins = frozenset(here)
 
     def claim_next(self, worker: str, lease_seconds: float) -> Claim | None:
         """Claim the first job of the queue; None where none can be claimed."""
-        first = (
-            select(JobRow.id)
-            .where(JobRow.state == JobState.queued.value, *CLAIMABLE)
-            .order_by(JobRow.rank, JobRow.id)
-            .limit(1)
-        )
         with self._database.reading() as session:
+            first = (
+                select(JobRow.id)
+                .where(JobRow.state == JobState.queued.value, *CLAIMABLE, self._able(session))
+                .order_by(JobRow.rank, JobRow.id)
+                .limit(1)
+            )
             if session.scalar(first) is None:  # mostly so: then do not wait for the write lock
                 return None
         with self._database.writing() as session:
@@ -92,6 +102,15 @@ class Queue:
         with self._database.writing() as session:
             return self._claim(session, job_id, worker, lease_seconds)
 
+    def _able(self, session: Session) -> ColumnElement[bool]:
+        """The jobs whose plug-ins are here."""
+        none = JobRow.plugins.is_(None)
+        if not self._plugins:
+            return none
+        needs = _needs_of_queued(session)
+        met = [need for need in needs if self._plugins.issuperset(need.split())]
+        return or_(none, JobRow.plugins.in_(met)) if met else none
+
     def _claim(
         self, session: Session, job_id: str, worker: str, lease_seconds: float
     ) -> Claim | None:
@@ -101,6 +120,7 @@ class Queue:
             job_id,
             JobRow.state.in_(source_states("claim", JobState.running)),
             *CLAIMABLE,
+            self._able(session),
             state=JobState.running.value,
             attempt=JobRow.attempt + 1,
             worker=worker,
@@ -327,26 +347,46 @@ class Queue:
         with self._database.reading() as session:
             return session.scalar(select(func.count()).select_from(some)) or 0
 
-    def longest_wait_seconds(self) -> float | None:
-        """How long the oldest queued job has waited; None where none waits."""
+    def longest_wait_seconds(self, *, able: bool = False) -> float | None:
+        """How long the oldest queued job has waited; None where none waits.
+
+        `able`: of those whose plug-ins are here.
+        """
         with self._database.reading() as session:
+            waiting = [JobRow.state == JobState.queued.value, JobRow.kind != "study"]
+            if able:
+                waiting.append(self._able(session))
             oldest = session.scalar(
-                select(JobRow.queued_at)
-                .where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
-                .order_by(JobRow.queued_at)
-                .limit(1)
+                select(JobRow.queued_at).where(*waiting).order_by(JobRow.queued_at).limit(1)
             )
             return None if oldest is None else max(0.0, Database.now(session) - oldest)
 
-    def explain_waiting(self, reason: str | None, after_seconds: float) -> None:
+    def explain_waiting(
+        self,
+        reason: str | None,
+        after_seconds: float,
+        lacking: Callable[[list[str]], str | None] = lambda _: None,
+    ) -> None:
         """Give the jobs that have been queued for so long a message that says why they wait.
 
         **Arguments:**
 
         - `reason`: begins with WAITS. None: they wait for their turn only.
         - `after_seconds`: how long a job must have been queued.
+        - `lacking`: says why nobody can begin a job that needs plug-ins of these identities; None:
+          somebody can.
         """
-        queued = (JobRow.state == JobState.queued.value, *CLAIMABLE)
+        self._explain(reason, after_seconds, JobRow.plugins.is_(None))
+        with self._database.reading() as session:
+            needs = _needs_of_queued(session)
+        for need in needs:
+            self._explain(reason or lacking(need.split()), after_seconds, JobRow.plugins == need)
+
+    def _explain(
+        self, reason: str | None, after_seconds: float, which: ColumnElement[bool]
+    ) -> None:
+        """Give those of these jobs a message that have been queued for so long."""
+        queued = (JobRow.state == JobState.queued.value, *CLAIMABLE, which)
         changed = (*queued, JobRow.message.startswith(WAITS, autoescape=True))
         if reason is not None:
             waited = JobRow.queued_at < now_seconds() - after_seconds
@@ -414,6 +454,14 @@ class Queue:
         ):
             copy_result(session, source_id, job_id)
             append_state_event(session, job_id, JobState.succeeded)
+
+
+def _needs_of_queued(session: Session) -> list[str]:
+    """What queued jobs need of plug-ins, each once, as JobRow.plugins has it."""
+    needing = (JobRow.state == JobState.queued.value, JobRow.plugins.is_not(None))
+    return [
+        need for need in session.scalars(select(JobRow.plugins).where(*needing).distinct()) if need
+    ]
 
 
 def _log_events(log: Sequence[LogLine]) -> list[EventDraft]:

@@ -90,8 +90,10 @@ class JobRow(Base):
     `version` rises with every change, `last_event` counts its events, and the number of the
     `attempt` fences the writes of its worker. `rank` orders the queue, see inserts.rank_of. A job
     with `waits_for` is not claimed: it shares the result of that identical job. `cells` is how
-    many runs a study has, `cells_made` how many of them have a row. `figures` are those of the
-    headline, as they were at version `figured_version`: lists are filtered and sorted by them.
+    many runs a study has, `cells_made` how many of them have a row. `plugins` are the identities of
+    the plug-ins that its spec uses, separated by blanks: a worker without them does not claim it.
+    `figures` are those of the headline, as they were at version `figured_version`: lists are
+    filtered and sorted by them.
     """
 
     __tablename__ = "jobs"
@@ -116,6 +118,7 @@ class JobRow(Base):
     engine_version: Mapped[str]  # NUMERICS_VERSION
     dataset_digest: Mapped[str | None]
     device_class: Mapped[str | None]
+    plugins: Mapped[str | None]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     cell: Mapped[int | None]
     place: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
@@ -314,4 +317,5 @@ class WorkerRow(Base):
     version: Mapped[str]
     job: Mapped[str | None]
     paused: Mapped[str | None]
+    plugins: Mapped[list[Document] | None]
     seen_at: Mapped[float]

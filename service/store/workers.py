@@ -41,7 +41,7 @@ class Workers:
 def _to_line(row: WorkerRow, now: float) -> WorkerLine:
     said = {name: getattr(row, name) for name in WorkerInfo.model_fields}
     return WorkerLine(
-        **said,
+        **said | {"plugins": row.plugins or []},
         silent_seconds=round(max(0.0, now - row.seen_at), 1),
         can_compute=not (row.paused or "").startswith(CANNOT_COMPUTE),
     )

@@ -1,17 +1,21 @@
 """What a spec may contain. The API answers with these documents and the pages show them."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ffengine.activations import ACTIVATIONS
+from ffengine.additions import Catalogue
 from ffengine.entry import Described, describe, entries, meaning_of
 from ffengine.inits import INITS
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
+from ffengine.plugins import REGISTRY
 from ffengine.presets import PRESETS
+from ffengine.results import PluginUse
 from ffengine.search_spec import METHOD_MEANING, PRUNER_MEANING, SAMPLER_MEANING
 from ffengine.spec import (
     BASELINE_MEANING,
@@ -47,7 +51,21 @@ class Catalog(BaseModel):
     pruners: list[Described]
     theorems: list[Described]
     kinds: list[Described]
+    plugins: list["PluginLine"] = Field(
+        default=[], description="the packages whose entries are beside fflab's own"
+    )
     spec_schema: dict[str, Any]
+
+
+class PluginLine(Described):
+    """An installed plug-in: `name` is that of the package, `meaning` says what is in it."""
+
+    version: str
+    code_digest: str | None = Field(
+        description="sha256 of its code; null where none of its entries is in a catalogue"
+    )
+    entries: list[str] = Field(description="each as CATALOGUE.NAME")
+    faults: list[str] = Field(description="what is wrong with others, or a drawback of these")
 
 
 class PresetPage(BaseModel):
@@ -76,22 +94,49 @@ def build_catalog() -> Catalog:
     return Catalog(
         datasets=catalogue_datasets(),
         preprocess=[_line(name, meaning) for name, meaning in PREPROCESS_MEANING.items()],
-        negatives=[describe(entry, "strategy") for entry in entries(AnyNegatives)],
-        activations=[
-            _line(name, meaning_of(type(activation))) for name, activation in ACTIVATIONS.items()
-        ],
-        objectives=[describe(entry, "name") for entry in entries(AnyObjective)],
-        goodness=[describe(entry, "name") for entry in entries(GoodnessEntry)],
-        optimizers=[describe(entry, "name") for entry in entries(AnyOptimizer)],
+        negatives=_described("negatives", AnyNegatives, "strategy"),
+        activations=_lines(
+            "activations",
+            {name: meaning_of(type(activation)) for name, activation in ACTIVATIONS.items()},
+        ),
+        objectives=_described("objectives", AnyObjective, "name"),
+        goodness=_described("goodness", GoodnessEntry, "name"),
+        optimizers=_described("optimizers", AnyOptimizer, "name"),
         schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
-        inits=[_line(name, init.meaning) for name, init in INITS.items()],
+        inits=_lines("inits", {name: init.meaning for name, init in INITS.items()}),
         baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
         search_methods=[_line(name, meaning) for name, meaning in METHOD_MEANING.items()],
         samplers=[_line(name, meaning) for name, meaning in SAMPLER_MEANING.items()],
         pruners=[_line(name, meaning) for name, meaning in PRUNER_MEANING.items()],
         theorems=[_line(str(number), theorem.statement) for number, theorem in THEOREMS.items()],
         kinds=[describe(entry, "kind") for entry in KINDS],
+        plugins=build_plugins(),
         spec_schema=_spec_schema(),
+    )
+
+
+def build_plugins() -> list[PluginLine]:
+    """Return the plug-ins that this process has found, with what is wrong with them."""
+    used = {plugin.package: plugin for plugin in REGISTRY.plugins}
+    versions = {fault.package: fault.version for fault in REGISTRY.faults}
+    versions |= {package: plugin.version for package, plugin in used.items()}
+    return [
+        _plugin_line(package, versions[package], used.get(package)) for package in sorted(versions)
+    ]
+
+
+def _plugin_line(package: str, version: str, plugin: PluginUse | None) -> PluginLine:
+    entries = [*plugin.entries] if plugin else []
+    faults = [fault.line for fault in REGISTRY.faults if fault.package == package]
+    said = [", ".join(entries) or "no entry", *faults]
+    return PluginLine(
+        name=package,
+        meaning=f"version {version}: {'; '.join(said)}",
+        parameters={},
+        version=version,
+        code_digest=plugin.code_digest if plugin else None,
+        entries=entries,
+        faults=faults,
     )
 
 
@@ -118,6 +163,23 @@ def build_presets() -> list[PresetLine]:
         )
         for preset in PRESETS.values()
     ]
+
+
+def _described(catalogue: Catalogue, union: object, discriminator: str) -> list[Described]:
+    return [_of(catalogue, describe(entry, discriminator)) for entry in entries(union)]
+
+
+def _lines(catalogue: Catalogue, meanings: Mapping[Any, str]) -> list[Described]:
+    return [_of(catalogue, _line(name, meaning)) for name, meaning in meanings.items()]
+
+
+def _of(catalogue: Catalogue, line: Described) -> Described:
+    """Return a line of a catalogue, which names the plug-in that the entry is of."""
+    plugin = REGISTRY.owner(catalogue, line.name)
+    if plugin is None:
+        return line
+    meaning = f"{line.meaning} Of the plug-in {plugin.package} {plugin.version}."
+    return line.model_copy(update={"meaning": meaning})
 
 
 def _line(name: str, meaning: str) -> Described:

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 
+from ffengine.plugins import log_plugins
 from service.background.broker_check import warn_if_unfit
 from service.encoding.log_format import log_to_stderr
 from service.host.disk import Ballast
@@ -60,7 +61,8 @@ def serve(settings: Settings, host: str, port: int) -> None:
     from service.web.app import create_app
 
     log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
-    logging.getLogger("service").setLevel(logging.INFO)  # so that deletions are logged
+    for named in ("service", "ffengine.plugins"):
+        logging.getLogger(named).setLevel(logging.INFO)  # so that deletions are logged
     logging.getLogger("asyncio").addFilter(AcceptFaults())
     logging.getLogger("uvicorn.error").addFilter(RareWarnings())
     most = raise_descriptor_limit()
@@ -70,6 +72,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     refuse_others_state(settings)
     refuse_damage(settings)
     warn_if_unfit(settings.redis_url)
+    log_plugins()
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from ffengine.results import PluginUse
 from service.results.descriptions import (
     PROVENANCE_LABELS,
     Fact,
@@ -17,11 +18,14 @@ from tests.service.samples import provenance
 
 
 def test_every_fact_of_provenance_has_a_label_and_digests_are_whole() -> None:
-    facts = provenance_facts(provenance())
+    plugin = PluginUse(package="p", version="1", code_digest="0" * 64, entries=("inits.zero",))
+    with_plugin = provenance().model_copy(update={"plugins": (plugin,)})
+    facts = provenance_facts(with_plugin)
     assert list(facts) == list(PROVENANCE_LABELS) == list(get_args(Fact))
+    assert set(facts) - set(provenance_facts(provenance())) == {"plugins"}
     assert facts["data_digest"] == provenance().dataset.digest
     assert facts["spec_digest"] == provenance().spec_digest
-    assert [label for label, _ in provenance_lines(provenance())] == [*PROVENANCE_LABELS.values()]
+    assert [label for label, _ in provenance_lines(with_plugin)] == [*PROVENANCE_LABELS.values()]
     assert provenance_lines(None) == []
     assert short_digest("0123456789abcdef" * 4) == "sha256 0123456789abcdef…"
 

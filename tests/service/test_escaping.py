@@ -217,6 +217,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys revoke": ("学习率",),
     "keys clear": (),
     "retention": (),
+    "plugin list": (),
+    "plugin test": ("学习率",),
     "presets": (),
     "catalog": (),
     "schema": (),

@@ -28,7 +28,16 @@ OWN_SHAPES = {
         "JobError",
         "Onset",
     ),
-    *("PresetLine", "ProblemDetails", "Progress", "Provenance", "Readiness", "WorkerLine"),
+    *(
+        "PluginLine",
+        "PluginUse",
+        "PresetLine",
+        "ProblemDetails",
+        "Progress",
+        "Provenance",
+        "Readiness",
+        "WorkerLine",
+    ),
     *("DatasetProvenance", "Delivery", "DeliveryAttempt"),
 }
 OWN_FIELDS = {

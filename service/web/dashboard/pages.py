@@ -464,7 +464,7 @@ def catalog_page(request: Request) -> Response:
     kept = [
         name for name in type(catalogue).model_fields if name not in ("datasets", "spec_schema")
     ]
-    catalogues = [(name, getattr(catalogue, name)) for name in kept]
+    catalogues = [(name, lines) for name in kept if (lines := getattr(catalogue, name))]
     return render_page(
         "catalog",
         request,
