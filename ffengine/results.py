@@ -248,6 +248,43 @@ class AccuracyRow(Row):
         return self.samples
 
 
+class EpochAccuracyRow(Row):
+    """What a layer, or several together, told apart at the end of an epoch: labels, and positives
+    from negatives.
+    """
+
+    seed: int
+    layer: int | None = Field(description="null: several layers together")
+    layers: tuple[int, ...] = Field(description="whose goodness is used")
+    method: Literal["goodness", "softmax"] = Field(
+        description="goodness: summed over layers; softmax: over labels in each layer, then summed"
+    )
+    epoch: int = Field(
+        description="of the highest of these layers, counted as in the curves; 0: at initialisation"
+    )
+    partition: Literal["train", "validation"] = Field(
+        description="train: the monitored samples; validation: all of its samples"
+    )
+    samples: int
+    correct: int | None = Field(
+        description="samples whose own label has the highest goodness; null where samples carry no "
+        "labels"
+    )
+    accuracy: Ratio | None = Field(description="correct / samples")
+    auc: Ratio | None = Field(
+        description="probability that a positive's goodness exceeds a negative's; ties count one "
+        "half; null for softmax"
+    )
+    loss: float | None = Field(
+        description="mean loss of a pair, of layers that learn together summed; null for other "
+        "sums of layers and for softmax"
+    )
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples the accuracy is a share of."""
+        return self.samples
+
+
 def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
     """Whether an accuracy is that of all layers together.
 
@@ -671,6 +708,10 @@ class TrainResult(Row):
     kind: Literal["train"] = "train"
     curves: tuple[EpochRow, ...]
     accuracy: tuple[AccuracyRow, ...]
+    accuracy_curves: tuple[EpochAccuracyRow, ...] = Field(
+        (),
+        description="what layers told apart at each monitored epoch, where monitor.accuracy asks",
+    )
     measures: tuple[MeasureRow, ...] = ()
     ensembles: tuple[EnsembleRow, ...] = ()
     baselines: tuple[BaselineRow, ...] = ()

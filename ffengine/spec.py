@@ -57,6 +57,7 @@ ADDED_LATER = (
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
     '"phases":{"positive_steps":0,"negative_steps":0},',
     '"decomposition":[],',
+    '"accuracy":false,',
 )
 MAX_SEED = 2**63 - 1
 MAX_EPOCHS = 100_000
@@ -338,6 +339,11 @@ class MonitorSpec(Entry):
         "split by who pushes: class, label and angle of the pairs that they sum over; on the first "
         "monitored batch of each seed, and for the first seed with the samples pushed most. Epochs "
         "beyond the end are ignored",
+    )
+    accuracy: bool = Field(
+        False,
+        description="measure what each layer has learnt so far: accuracy by goodness, AUC and loss "
+        "on the monitored samples and on all validation samples",
     )
     measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
         (),

@@ -20,6 +20,7 @@ from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
 from ffengine.decomposition import NOTHING_DECOMPOSED
 from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
+from ffengine.epoch_accuracy import AccuracyMonitor
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
@@ -32,7 +33,7 @@ from ffengine.products import has_onednn
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.push_monitor import PushMonitor, sample_pictures
 from ffengine.random_streams import Draws
-from ffengine.results import EpochRow, Split, TrainResult
+from ffengine.results import EpochAccuracyRow, EpochRow, Split, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
 from ffengine.thread_choice import ThreadChoice
@@ -132,6 +133,7 @@ def train(
     return TrainResult(
         curves=tuple(run.rows),
         accuracy=found.accuracy,
+        accuracy_curves=tuple(run.accuracy_rows),
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
@@ -189,7 +191,9 @@ class TrainingRun:
         self.train = self.partitions.train
         self.monitor = Monitor(spec, self.train, self.draws)
         self.pushes = PushMonitor(spec, self.train, self.draws)
+        self.accuracy = AccuracyMonitor(spec, self.partitions, self.draws)
         self.rows: list[EpochRow] = []
+        self.accuracy_rows: list[EpochAccuracyRow] = []
         self.decomposition = NOTHING_DECOMPOSED
         self.position = Position()
         if resume is None:
@@ -262,6 +266,7 @@ class TrainingRun:
             self.rows,
             self.network.exponents,
             self.decomposition,
+            self.accuracy_rows,
         )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
@@ -389,6 +394,8 @@ class TrainingRun:
                 rows = with_acts(measured, self.rows, self.spec.network.widths)
                 pushes = self.pushes.decompose(self.network, rows)
                 self.decomposition = self.decomposition.and_then(pushes)
+                if self.spec.monitor.accuracy:
+                    self.accuracy_rows += self.accuracy.rows(self.network, layers, epoch)
         self.rows += rows
         last = epoch == self.spec.epochs
         self.position = (
@@ -427,7 +434,7 @@ class TrainingRun:
         ]
         self.learner = self._learner(states)
         self.rows, self.position = list(resume.rows), resume.position
-        self.decomposition = resume.decomposition
+        self.decomposition, self.accuracy_rows = resume.decomposition, list(resume.accuracy)
 
     def _learner(self, states: list[State] | None) -> Learner:
         """Return a learner of the network, from the states of its optimisers if there are any."""
