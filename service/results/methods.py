@@ -412,6 +412,13 @@ def _monitored(spec: TrainSpec) -> Iterator[Statement]:
             "decomposition",
             f"At epochs {epochs} the margins of theorem 2 are split by the pairs that push.",
         )
+    if monitor.accuracy:
+        where = " and on all validation samples" if spec.dataset.validation_samples else ""
+        yield Statement(
+            "accuracy by epoch",
+            f"At each measured epoch accuracy by goodness, AUC and loss of the layers are measured "
+            f"on the monitored samples{where}.",
+        )
     for measure in monitor.measures:
         name = {"gini": "the Gini index⟦hurley2009⟧", "kurtosis": "the excess kurtosis"}[measure]
         yield Statement(f"measure {measure}", f"Sparsity is also measured by {name}.")

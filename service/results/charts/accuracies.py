@@ -111,10 +111,16 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
     after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch that has it"
     yield drawn_note(data_names(sources), f"mean over {counted(seeds, 'seed')} {after}")
     yield interval_note("bars", seeds, shares=True)
-    classes = {facts.classes for name in _names(sources) if (facts := DATASETS.get(name))}
-    if len(classes) == 1:
-        yield f"A guess is right for {1 / classes.pop():.3g} of the samples."
+    yield guess_note(sources)
     yield panels_note(len(labels_of(records)))
+
+
+def guess_note(sources: Sequence[ChartSource]) -> str:
+    """What a caption says of a guess, where all data sets have as many classes."""
+    classes = {facts.classes for name in _names(sources) if (facts := DATASETS.get(name))}
+    if len(classes) != 1:
+        return ""
+    return f"A guess is right for {1 / classes.pop():.3g} of the samples."
 
 
 def _names(sources: Sequence[ChartSource]) -> list[str]:

@@ -51,6 +51,7 @@ TABLES: dict[TableKind, str] = {
 MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
+    "accuracy": "accuracy, AUC and loss by seed, layers, epoch and partition",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 UNSHARED = frozenset({"weights.safetensors"})
@@ -220,6 +221,7 @@ def more_rows(results: Sequence[RunResult]) -> list[str]:
     found = {
         "potentials": any(isinstance(one, CheckResult) and one.potentials for one in results),
         "decomposition": any(pushes_of(one).rows for one in results),
+        "accuracy": any(isinstance(one, TrainResult) and one.accuracy_curves for one in results),
     }
     return [kind for kind in MORE_ROWS if found[kind]]
 
