@@ -234,9 +234,11 @@ class Checkpoint:
         - `ValueError`: they do not belong together.
         """
         same = (other.spec_digest, other.position) == (self.spec_digest, self.position)
-        if not same or len(other.states) != len(self.weights):
+        missing = len(self.weights) - len(other.states)  # layers that a file of states lacks
+        if not same or missing < 0:
             raise ValueError("checkpoint: the states are those of another checkpoint")
-        return replace(self, states=other.states)
+        none = tuple[State, ...]({} for _ in range(missing))
+        return replace(self, states=other.states + none)
 
     def weights_of(self, spec: TrainSpec, epoch: int) -> Weights:
         """Return the weights with their spec, as `export_weights` takes them.

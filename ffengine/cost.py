@@ -447,7 +447,7 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
         per_sample += len(spec.decomposed_epochs) * decomposed
-        if spec.monitor.accuracy:  # a product for all labels in the first layer; pairs beside
+        if spec.follows_accuracy:  # a product for all labels in the first layer; pairs beside
             told = products[0] + facts.classes * sum(products[1 : stage[-1] + 1])
             pairs_of_layers = 2 * sum(products[: stage[-1] + 1])
             some = spec.monitored(facts) + spec.dataset.validation_samples
@@ -484,7 +484,7 @@ def train_seconds(spec: TrainSpec, facts: Dataset) -> float:
     steps = len(spec.stages) * spec.epochs * -(-samples // spec.batch_size)
     measurements = measurements_of(spec)
     batches = layers * measurements * -(-spec.monitored(facts) // spec.batch_size)
-    if spec.monitor.accuracy:
+    if spec.follows_accuracy:
         some = -(-spec.monitored(facts) // 1_000) + -(-spec.dataset.validation_samples // 1_000)
         batches += 2 * len(spec.stages) * measurements * some
     return RUN_OVERHEAD_SECONDS + STEP_SECONDS * steps + MEASURED_BATCH_SECONDS * batches
@@ -537,7 +537,7 @@ def accuracy_rows(spec: TrainSpec) -> int:
 
     How many there are: 0 where the spec does not ask for them.
     """
-    if not spec.monitor.accuracy:
+    if not spec.follows_accuracy:
         return 0
     # each layer alone, then sets by goodness and by softmax: all layers, and all but the first
     ways = sum(len(stage) + 2 * min(stage[-1], 2) for stage in spec.stages)

@@ -285,6 +285,24 @@ class EpochAccuracyRow(Row):
         return self.samples
 
 
+class SelectedRow(Row):
+    """From which epoch the weights of a seed and layer are, where a run chooses or stops by what it
+    measures on validation samples.
+    """
+
+    seed: int
+    layer: int
+    epoch: int = Field(description="whose weights are evaluated, and pass to the layers above")
+    last_epoch: int = Field(description="the last epoch that the seed learnt in this stage")
+    stopped: bool = Field(description="whether it stopped there because nothing improved")
+    measure: Literal["accuracy", "auc", "loss"]
+    best_epoch: int = Field(description="of equal ones the earliest; 0: at initialisation")
+    best: float | None = Field(
+        description="the measure there, of the layers that learn together; null where no epoch has "
+        "it"
+    )
+
+
 def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
     """Whether an accuracy is that of all layers together.
 
@@ -711,6 +729,9 @@ class TrainResult(Row):
     accuracy_curves: tuple[EpochAccuracyRow, ...] = Field(
         (),
         description="what layers told apart at each monitored epoch, where monitor.accuracy asks",
+    )
+    selected: tuple[SelectedRow, ...] = Field(
+        (), description="whose weights are kept, where select or stop chooses them"
     )
     measures: tuple[MeasureRow, ...] = ()
     ensembles: tuple[EnsembleRow, ...] = ()

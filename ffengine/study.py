@@ -536,11 +536,9 @@ def acts_of(result: RunResult) -> dict[str, str]:
     if not isinstance(result, TrainResult):
         return {}
     found: dict[SummaryKey, dict[str, None]] = defaultdict(dict)
-    for row in _first_and_last(result.curves):
+    for epoch, row in _first_and_last(result.curves):
         if row.act is not None:
-            found[SummaryKey("act", layer=row.layer, epoch=row.epoch, split=row.split)][row.act] = (
-                None
-            )
+            found[SummaryKey("act", layer=row.layer, epoch=epoch, split=row.split)][row.act] = None
     return {str(key): " or ".join(acts) for key, acts in found.items()}
 
 
@@ -582,9 +580,9 @@ def _keyed_rows(result: TrainResult | CheckResult) -> Iterator[tuple[SummaryKey,
                 key = SummaryKey(figure, width=cell.width, split=cell.split, method=cell.method)
                 yield key, cell
         return
-    for row in _first_and_last(result.curves):
+    for epoch, row in _first_and_last(result.curves):
         for figure in TRAIN_FIGURES:
-            yield SummaryKey(figure, layer=row.layer, epoch=row.epoch, split=row.split), row
+            yield SummaryKey(figure, layer=row.layer, epoch=epoch, split=row.split), row
     for accuracy in result.accuracy:
         yield _accuracy_key(accuracy, result), accuracy
 
@@ -603,14 +601,21 @@ def _accuracy_key(row: AccuracyRow, result: TrainResult) -> SummaryKey:
     return key._replace(layers=row.layers)
 
 
-def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
-    """Return the rows of each layer's first and last epoch."""
+def _first_and_last(rows: Iterable[EpochRow]) -> list[tuple[int, EpochRow]]:
+    """Return the rows of each layer's first and last epoch, with the epoch that they stand for.
+
+    A seed that stopped early has its own last epoch; it stands for the last of all seeds.
+    """
     rows = list(rows)
-    ends = {
-        layer: {0, max(row.epoch for row in rows if row.layer == layer)}
-        for layer in {row.layer for row in rows}
-    }
-    return [row for row in rows if row.epoch in ends[row.layer]]
+    own, ends = dict[tuple[int, int], int](), dict[int, int]()
+    for row in rows:
+        own[row.layer, row.seed] = max(row.epoch, own.get((row.layer, row.seed), 0))
+        ends[row.layer] = max(row.epoch, ends.get(row.layer, 0))
+    return [
+        (ends[row.layer] if row.epoch else 0, row)
+        for row in rows
+        if row.epoch in (0, own[row.layer, row.seed])
+    ]
 
 
 def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float | bool | None]]:

@@ -56,12 +56,14 @@ def _rows(source: ChartSource) -> Sequence[AccuracyRow]:
 
 def _records(source: ChartSource) -> Iterator[Record]:
     """One record for each way to tell a label and each partition, of the last epoch that has it."""
-    groups: dict[tuple[str, str], dict[tuple[int, int], AccuracyRow]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[int, AccuracyRow]] = defaultdict(dict)
     for row in _rows(source):  # of one layer, those of it and of all layers are the same
-        groups[_way(row), row.partition][row.seed, row.epoch] = row
+        found = groups[_way(row), row.partition]
+        if row.seed not in found or found[row.seed].epoch <= row.epoch:
+            found[row.seed] = row
     for (way, partition), found in groups.items():
-        last = max(epoch for _, epoch in found)
-        rows = [row for (_, epoch), row in found.items() if epoch == last]
+        rows = [*found.values()]
+        last = max(row.epoch for row in rows)  # seeds may have chosen others
         samples = [row.samples for row in rows]
         values = [row.accuracy for row in rows]
         yield {

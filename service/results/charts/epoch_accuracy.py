@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import altair as alt
 
@@ -170,7 +170,7 @@ def _layers(records: Sequence[Record], style: Style, scale: alt.Scale) -> AnyCha
     chosen = [looks[name] for name, word in WORDS.items() if word in used]
     colours, dashes, shapes = zip(*chosen, strict=True)
 
-    def scaled(values: tuple[object, ...]) -> alt.Scale:
+    def scaled(values: tuple[Any, ...]) -> alt.Scale:
         return alt.Scale(domain=used, range=list(values))
 
     field = "partition:N"

@@ -226,13 +226,20 @@ def more_rows(results: Sequence[RunResult]) -> list[str]:
     return [kind for kind in MORE_ROWS if found[kind]]
 
 
-def check_of(job: Job, datasets: Datasets) -> CheckSpec:
-    """Return the check of a training job's final weights, on the same data and negatives."""
+def check_of(job: Job, datasets: Datasets, result: object = None) -> CheckSpec:
+    """Return the check of a training job's final weights, on the same data and negatives.
+
+    **Arguments:**
+
+    - `result`: the job's, which says where it stopped early.
+    """
     if not isinstance(job.spec, TrainSpec):
         return CheckSpec()
+    chosen = result.selected if isinstance(result, TrainResult) else ()
+    ends = [row.last_epoch for row in chosen if row.layer == 0]
     facts = datasets.find(job.spec.dataset.name)
     return CheckSpec.model_construct(
-        at=TrainedWeights(job=job.id, epoch=job.spec.epochs),
+        at=TrainedWeights(job=job.id, epoch=max(ends, default=job.spec.epochs)),
         dataset=job.spec.dataset,
         negatives=job.spec.negatives,
         activation=job.spec.network.activation,
