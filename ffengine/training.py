@@ -160,6 +160,7 @@ def train(
                     data=data,
                     onset=onset,
                     baselines=found.baselines,
+                    accuracy_curves=run.accuracy_rows,
                 )
                 + findings_on_upload(spec, datasets)
             )

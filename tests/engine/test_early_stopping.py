@@ -1,5 +1,6 @@
 """Which epoch's weights a run keeps, and where it stops, against a run that does neither."""
 
+import math
 from typing import Any
 
 import pytest
@@ -7,13 +8,16 @@ import torch
 
 import ffengine
 from ffengine.checkpoint import Checkpoint
+from ffengine.diagnostics import of_training
 from ffengine.early_stopping import Standing, standing_of
 from ffengine.interrupts import Control, Interrupted
 from ffengine.negatives import Hybrid
-from ffengine.results import EpochAccuracyRow, SelectedRow, TrainResult
+from ffengine.results import Diagnostic, EpochAccuracyRow, SelectedRow, TrainResult
 from ffengine.spec import TrainSpec, digest
+from ffengine.study import summarise
 from ffengine.training import BatchReport, EpochReport
 from tests.engine.specs import spec_of
+from tests.service.samples import epoch_row
 
 FIELDS: dict[str, Any] = {
     "dataset": {"train_samples": 120, "validation_samples": 60, "test_samples": 40},
@@ -309,6 +313,70 @@ def test_a_stopped_seed_is_not_decomposed() -> None:
     ends = {one.seed: one.last_epoch for one in result.selected}
     for seed, last in ends.items():
         assert {one.epoch for one in result.decomposition if one.seed == seed} == {*range(last + 1)}
+
+
+# What is said of it
+
+
+def test_a_summary_has_each_seed_at_its_own_last_epoch_and_best_accuracies() -> None:
+    result = ffengine.train(spec_with(stop=STOP, select=BEST))
+    found = summarise(result)
+    ends = {one.seed: one.last_epoch for one in result.selected}
+    last = max(ends.values())
+    own = [
+        one.sparsity
+        for one in result.curves
+        if one.split == "positive" and one.epoch == ends[one.seed]
+    ]
+    assert len(own) == 3
+    sparsity = found[f"sparsity[layer=0 epoch={last} split=positive]"]
+    assert (sparsity.seeds, sparsity.mean) == (3, pytest.approx(sum(own) / 3))  # type: ignore[arg-type]
+    assert {key for key in found if key.startswith("sparsity[")} == {
+        f"sparsity[layer=0 epoch={epoch} split={split}]"
+        for epoch in (0, last)
+        for split in ("positive", "negative")
+    }
+    best = [max(one.accuracy or 0 for one in validation(result, (0,), seed)) for seed in (1, 2, 5)]
+    told = found["best_accuracy[layer=0 partition=validation]"]
+    assert (told.seeds, told.mean) == (3, pytest.approx(sum(best) / 3))
+    epochs = [one.epoch for one in result.selected]
+    for figure in ("best_epoch[layer=0 partition=validation]", "selected_epoch[layer=0]"):
+        assert found[figure].mean == pytest.approx(sum(epochs) / 3)
+
+
+def finding_of(values: dict[int, list[float]], **changes: object) -> Diagnostic | None:
+    """What is found where seeds have these accuracies by epoch."""
+    rows = [
+        row(epoch, value, seed=seed, samples=100)
+        for seed, curve in values.items()
+        for epoch, value in enumerate(curve)
+    ]
+    spec = spec_with(seeds=[*values], **changes)
+    curves = [epoch_row(0, "positive"), epoch_row(0, "negative")]
+    found = of_training(spec, curves, accuracy_curves=rows)
+    return next((one for one in found if one.code == "accuracy_fell"), None)
+
+
+def test_an_accuracy_that_fell_is_found_where_chance_does_not_explain_it() -> None:
+    found = finding_of({1: [0.1, 0.6, 0.5], 2: [0.1, 0.8, 0.5]})
+    assert found is not None
+    assert found.evidence == {
+        "layers": [0],
+        "epoch": 1,
+        "best": pytest.approx(0.7),
+        "last_epoch": 2,
+        "last": pytest.approx(0.5),
+        "standard_error": pytest.approx(math.sqrt(0.7 * 0.3 / 100)),
+    }
+    assert "70.0 % at epoch 1 and is 50.0 % at the end, epoch 2" in found.message
+    assert "select: best_validation" in found.suggestion
+    assert finding_of({1: [0.1, 0.5, 0.46]}) is None  # by less than 0.05
+    assert finding_of({1: [0.1, 0.5, 0.44]}) is not None
+    assert finding_of({1: [0.1, 0.6, 0.3]}, select=BEST) is None
+    # a seed that stopped sooner counts with its own last epoch
+    uneven = finding_of({1: [0.1, 0.9], 2: [0.1, 0.9, 0.1]})
+    assert uneven is not None
+    assert uneven.evidence["last"] == pytest.approx(0.5)
 
 
 # What is refused
