@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ffengine.intervals import wilson
-from ffengine.results import EpochAccuracyRow, TrainResult
+from ffengine.results import EpochAccuracyRow, SelectedRow, TrainResult
 from ffengine.spec import CheckSpec
 from service.results.charts import CHARTS, NothingToDraw, Source, available, render
 from service.store import Store
@@ -83,6 +83,33 @@ def test_a_sum_of_layers_has_no_line_in_the_chart_of_losses() -> None:
     assert {one["series"] for one in found} == {"layer 0", "layer 1"}
     means = [float(one["mean"]) for one in found if one["epoch"] == "1"]
     assert means == pytest.approx([(0.6 + 0.3) / 2] * 4)
+
+
+def test_epochs_whose_weights_are_kept_are_marked_in_the_panel_of_their_layer() -> None:
+    chosen = tuple(
+        SelectedRow(
+            seed=seed,
+            layer=0,
+            epoch=1,
+            last_epoch=last,
+            stopped=last < 2,
+            measure="accuracy",
+            best_epoch=1,
+            best=0.2,
+        )
+        for seed, last in ((4, 1), (7, 2))
+    )
+    source = source_of(ROWS)
+    source = source._replace(result=source.result.model_copy(update={"selected": chosen}))
+    found = drawn("accuracy_epochs", source)
+    kept = {(one["series"], one["epoch"], one["kept"]) for one in found if one["kept"]}
+    assert kept == {("layer 0", "1", "2")}
+    text = json.loads(render("accuracy_epochs", [source], "json"))
+    caption = text["usermeta"]["caption"]
+    assert "Dotted lines: epochs whose weights a seed keeps." in caption
+    assert "A seed that stopped early is in the means up to its last epoch." in caption
+    plain = json.loads(render("accuracy_epochs", [source_of(ROWS)], "json"))
+    assert not any("seed" in line for line in plain["usermeta"]["caption"][2:])
 
 
 def test_softmax_and_sets_of_some_layers_are_not_drawn() -> None:

@@ -1,13 +1,13 @@
 """What layers tell apart while they train, on the monitored samples and on validation samples."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import altair as alt
 
 from ffengine.intervals import interval
-from ffengine.results import EpochAccuracyRow, TrainResult
+from ffengine.results import EpochAccuracyRow, SelectedRow, TrainResult
 from service.results.charts.accuracies import guess_note
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.epochs import (
@@ -25,6 +25,7 @@ from service.results.charts.intervals import Band, band, lower_ends
 from service.results.charts.style import (
     BLUE,
     FREE_SCALE,
+    GREY,
     LEGEND,
     ORANGE,
     AnyChart,
@@ -55,11 +56,19 @@ AUC = Style(
 LOSS = Style("Loss on samples that are learnt from, and on others", "mean loss of a pair")
 
 
+CHOSEN_NOTE = "Dotted lines: epochs whose weights a seed keeps."
+STOPPED_NOTE = "A seed that stopped early is in the means up to its last epoch."
+
+
 class Line(NamedTuple):
-    """The rows of one layer, or of all together, of one training run, with a label."""
+    """The rows of one layer, or of all together, of one training run, with a label.
+
+    kept: the epochs whose weights seeds keep, with how many seeds do.
+    """
 
     label: str
     rows: Sequence[EpochAccuracyRow]
+    kept: Mapping[int, int]
 
 
 def has_epoch_accuracy(figure: Figure, sources: Sequence[ChartSource]) -> bool:
@@ -94,9 +103,8 @@ def _curves(sources: Sequence[ChartSource], figure: Figure, style: Style) -> Any
     if not records:
         raise NothingToDraw(f"no epoch has a value of {figure}; monitor.accuracy measures it")
     scale, note = FREE_SCALE, ""
-    if figure != "loss":
-        reference = style.reference.value if style.reference else None
-        scale, note = share_scale(lower_ends(records), reference)
+    if figure == "accuracy":
+        scale, note = share_scale(lower_ends(records), None)
     chart = in_panels(_layers(records, style, scale), records)
     seeds = max(int(record["seeds"] or 0) for record in records)
     per_point = ranged((int(record["samples"] or 0) for record in records), "sample")
@@ -108,6 +116,8 @@ def _curves(sources: Sequence[ChartSource], figure: Figure, style: Style) -> Any
         style.note,
         bins_note(records),
         guess_note(sources) if figure == "accuracy" else "",
+        CHOSEN_NOTE if any(record["kept"] for record in records) else "",
+        STOPPED_NOTE if any(map(_stops_early, sources)) else "",
         note,
         panels_note(len(labels_of(records))),
     ]
@@ -125,7 +135,22 @@ def _lines(source: ChartSource, figure: Figure) -> Iterator[Line]:
     for layers, rows in sorted(groups.items(), key=lambda one: (len(one[0]), one[0])):
         name = f"layer {layers[0]}" if len(layers) == 1 else "all layers"
         shown = name if len(everything) > 1 else ""
-        yield Line(" ".join(filter(None, (source.label, shown))), rows)
+        kept = Counter(row.epoch for row in _chosen(source) if (row.layer,) == layers)
+        yield Line(" ".join(filter(None, (source.label, shown))), rows, kept)
+
+
+def _chosen(source: ChartSource) -> Sequence[SelectedRow]:
+    """Whose weights a run keeps; none where all seeds keep those of its last epoch."""
+    there = isinstance(source, Source) and isinstance(source.result, TrainResult)
+    return source.result.selected if there else ()  # type: ignore[union-attr]
+
+
+def _stops_early(source: ChartSource) -> bool:
+    """Whether the seeds of a run learnt for different numbers of epochs."""
+    ends: dict[int, set[int]] = defaultdict(set)
+    for row in _chosen(source):
+        ends[row.layer].add(row.last_epoch)
+    return any(len(found) > 1 for found in ends.values())
 
 
 def _records(line: Line, figure: Figure, most: int) -> Iterator[Record]:
@@ -153,6 +178,7 @@ def _records(line: Line, figure: Figure, most: int) -> Iterator[Record]:
                 "seeds": max(one.seeds for one in bands),
                 "samples": sum(row.samples for row in middle),
                 "binned": len(epochs),
+                "kept": sum(line.kept.get(epoch, 0) for epoch in epochs) or None,
             }
 
 
@@ -194,4 +220,11 @@ def _layers(records: Sequence[Record], style: Style, scale: alt.Scale) -> AnyCha
     )
     marked = len({record["epoch"] for record in records}) <= MARKED_POINTS
     rule = [reference_line(style.reference, scale)] if style.reference else []
+    if any(record["kept"] for record in records):
+        line_of_kept = alt.Chart().mark_rule(strokeDash=[2, 3], strokeWidth=1.5, color=GREY)
+        tip = alt.Tooltip("kept:Q", title="seeds that keep it")
+        kept = line_of_kept.transform_filter("isValid(datum.kept)").encode(
+            x=EPOCHS, tooltip=["epoch:Q", tip]
+        )
+        rule.append(kept)
     return alt.layer(*rule, *bands, line, *([points] if marked else []))
