@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ffengine.intervals import wilson
-from ffengine.results import EpochAccuracyRow, SelectedRow, TrainResult
+from ffengine.results import AccuracyRow, EpochAccuracyRow, SelectedRow, TrainResult
 from ffengine.spec import CheckSpec
 from service.results.charts import CHARTS, NothingToDraw, Source, available, render
 from service.store import Store
@@ -110,6 +110,28 @@ def test_epochs_whose_weights_are_kept_are_marked_in_the_panel_of_their_layer() 
     assert "A seed that stopped early is in the means up to its last epoch." in caption
     plain = json.loads(render("accuracy_epochs", [source_of(ROWS)], "json"))
     assert not any("seed" in line for line in plain["usermeta"]["caption"][2:])
+
+
+def test_an_accuracy_after_training_has_all_seeds_though_they_chose_other_epochs() -> None:
+    rows = tuple(
+        AccuracyRow(
+            seed=seed,
+            layer=0,
+            layers=(0,),
+            epoch=epoch,
+            partition="test",
+            samples=100,
+            correct=correct,
+            accuracy=correct / 100,
+        )
+        for seed, epoch, correct in ((4, 2, 50), (7, 9, 70))
+    )
+    source = source_of(())
+    source = source._replace(result=source.result.model_copy(update={"accuracy": rows}))
+    [found] = drawn("accuracy", source)
+    assert (float(found["mean"]), found["seeds"]) == (pytest.approx(0.6), "2")
+    text = json.loads(render("accuracy", [source], "json"))
+    assert "with the weights that each seed ended with" in text["usermeta"]["caption"][0]
 
 
 def test_softmax_and_sets_of_some_layers_are_not_drawn() -> None:

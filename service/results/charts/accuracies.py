@@ -111,6 +111,8 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
     seeds = max(int(record["seeds"] or 0) for record in records)
     epochs = sorted({int(record["epoch"] or 0) for record in records})
     after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch that has it"
+    if any(len({row.epoch for row in _rows(source)}) > 1 for source in sources):
+        after = "with the weights that each seed ended with"
     yield drawn_note(data_names(sources), f"mean over {counted(seeds, 'seed')} {after}")
     yield interval_note("bars", seeds, shares=True)
     yield guess_note(sources)
