@@ -3,6 +3,7 @@
 Legend: R replicas, B samples of one split in a batch, m inputs, n width.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ from ffengine.network import Network, SummedGoodness
 from ffengine.onset import onset_of
 from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
+from ffengine.percents import in_percent
 from ffengine.products import has_onednn
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.push_monitor import PushMonitor, sample_pictures
@@ -418,6 +420,7 @@ class TrainingRun:
             Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
         )
         message = f"layer {', '.join(map(str, layers))}: epoch {epoch} of {self.spec.epochs}"
+        message += validation_in_words(layers, epoch, self.accuracy_rows)
         checkpoint = self.checkpoint()
         if (
             on_epoch(EpochReport(tuple(rows), epoch, layers, self.fraction, message, checkpoint))
@@ -482,6 +485,31 @@ class TrainingRun:
                             layer=layer, epoch=self.position.epoch, seed=seed, what=["weights"]
                         )
                     )
+
+
+def validation_in_words(
+    layers: tuple[int, ...], epoch: int, rows: Sequence[EpochAccuracyRow]
+) -> str:
+    """Say how well layers that learn together do on the validation samples.
+
+    **Arguments:**
+
+    - `layers`: the layers.
+    - `epoch`: the epoch that has ended.
+    - `rows`: what layers told apart so far.
+
+    **Returns:**
+
+    The end of a message, a mean over the seeds that learn; empty where it was not measured.
+    """
+    found = [
+        row.accuracy
+        for row in itertools.takewhile(lambda row: row.epoch == epoch, reversed(rows))
+        if row.partition == "validation"
+        and (row.layers, row.method) == (layers, "goodness")
+        and row.accuracy is not None
+    ]
+    return f", validation accuracy {in_percent(sum(found) / len(found), 1)}" if found else ""
 
 
 def _keep_running(_report: object) -> Control:

@@ -233,11 +233,11 @@ def test_a_seed_stops_by_itself_and_the_stage_ends_with_the_last_one() -> None:
     assert run.reports[-1].fraction == 1
 
 
-@pytest.mark.parametrize("select", ["last", BEST])
+@pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.slow), BEST])
 @pytest.mark.parametrize("layers", LAYERS)
 def test_seeds_together_keep_what_each_keeps_alone(layers: str, select: str) -> None:
     network = {"widths": [16, 10], "normalize": "l2"}
-    spec = spec_with(stop=STOP, select=select, layers=layers, network=network)
+    spec = spec_with(stop=STOP, select=select, layers=layers, network=network, epochs=5)
     together = Run(spec)
     for at, seed in enumerate(spec.seeds):
         alone = Run(spec.model_copy(update={"seeds": (seed,)}))
@@ -253,7 +253,7 @@ def test_seeds_together_keep_what_each_keeps_alone(layers: str, select: str) -> 
         assert accuracy == list(alone.result.accuracy)
 
 
-@pytest.mark.parametrize("select", ["last", BEST])
+@pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.slow), BEST])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_an_interrupted_run_ends_with_the_same_bits(optimizer: str, select: str) -> None:
     """Also at the end of a stage, and where weights and optimiser are files of their own."""
@@ -262,7 +262,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(optimizer: str, select: str)
         select=select,
         network={"widths": [16, 10], "normalize": "l2"},
         optimizer={"name": optimizer, "lr": 0.01},
-        epochs=5,
+        epochs=4,
     )
     whole, resume, stops = ffengine.train(spec).model_dump(exclude={"provenance"}), None, 0
     while True:
@@ -277,7 +277,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(optimizer: str, select: str)
             break
         except Interrupted as stopped:
             resume, stops = in_two_files(stopped.checkpoint), stops + 1
-    assert stops > 6
+    assert stops > 5
     assert found.model_dump(exclude={"provenance"}) == whole
 
 
@@ -316,6 +316,22 @@ def test_a_stopped_seed_is_not_decomposed() -> None:
 
 
 # What is said of it
+
+
+def test_the_message_of_an_epoch_has_the_accuracy_of_the_seeds_that_learn() -> None:
+    run = Run(spec_with(stop=STOP))
+    for report in run.reports:
+        told = [
+            one.accuracy or 0.0
+            for one in run.result.accuracy_curves
+            if (one.epoch, one.partition) == (report.epoch, "validation")
+        ]
+        mean = 100 * sum(told) / len(told)
+        start = f"layer 0: epoch {report.epoch} of 9, validation accuracy "
+        assert report.message.startswith(start)
+        assert float(report.message.removeprefix(start).removesuffix(" %")) == pytest.approx(
+            mean, abs=0.051
+        )
 
 
 def test_a_summary_has_each_seed_at_its_own_last_epoch_and_best_accuracies() -> None:
