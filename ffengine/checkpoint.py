@@ -19,7 +19,7 @@ from torch import Tensor
 from ffengine.datasets import Dataset
 from ffengine.decomposition import NOTHING_DECOMPOSED, Decomposition
 from ffengine.optimizers import State
-from ffengine.results import EpochRow
+from ffengine.results import EpochAccuracyRow, EpochRow
 from ffengine.spec import TrainSpec, digest
 from ffengine.weights import Weights
 
@@ -79,6 +79,7 @@ class Checkpoint:
     - `exponents`: k (R,) int32 of each layer whose weights are kept as 2^-k W (see
       ffengine.scaling); empty: all are 0.
     - `decomposition`: who pushed, at the epochs so far that the spec names.
+    - `accuracy`: what layers told apart at the epochs so far, where the spec asks.
     """
 
     spec_digest: str
@@ -88,6 +89,7 @@ class Checkpoint:
     rows: tuple[EpochRow, ...]
     exponents: tuple[Tensor, ...] = ()
     decomposition: Decomposition = NOTHING_DECOMPOSED
+    accuracy: tuple[EpochAccuracyRow, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint as a safetensors file.
@@ -105,6 +107,8 @@ class Checkpoint:
         }
         if any(self.decomposition):
             state["decomposition"] = _DECOMPOSITION.dump_python(self.decomposition, mode="json")
+        if self.accuracy:  # without the names of the columns, since there may be many rows
+            state["accuracy"] = [[*row.model_dump(mode="json").values()] for row in self.accuracy]
         tensors = {
             f"layer_{layer}": weight.cpu().contiguous() for layer, weight in enumerate(self.weights)
         }
@@ -167,6 +171,10 @@ class Checkpoint:
                 rows,
                 exponents,
                 _DECOMPOSITION.validate_python(state.get("decomposition", ())),
+                tuple(
+                    EpochAccuracyRow(**dict(zip(EpochAccuracyRow.model_fields, row, strict=True)))
+                    for row in state.get("accuracy", [])
+                ),
             )
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
@@ -208,7 +216,7 @@ class Checkpoint:
     @property
     def without_weights(self) -> "Checkpoint":
         """The same checkpoint with the optimiser's tensors alone, without weights and rows."""
-        return replace(self, weights=(), rows=(), decomposition=NOTHING_DECOMPOSED)
+        return replace(self, weights=(), rows=(), decomposition=NOTHING_DECOMPOSED, accuracy=())
 
     def with_states_of(self, other: "Checkpoint") -> "Checkpoint":
         """Return the same checkpoint with the optimiser's tensors of another.
@@ -226,9 +234,11 @@ class Checkpoint:
         - `ValueError`: they do not belong together.
         """
         same = (other.spec_digest, other.position) == (self.spec_digest, self.position)
-        if not same or len(other.states) != len(self.weights):
+        missing = len(self.weights) - len(other.states)  # layers that a file of states lacks
+        if not same or missing < 0:
             raise ValueError("checkpoint: the states are those of another checkpoint")
-        return replace(self, states=other.states)
+        none = tuple[State, ...]({} for _ in range(missing))
+        return replace(self, states=other.states + none)
 
     def weights_of(self, spec: TrainSpec, epoch: int) -> Weights:
         """Return the weights with their spec, as `export_weights` takes them.
@@ -273,6 +283,7 @@ def snapshot(
     rows: Sequence[EpochRow],
     exponents: Sequence[Tensor],
     decomposition: Decomposition = NOTHING_DECOMPOSED,
+    accuracy: Sequence[EpochAccuracyRow] = (),
 ) -> Checkpoint:
     """Copy the state of a run into a checkpoint that no later step changes.
 
@@ -285,6 +296,7 @@ def snapshot(
     - `rows`: all rows measured so far.
     - `exponents`: k (R,) of each layer.
     - `decomposition`: who pushed so far.
+    - `accuracy`: what layers told apart so far.
 
     **Returns:**
 
@@ -299,4 +311,5 @@ def snapshot(
         tuple(rows),
         tuple(exponent.clone() for exponent in exponents),
         decomposition,
+        tuple(accuracy),
     )

@@ -49,6 +49,8 @@ CELL_BYTES = 1_350
 JOB_BYTES = 12_000  # spec, provenance, findings, indexes, the events of states
 EVENT_BYTES = 350  # of progress
 FIGURE_BYTES = 400  # accuracy, measures and baselines: numbers of one seed, layer and partition
+ACCURACY_BYTES = 160  # a row of accuracy by epoch in the result,
+KEPT_ACCURACY_BYTES = 75  # and in a checkpoint
 CLASS_BYTES = 60  # what measures and ensembles say of one class
 PAIR_BYTES = 22  # what ensembles say of two classes
 ANGLES_BYTES = 12_000  # the angles between the samples of a check
@@ -445,6 +447,11 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
         per_sample += len(spec.decomposed_epochs) * decomposed
+        if spec.follows_accuracy:  # a product for all labels in the first layer; pairs beside
+            told = products[0] + facts.classes * sum(products[1 : stage[-1] + 1])
+            pairs_of_layers = 2 * sum(products[: stage[-1] + 1])
+            some = spec.monitored(facts) + spec.dataset.validation_samples
+            per_sample += measurements * some * (told + pairs_of_layers)
     per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
     held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples
     evaluation = (held_out + samples) * (
@@ -475,8 +482,11 @@ def train_seconds(spec: TrainSpec, facts: Dataset) -> float:
     """
     samples, layers = spec.dataset.train_count(facts), len(spec.network.widths)
     steps = len(spec.stages) * spec.epochs * -(-samples // spec.batch_size)
-    measurements = 1 + -(-spec.epochs // spec.monitor.every_epochs)
+    measurements = measurements_of(spec)
     batches = layers * measurements * -(-spec.monitored(facts) // spec.batch_size)
+    if spec.follows_accuracy:
+        some = -(-spec.monitored(facts) // 1_000) + -(-spec.dataset.validation_samples // 1_000)
+        batches += 2 * len(spec.stages) * measurements * some
     return RUN_OVERHEAD_SECONDS + STEP_SECONDS * steps + MEASURED_BATCH_SECONDS * batches
 
 
@@ -516,6 +526,39 @@ def decomposition_disk(spec: TrainSpec, facts: Dataset) -> tuple[int, int]:
     return rows, pictures * (PICTURE_BYTES + 4 * pixels // 3)
 
 
+def accuracy_rows(spec: TrainSpec) -> int:
+    """Count the rows of accuracy by epoch that a training run has.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    How many there are: 0 where the spec does not ask for them.
+    """
+    if not spec.follows_accuracy:
+        return 0
+    # each layer alone, then sets by goodness and by softmax: all layers, and all but the first
+    ways = sum(len(stage) + 2 * min(stage[-1], 2) for stage in spec.stages)
+    partitions = 2 if spec.dataset.validation_samples else 1
+    return len(spec.seeds) * partitions * ways * measurements_of(spec)
+
+
+def measurements_of(spec: TrainSpec) -> int:
+    """Count the epochs at which each layer is measured.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    How many there are, the initialisation among them.
+    """
+    return 1 + -(-spec.epochs // spec.monitor.every_epochs)
+
+
 def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: float) -> DiskBytes:
     """Estimate what a training run takes up on the disk.
 
@@ -531,7 +574,7 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
     Bytes.
     """
     replicas, layers, slots = len(spec.seeds), len(spec.network.widths), len(spec.optimizer.slots)
-    measured = 1 + -(-spec.epochs // spec.monitor.every_epochs)  # of each layer that learns
+    measured = measurements_of(spec)
     weights = (
         BYTES * replicas * sum((m + spec.network.bias) * n for m, n in itertools.pairwise(inputs))
     )
@@ -547,10 +590,14 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
         CLASS_BYTES + (PAIR_BYTES * facts.classes if spec.evaluation.ensembles else 0)
     )
     pushes, pictures = decomposition_disk(spec, facts)
+    told = accuracy_rows(spec)
     return DiskBytes(
-        # each has the decomposition so far
-        checkpoints=files + within_epoch + len(spec.stages) * measured * pushes,
+        # each has the decomposition so far, and the accuracies, of which half on average
+        checkpoints=files
+        + within_epoch
+        + len(spec.stages) * measured * (pushes + told * KEPT_ACCURACY_BYTES // 2),
         database=JOB_BYTES
+        + told * ACCURACY_BYTES
         + pushes
         + pictures
         + 2 * replicas * layers * measured * EPOCH_ROW_BYTES

@@ -17,6 +17,7 @@ from ffengine.results import (
     BaselineRow,
     CheckCell,
     Diagnostic,
+    EpochAccuracyRow,
     EpochRow,
     Interval,
     Onset,
@@ -65,6 +66,7 @@ CAUSES = (
     "readout_not_converged",
     "baseline_diverged",
     "classes_unequal",
+    "accuracy_fell",
     "accuracy_at_chance",
 )
 LEAVE_IT = (
@@ -192,6 +194,7 @@ def of_training(
     data: DataFigures | None = None,
     onset: Onset | None = None,
     baselines: Sequence[BaselineRow] = (),
+    accuracy_curves: Sequence[EpochAccuracyRow] = (),
 ) -> list[Diagnostic]:
     """Find what stands out in a training run; each finding comes once, with its worst row.
 
@@ -204,6 +207,7 @@ def of_training(
     - `data`: what was measured on its samples; None: nothing is said of them.
     - `onset`: what was known before it began; None: nothing is said of that.
     - `baselines`: the rows of networks trained by backpropagation.
+    - `accuracy_curves`: what layers told apart at each epoch, where that was measured.
 
     **Returns:**
 
@@ -228,6 +232,7 @@ def of_training(
         + list(_scale_alternates(rows, onset))
         + list(_readout_not_converged(accuracy))
         + list(_baseline_diverged(spec, baselines))
+        + list(_accuracy_fell(spec, accuracy_curves))
         + (list(of_data(spec, data)) + list(_at_chance(spec, accuracy, data)) if data else [])
         + list(_setting_findings(spec, train_samples))
     )
@@ -393,6 +398,81 @@ def decomposition_cut(spec: TrainSpec) -> Iterator[Diagnostic]:
         )
 
 
+class Fall(NamedTuple):
+    """How far the accuracy on validation samples is below its best in the end: means over seeds.
+
+    **Attributes:**
+
+    - `layers`: the layers that learnt together.
+    - `epoch`, `best`: where it was highest, and how high.
+    - `last_epoch`, `last`: where it ended.
+    - `samples`: of the validation partition.
+    """
+
+    layers: tuple[int, ...]
+    epoch: int
+    best: float
+    last_epoch: int
+    last: float
+    samples: int
+
+    @property
+    def error(self) -> float:
+        """The standard error of the best one over the samples."""
+        return math.sqrt(self.best * (1 - self.best) / self.samples)
+
+
+def _fall_of(layers: tuple[int, ...], rows: Sequence[EpochAccuracyRow]) -> Fall | None:
+    """Return how an accuracy fell; None where it was not measured."""
+    by_seed: dict[int, dict[int, float]] = {}
+    for row in rows:
+        is_own = row.layers == layers and row.method == "goodness"
+        if is_own and row.partition == "validation" and row.accuracy is not None:
+            by_seed.setdefault(row.seed, {})[row.epoch] = row.accuracy
+    if not by_seed:
+        return None
+    curves = list(by_seed.values())
+    shared = sorted(set.intersection(*map(set, curves)))
+    means = {epoch: sum(one[epoch] for one in curves) / len(curves) for epoch in shared}
+    epoch = max(shared, key=lambda one: (means[one], -one))
+    ends = [max(one) for one in curves]
+    last = sum(one[end] for one, end in zip(curves, ends, strict=True)) / len(curves)
+    return Fall(layers, epoch, means[epoch], max(ends), last, rows[-1].samples)
+
+
+def _accuracy_fell(spec: TrainSpec, rows: Sequence[EpochAccuracyRow]) -> Iterator[Diagnostic]:
+    """Find the layers whose validation accuracy is below its best by more than chance explains.
+
+    Where `select` keeps the best epoch, nothing was lost.
+    """
+    told = [row for row in rows if row.partition == "validation"]
+    if spec.select == "best_validation" or not told:
+        return
+    falls = [fall for stage in spec.stages if (fall := _fall_of(stage, told)) is not None]
+    worst = max(falls, key=lambda fall: fall.best - fall.last, default=None)
+    if worst is None or worst.best - worst.last <= worst.error:
+        return
+    who = f"layer{'s' if len(worst.layers) > 1 else ''} {'+'.join(map(str, worst.layers))}"
+    yield Diagnostic(
+        code="accuracy_fell",
+        severity="info",
+        message=f"The accuracy of {who} on the validation samples was {in_percent(worst.best, 1)} "
+        f"at epoch {worst.epoch} and is {in_percent(worst.last, 1)} at the end, epoch "
+        f"{worst.last_epoch}: it fell by more than the standard error over {worst.samples:,} "
+        f"samples, {in_percent(worst.error, 1)}.",
+        evidence={
+            "layers": list(worst.layers),
+            "epoch": worst.epoch,
+            "best": worst.best,
+            "last_epoch": worst.last_epoch,
+            "last": worst.last,
+            "standard_error": worst.error,
+        },
+        suggestion=f"select: best_validation keeps, for each seed, the weights of its best epoch "
+        f"(about {worst.epoch}); stop with a patience ends the run soon after it.",
+    )
+
+
 def _at_chance(
     spec: TrainSpec, rows: Sequence[AccuracyRow], data: DataFigures
 ) -> Iterator[Diagnostic]:
@@ -402,7 +482,8 @@ def _at_chance(
         for row in rows
         if row.layer is None and row.partition == "test" and row.method == "goodness"
     ]
-    last = [row for row in tested if row.epoch == max(row.epoch for row in tested)]
+    ends = {row.seed: row.epoch for row in sorted(tested, key=lambda row: row.epoch)}
+    last = [row for row in tested if row.epoch == ends[row.seed]]  # seeds may have chosen others
     found = interval_of(last, "accuracy")
     counts = data.class_counts.get("test", ())
     if found is None or not sum(counts):

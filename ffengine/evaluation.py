@@ -5,7 +5,7 @@ Sparsity, separation and ensembles are measured on held-out samples.
 Legend: R replicas, N samples, m inputs, n width, C classes, L layers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,14 @@ from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
 from ffengine.network import Network, SummedGoodness, normalized
 from ffengine.random_streams import Draws
-from ffengine.results import AccuracyRow, BaselineRow, EnsembleRow, MeasureRow, Partition
+from ffengine.results import (
+    AccuracyRow,
+    BaselineRow,
+    EnsembleRow,
+    MeasureRow,
+    Partition,
+    SelectedRow,
+)
 from ffengine.samples import Partitions, Samples
 from ffengine.scaling import goodness_factors
 from ffengine.separation import auc
@@ -42,7 +49,13 @@ class Evaluation(NamedTuple):
     baselines: tuple[BaselineRow, ...] = ()
 
 
-def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: Draws) -> Evaluation:
+def evaluate(
+    network: Network,
+    spec: TrainSpec,
+    partitions: Partitions,
+    draws: Draws,
+    selected: Sequence[SelectedRow] = (),
+) -> Evaluation:
     """Evaluate a trained network as `spec.evaluation` says.
 
     Accuracy by label is measured only where samples carry labels.
@@ -53,11 +66,13 @@ def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: D
     - `spec`: the training run.
     - `partitions`: the samples.
     - `draws`: the randomness of the run.
+    - `selected`: from which epoch the weights of each seed and layer are; none: from the last.
 
     **Returns:**
 
     Accuracy, measures and ensembles; no baselines.
     """
+    epochs = Epochs(spec, selected)
     by_label = (
         {
             name: ConfusionCounts(network, spec, samples)
@@ -66,9 +81,9 @@ def evaluate(network: Network, spec: TrainSpec, partitions: Partitions, draws: D
         if spec.negatives.labelled
         else {}
     )
-    accuracy = [row for name, counts in by_label.items() for row in counts.rows(name)]
+    accuracy = [row for name, counts in by_label.items() for row in counts.rows(name, epochs)]
     if spec.evaluation.linear_classifier:
-        accuracy += linear_accuracy(network, spec, partitions)
+        accuracy += linear_accuracy(network, spec, partitions, epochs)
     measures: list[MeasureRow] = []
     ensembles: list[EnsembleRow] = []
     for name, samples in named_partitions(partitions):
@@ -99,6 +114,30 @@ def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
         ("test", partitions.test),
     ]
     return [(name, samples) for name, samples in pairs if samples is not None]
+
+
+class Epochs:
+    """From which epoch the weights are that an accuracy is of.
+
+    **Arguments:**
+
+    - `spec`: the training run.
+    - `selected`: the epoch of each seed and layer; none: all are of the last.
+    """
+
+    def __init__(self, spec: TrainSpec, selected: Sequence[SelectedRow] = ()) -> None:
+        self._last = spec.epochs
+        self._chosen = {(row.seed, row.layer): row.epoch for row in selected}
+
+    def of(self, seed: int, layers: tuple[int, ...]) -> int:
+        """Return the epoch of the highest of several layers.
+
+        **Arguments:**
+
+        - `seed`: the seed.
+        - `layers`: the layers.
+        """
+        return self._chosen.get((seed, max(layers)), self._last)
 
 
 class Classifier(NamedTuple):
@@ -195,12 +234,13 @@ class ConfusionCounts:
             if classifier.layer is None
         )
 
-    def rows(self, partition: Partition) -> Iterator[AccuracyRow]:
+    def rows(self, partition: Partition, epochs: Epochs) -> Iterator[AccuracyRow]:
         """Yield one row for each classifier and seed.
 
         **Arguments:**
 
         - `partition`: the name that the rows have.
+        - `epochs`: from which the weights are.
         """
         for classifier, hits in zip(self.classifiers, self._hits, strict=True):
             for seed, correct in zip(self.spec.seeds, hits.sum(1).tolist(), strict=True):
@@ -209,7 +249,7 @@ class ConfusionCounts:
                     layer=classifier.layer,
                     layers=classifier.layers,
                     method="softmax" if classifier.method == "softmax" else "goodness",
-                    epoch=self.spec.epochs,
+                    epoch=epochs.of(seed, classifier.layers),
                     partition=partition,
                     samples=self.count,
                     correct=correct,
@@ -218,7 +258,7 @@ class ConfusionCounts:
 
 
 def linear_accuracy(
-    network: Network, spec: TrainSpec, partitions: Partitions
+    network: Network, spec: TrainSpec, partitions: Partitions, epochs: Epochs
 ) -> Iterator[AccuracyRow]:
     """Yield the accuracy of a linear classifier on activations, for each seed and partition.
 
@@ -230,6 +270,7 @@ def linear_accuracy(
     - `network`: the trained network.
     - `spec`: the training run; `spec.evaluation` has layers and penalties.
     - `partitions`: the samples.
+    - `epochs`: from which the weights are.
 
     **Source:**
 
@@ -269,7 +310,7 @@ def linear_accuracy(
                 layer=None if len(layers) > 1 else layers[0],
                 layers=layers,
                 method="linear",
-                epoch=spec.epochs,
+                epoch=epochs.of(seed, layers),
                 partition=name,
                 samples=len(samples),
                 correct=correct,

@@ -94,9 +94,11 @@ class PushMonitor:
         received = network.layer_input(layer, x)
         found = NOTHING_DECOMPOSED
         for replica, seed in enumerate(self.spec.seeds):
+            rows = [row for row in measured if row.seed == seed]
+            if not rows:  # the seed has stopped
+                continue
             weight = network.weights[layer][replica]
             batch = self._batch(index[replica], x[replica], received[replica], weight)
-            rows = [row for row in measured if row.seed == seed]
             moment = Moment(rows[0].tau, {row.split: row.act for row in rows})
             pushes = push_rows(
                 batch.pushes,

@@ -248,6 +248,61 @@ class AccuracyRow(Row):
         return self.samples
 
 
+class EpochAccuracyRow(Row):
+    """What a layer, or several together, told apart at the end of an epoch: labels, and positives
+    from negatives.
+    """
+
+    seed: int
+    layer: int | None = Field(description="null: several layers together")
+    layers: tuple[int, ...] = Field(description="whose goodness is used")
+    method: Literal["goodness", "softmax"] = Field(
+        description="goodness: summed over layers; softmax: over labels in each layer, then summed"
+    )
+    epoch: int = Field(
+        description="of the highest of these layers, counted as in the curves; 0: at initialisation"
+    )
+    partition: Literal["train", "validation"] = Field(
+        description="train: the monitored samples; validation: all of its samples"
+    )
+    samples: int
+    correct: int | None = Field(
+        description="samples whose own label has the highest goodness; null where samples carry no "
+        "labels"
+    )
+    accuracy: Ratio | None = Field(description="correct / samples")
+    auc: Ratio | None = Field(
+        description="probability that a positive's goodness exceeds a negative's; ties count one "
+        "half; null for softmax"
+    )
+    loss: float | None = Field(
+        description="mean loss of a pair, of layers that learn together summed; null for other "
+        "sums of layers and for softmax"
+    )
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples the accuracy is a share of."""
+        return self.samples
+
+
+class SelectedRow(Row):
+    """From which epoch the weights of a seed and layer are, where a run chooses or stops by what it
+    measures on validation samples.
+    """
+
+    seed: int
+    layer: int
+    epoch: int = Field(description="whose weights are evaluated, and pass to the layers above")
+    last_epoch: int = Field(description="the last epoch that the seed learnt in this stage")
+    stopped: bool = Field(description="whether it stopped there because nothing improved")
+    measure: Literal["accuracy", "auc", "loss"]
+    best_epoch: int = Field(description="of equal ones the earliest; 0: at initialisation")
+    best: float | None = Field(
+        description="the measure there, of the layers that learn together; null where no epoch has "
+        "it"
+    )
+
+
 def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
     """Whether an accuracy is that of all layers together.
 
@@ -688,6 +743,13 @@ class TrainResult(Row):
     kind: Literal["train"] = "train"
     curves: tuple[EpochRow, ...]
     accuracy: tuple[AccuracyRow, ...]
+    accuracy_curves: tuple[EpochAccuracyRow, ...] = Field(
+        (),
+        description="what layers told apart at each monitored epoch, where monitor.accuracy asks",
+    )
+    selected: tuple[SelectedRow, ...] = Field(
+        (), description="whose weights are kept, where select or stop chooses them"
+    )
     measures: tuple[MeasureRow, ...] = ()
     ensembles: tuple[EnsembleRow, ...] = ()
     baselines: tuple[BaselineRow, ...] = ()

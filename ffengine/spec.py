@@ -61,6 +61,8 @@ ADDED_LATER = (
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
     '"phases":{"positive_steps":0,"negative_steps":0},',
     '"decomposition":[],',
+    '"accuracy":false,',
+    '"select":"last","stop":null,',
 )
 MAX_SEED = 2**63 - 1
 MAX_EPOCHS = 100_000
@@ -343,6 +345,12 @@ class MonitorSpec(Entry):
         "monitored batch of each seed, and for the first seed with the samples pushed most. Epochs "
         "beyond the end are ignored",
     )
+    accuracy: bool = Field(
+        False,
+        description="measure what each layer has learnt so far: accuracy by goodness, AUC and loss "
+        "on the monitored samples and on all validation samples. It is also measured where select "
+        "or stop needs it",
+    )
     measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
         (),
         max_length=2,
@@ -386,6 +394,23 @@ class EvaluationSpec(Entry):
     )
 
 
+class StopSpec(Entry):
+    """When layers stop learning before their last epoch: each seed by itself."""
+
+    patience: int = Field(
+        5,
+        ge=1,
+        le=MAX_EPOCHS,
+        description="how many measured epochs the measure may go without improving",
+    )
+    measure: Literal["accuracy", "auc", "loss"] = Field(
+        "accuracy",
+        description="what is looked at on the validation samples: accuracy by goodness, AUC of "
+        "positives against negatives, or loss; of the layer that learns, or of those that learn "
+        "together",
+    )
+
+
 class TrainSpec(Entry, metaclass=SpecMeta):
     """Train a Forward-Forward network and follow its sparsity; by default one layer of the kind
     that arXiv 2311.05667 is about.
@@ -420,6 +445,15 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         ge=2,
         le=1_000_000,
         description="number of positives in a step; the last batch of an epoch may be smaller",
+    )
+    select: Literal["last", "best_validation"] = Field(
+        "last",
+        description="whose weights each layer ends with. best_validation: those of the measured "
+        "epoch with the best accuracy on the validation samples (or stop.measure); of equal ones "
+        "the earliest",
+    )
+    stop: StopSpec | None = Field(
+        None, description="stop early, by the validation samples; null: learn for all epochs"
     )
     seeds: Seeds = (0,)
     monitor: MonitorSpec = MonitorSpec()
@@ -487,8 +521,43 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 ("evaluation", "linear_penalties"),
                 "choosing among several needs dataset.validation_samples",
             )
+        self._refuse_no_measure()
         self._refuse_no_decomposition()
         return self
+
+    @property
+    def measure(self) -> Literal["accuracy", "auc", "loss"]:
+        """By what epochs are compared on the validation samples."""
+        return self.stop.measure if self.stop else "accuracy"
+
+    @property
+    def chooses_epochs(self) -> bool:
+        """Whether layers may end with the weights of another epoch than the last."""
+        return self.select != "last" or self.stop is not None
+
+    @property
+    def follows_accuracy(self) -> bool:
+        """Whether accuracy, AUC and loss of layers are measured while they learn."""
+        return self.monitor.accuracy or self.chooses_epochs
+
+    def _refuse_no_measure(self) -> None:
+        """Raise SpecFieldError where epochs are to be compared and there is nothing to do it by."""
+        if not self.chooses_epochs:
+            return
+        field = "stop" if self.stop else "select"
+        if not self.dataset.validation_samples:
+            raise SpecFieldError(
+                (field,),
+                "epochs are compared on validation samples, and there are none; set "
+                "dataset.validation_samples",
+            )
+        if self.measure == "accuracy" and not self.negatives.labelled:
+            raise SpecFieldError(
+                (field, "measure") if self.stop else (field,),
+                f"samples of {self.negatives.strategy} carry no label, so that there is no "
+                f"accuracy; set stop.measure to auc or loss (a patience of {self.epochs} stops "
+                f"nothing)",
+            )
 
     @property
     def decomposed_epochs(self) -> list[int]:

@@ -4,14 +4,14 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from ffengine.entry import Entry, SpecFieldError, field_error_of, message_of
 from ffengine.intervals import (  # some are names that earlier versions had here
     AnyRow,
-    interval,  # noqa: F401
+    interval,
     interval_of,
     student_t,  # noqa: F401
     wilson,  # noqa: F401
@@ -20,6 +20,7 @@ from ffengine.presets import PRESETS
 from ffengine.results import (
     AccuracyRow,
     CheckResult,
+    EpochAccuracyRow,
     EpochRow,
     ForecastResult,
     Interval,
@@ -508,7 +509,39 @@ def summarise(result: RunResult) -> dict[str, Interval]:
     for key, row in _keyed_rows(result):
         groups[key].append(row)
     found = {key: interval_of(rows, key.figure) for key, rows in groups.items()}
-    return {str(key): one for key, one in found.items() if one} | _expected(result)
+    told = {str(key): one for key, one in _best_epochs(result)}
+    return {str(key): one for key, one in found.items() if one} | told | _expected(result)
+
+
+def _best_epochs(result: TrainResult | CheckResult) -> Iterator[tuple[SummaryKey, Interval]]:
+    """Yield the best accuracy on validation samples with its epoch, and the epoch that was chosen:
+    means over seeds, of each layer and of all together.
+    """
+    if not isinstance(result, TrainResult):
+        return
+    curves: dict[SummaryKey, dict[int, list[EpochAccuracyRow]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    told = [row for row in result.accuracy_curves if row.method == "goodness"]
+    everything = max((row.layers for row in told), key=len, default=())
+    for row in told:
+        is_whole = row.layer is None and row.layers == everything
+        layer: int | Literal["all"] | None = ALL_LAYERS if is_whole else row.layer
+        if row.partition == "validation" and row.accuracy is not None and layer is not None:
+            key = SummaryKey("best_accuracy", layer=layer, partition="validation")
+            curves[key][row.seed].append(row)
+    for key, by_seed in curves.items():
+        best = [
+            max(rows, key=lambda row: (row.accuracy or 0, -row.epoch)) for rows in by_seed.values()
+        ]
+        shares, counts = [row.accuracy or 0.0 for row in best], [row.samples for row in best]
+        yield key, interval(shares, share=True, samples=counts)
+        yield key._replace(figure="best_epoch"), interval([float(row.epoch) for row in best])
+    chosen: dict[int, list[float]] = defaultdict(list)
+    for selected in result.selected:
+        chosen[selected.layer].append(float(selected.epoch))
+    for number, epochs in chosen.items():
+        yield SummaryKey("selected_epoch", layer=number), interval(epochs)
 
 
 def _expected(result: TrainResult | CheckResult) -> dict[str, Interval]:
@@ -536,11 +569,9 @@ def acts_of(result: RunResult) -> dict[str, str]:
     if not isinstance(result, TrainResult):
         return {}
     found: dict[SummaryKey, dict[str, None]] = defaultdict(dict)
-    for row in _first_and_last(result.curves):
+    for epoch, row in _first_and_last(result.curves):
         if row.act is not None:
-            found[SummaryKey("act", layer=row.layer, epoch=row.epoch, split=row.split)][row.act] = (
-                None
-            )
+            found[SummaryKey("act", layer=row.layer, epoch=epoch, split=row.split)][row.act] = None
     return {str(key): " or ".join(acts) for key, acts in found.items()}
 
 
@@ -582,9 +613,9 @@ def _keyed_rows(result: TrainResult | CheckResult) -> Iterator[tuple[SummaryKey,
                 key = SummaryKey(figure, width=cell.width, split=cell.split, method=cell.method)
                 yield key, cell
         return
-    for row in _first_and_last(result.curves):
+    for epoch, row in _first_and_last(result.curves):
         for figure in TRAIN_FIGURES:
-            yield SummaryKey(figure, layer=row.layer, epoch=row.epoch, split=row.split), row
+            yield SummaryKey(figure, layer=row.layer, epoch=epoch, split=row.split), row
     for accuracy in result.accuracy:
         yield _accuracy_key(accuracy, result), accuracy
 
@@ -603,14 +634,21 @@ def _accuracy_key(row: AccuracyRow, result: TrainResult) -> SummaryKey:
     return key._replace(layers=row.layers)
 
 
-def _first_and_last(rows: Iterable[EpochRow]) -> list[EpochRow]:
-    """Return the rows of each layer's first and last epoch."""
+def _first_and_last(rows: Iterable[EpochRow]) -> list[tuple[int, EpochRow]]:
+    """Return the rows of each layer's first and last epoch, with the epoch that they stand for.
+
+    A seed that stopped early has its own last epoch; it stands for the last of all seeds.
+    """
     rows = list(rows)
-    ends = {
-        layer: {0, max(row.epoch for row in rows if row.layer == layer)}
-        for layer in {row.layer for row in rows}
-    }
-    return [row for row in rows if row.epoch in ends[row.layer]]
+    own, ends = dict[tuple[int, int], int](), dict[int, int]()
+    for row in rows:
+        own[row.layer, row.seed] = max(row.epoch, own.get((row.layer, row.seed), 0))
+        ends[row.layer] = max(row.epoch, ends.get(row.layer, 0))
+    return [
+        (ends[row.layer] if row.epoch else 0, row)
+        for row in rows
+        if row.epoch in (0, own[row.layer, row.seed])
+    ]
 
 
 def figure_rows(cells: Sequence[StudyCell]) -> list[dict[str, str | int | float | bool | None]]:

@@ -3,8 +3,9 @@
 Legend: R replicas, B samples of one split in a batch, m inputs, n width.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
 from ffengine.decomposition import NOTHING_DECOMPOSED
 from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
+from ffengine.early_stopping import Keeper, selected_rows
+from ffengine.epoch_accuracy import AccuracyMonitor
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
@@ -28,11 +31,12 @@ from ffengine.network import Network, SummedGoodness
 from ffengine.onset import onset_of
 from ffengine.optimizers import State
 from ffengine.pairs import AnyPairs, Pairs
+from ffengine.percents import in_percent
 from ffengine.products import has_onednn
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.push_monitor import PushMonitor, sample_pictures
 from ffengine.random_streams import Draws
-from ffengine.results import EpochRow, Split, TrainResult
+from ffengine.results import EpochAccuracyRow, EpochRow, SelectedRow, Split, TrainResult
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec, digest
 from ffengine.thread_choice import ThreadChoice
@@ -74,6 +78,8 @@ class BatchReport(NamedTuple):
 
 OnEpoch = Callable[[EpochReport], Control]
 OnBatch = Callable[[BatchReport], Control]
+OnSelected = Callable[[Checkpoint, tuple[SelectedRow, ...]], None]
+MeasuredRow = TypeVar("MeasuredRow", EpochRow, EpochAccuracyRow)
 
 
 def train(
@@ -84,6 +90,7 @@ def train(
     on_batch: OnBatch | None = None,
     resume: Checkpoint | None = None,
     datasets: Datasets | None = None,
+    on_selected: OnSelected | None = None,
 ) -> TrainResult:
     """Train a network as the spec says and return curves, accuracy and findings.
 
@@ -97,6 +104,8 @@ def train(
     - `on_batch`: is called after every batch; "stop" interrupts the run.
     - `resume`: the checkpoint of an interrupted run of the same spec.
     - `datasets`: where data sets are; None: where the environment says.
+    - `on_selected`: is given the weights that are evaluated, where `select` or `stop` chose them,
+      and from which epochs they are.
 
     **Returns:**
 
@@ -127,11 +136,15 @@ def train(
             run.run(on_epoch or _keep_running, on_batch or _keep_running)
     except Diverged as error:
         raise Diverged(explained_divergence(error.diagnostic, spec, data)) from error
+    if on_selected is not None and spec.chooses_epochs:
+        on_selected(run.checkpoint(), selected_rows(spec, run.accuracy_rows))
     with stopwatch.phase("evaluation"):
         found = run.evaluate(on_batch or _keep_running)
     return TrainResult(
         curves=tuple(run.rows),
         accuracy=found.accuracy,
+        accuracy_curves=tuple(run.accuracy_rows),
+        selected=selected_rows(spec, run.accuracy_rows),
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
@@ -149,6 +162,7 @@ def train(
                     data=data,
                     onset=onset,
                     baselines=found.baselines,
+                    accuracy_curves=run.accuracy_rows,
                 )
                 + findings_on_upload(spec, datasets)
             )
@@ -189,13 +203,16 @@ class TrainingRun:
         self.train = self.partitions.train
         self.monitor = Monitor(spec, self.train, self.draws)
         self.pushes = PushMonitor(spec, self.train, self.draws)
+        self.accuracy = AccuracyMonitor(spec, self.partitions, self.draws)
         self.rows: list[EpochRow] = []
+        self.accuracy_rows: list[EpochAccuracyRow] = []
         self.decomposition = NOTHING_DECOMPOSED
         self.position = Position()
         if resume is None:
             self.network = Network.initial(
                 spec.network, spec.inputs(self.facts), self.draws, device
             )
+            self.keeper = Keeper(spec, self.network)
             self.learner = self._learner(None)
         else:
             self._restore(resume)
@@ -239,7 +256,8 @@ class TrainingRun:
 
         - `Interrupted`: the callback returned "stop".
         """
-        found = evaluate(self.network, self.spec, self.partitions, self.draws)
+        selected = selected_rows(self.spec, self.accuracy_rows)
+        found = evaluate(self.network, self.spec, self.partitions, self.draws, selected)
 
         def stop_if_asked() -> None:
             if on_batch(BatchReport(1.0, self.checkpoint)) == "stop":
@@ -258,10 +276,11 @@ class TrainingRun:
             self.digest,
             self.position,
             self.network.weights,
-            self.learner.states,
+            self.keeper.with_kept(self.learner.states),
             self.rows,
             self.network.exponents,
             self.decomposition,
+            self.accuracy_rows,
         )
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
@@ -380,27 +399,40 @@ class TrainingRun:
 
     def _end_epoch(self, layers: tuple[int, ...], on_epoch: OnEpoch) -> None:
         """Measure the layers, move to the next position and report."""
-        epoch = self.position.epoch
+        epoch, ended = self.position.epoch, False
+        self.keeper.put_back(layers)
         self._raise_if_diverged(layers)
         rows: list[EpochRow] = []
         if self.spec.is_monitored(epoch):
             with self.stopwatch.phase("monitoring"):
-                measured = self.monitor.rows(self.learner, layers, epoch)
+                measured = self._of_learning(self.monitor.rows(self.learner, layers, epoch))
                 rows = with_acts(measured, self.rows, self.spec.network.widths)
                 pushes = self.pushes.decompose(self.network, rows)
                 self.decomposition = self.decomposition.and_then(pushes)
+                if self.spec.follows_accuracy:
+                    told = self.accuracy.rows(self.network, layers, epoch)
+                    self.accuracy_rows += self._of_learning(told)
+                if self.spec.chooses_epochs:
+                    ended = self.keeper.look(layers, epoch, self.accuracy_rows)
         self.rows += rows
-        last = epoch == self.spec.epochs
+        last = ended or epoch == self.spec.epochs
         self.position = (
             Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
         )
         message = f"layer {', '.join(map(str, layers))}: epoch {epoch} of {self.spec.epochs}"
+        message += validation_in_words(layers, epoch, self.accuracy_rows)
         checkpoint = self.checkpoint()
         if (
             on_epoch(EpochReport(tuple(rows), epoch, layers, self.fraction, message, checkpoint))
             == "stop"
         ):
             raise Interrupted(checkpoint)
+        if last:  # after the report: the file of an epoch has its weights
+            self.keeper.end()
+
+    def _of_learning(self, rows: Sequence[MeasuredRow]) -> list[MeasuredRow]:
+        """Return the rows of the seeds that have not stopped before."""
+        return [row for row in rows if row.seed not in self.keeper.stopped]
 
     def _batches(self, stage: int, epoch: int) -> list[Tensor]:
         """Return the indices (R, B) of each batch of an epoch."""
@@ -425,9 +457,11 @@ class TrainingRun:
             {name: value.to(self.device, copy=True) for name, value in state.items()}
             for state in resume.states
         ]
-        self.learner = self._learner(states)
         self.rows, self.position = list(resume.rows), resume.position
-        self.decomposition = resume.decomposition
+        self.decomposition, self.accuracy_rows = resume.decomposition, list(resume.accuracy)
+        self.keeper = Keeper(self.spec, self.network)
+        states = self.keeper.resume(self.position.stage, states, self.accuracy_rows)
+        self.learner = self._learner(states)
 
     def _learner(self, states: list[State] | None) -> Learner:
         """Return a learner of the network, from the states of its optimisers if there are any."""
@@ -451,6 +485,31 @@ class TrainingRun:
                             layer=layer, epoch=self.position.epoch, seed=seed, what=["weights"]
                         )
                     )
+
+
+def validation_in_words(
+    layers: tuple[int, ...], epoch: int, rows: Sequence[EpochAccuracyRow]
+) -> str:
+    """Say how well layers that learn together do on the validation samples.
+
+    **Arguments:**
+
+    - `layers`: the layers.
+    - `epoch`: the epoch that has ended.
+    - `rows`: what layers told apart so far.
+
+    **Returns:**
+
+    The end of a message, a mean over the seeds that learn; empty where it was not measured.
+    """
+    found = [
+        row.accuracy
+        for row in itertools.takewhile(lambda row: row.epoch == epoch, reversed(rows))
+        if row.partition == "validation"
+        and (row.layers, row.method) == (layers, "goodness")
+        and row.accuracy is not None
+    ]
+    return f", validation accuracy {in_percent(sum(found) / len(found), 1)}" if found else ""
 
 
 def _keep_running(_report: object) -> Control:

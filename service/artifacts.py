@@ -19,6 +19,8 @@ LABEL = ".service"  # cannot be the id of a job
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 # the checkpoint at the end of a measured epoch: last layer of the stage, epoch
 EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")
+# the weights that a training run evaluates, where it chose them: the newest epoch they are from
+SELECTED_NAME = re.compile(r"selected-(\d{6})\.safetensors")
 STATES_NAME = re.compile(r"states-(\d{2})-(\d{6})\.safetensors")
 
 
@@ -28,6 +30,11 @@ def epoch_name(layer: int, epoch: int) -> str:
     `layer` is the last layer of the stage.
     """
     return f"epoch-{layer:02d}-{epoch:06d}.safetensors"
+
+
+def selected_name(epoch: int) -> str:
+    """The name of the weights that a training run evaluates, where it chose them."""
+    return f"selected-{epoch:06d}.safetensors"
 
 
 def states_name(name: str) -> str:

@@ -16,7 +16,14 @@ from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.forecasting import PointsReport
 from ffengine.interrupts import Control
 from ffengine.margin_files import write_margins
-from ffengine.results import CheckCell, Diagnostic, EpochRow, ForecastPoint, RunResult
+from ffengine.results import (
+    CheckCell,
+    Diagnostic,
+    EpochRow,
+    ForecastPoint,
+    RunResult,
+    SelectedRow,
+)
 from ffengine.spec import ForecastSpec, TrainSpec, digest
 from ffengine.text import bytes_in_words
 from ffengine.training import BatchReport, EpochReport
@@ -27,6 +34,7 @@ from service.artifacts import (
     Artifacts,
     epoch_name,
     margins_name,
+    selected_name,
     states_name,
 )
 from service.host.clock import clock
@@ -122,6 +130,12 @@ class AttemptRecorder:
         if now - self._recorded_at >= PROGRESS_SECONDS:
             return self._record(report.fraction)
         return "run"
+
+    def on_selected(self, checkpoint: Checkpoint, selected: tuple[SelectedRow, ...]) -> None:
+        """Save the weights that a training run evaluates, where it chose them."""
+        newest = max(row.epoch for row in selected)
+        kept = replace(checkpoint.without_states, rows=(), accuracy=())
+        self._put(selected_name(newest), kept.to_bytes())
 
     def on_cells(self, report: CellsReport) -> Control:
         """Record finished cells of a check, which also serve as its checkpoint.
@@ -242,7 +256,7 @@ class AttemptRecorder:
     def _load(self, name: str) -> Checkpoint | None:
         try:
             checkpoint = Checkpoint.from_bytes(self.artifacts.get(self.job_id, name))
-            if self._lacks_states(checkpoint):
+            if name != STEP and self._lacks_states(checkpoint):
                 states = self.artifacts.get(self.job_id, states_name(name))
                 checkpoint = checkpoint.with_states_of(Checkpoint.from_bytes(states))
         except (KeyError, ArtifactDamaged, ValueError) as error:
@@ -261,8 +275,9 @@ class AttemptRecorder:
 
         Earlier versions kept the optimiser's tensors in the same file.
         """
-        has_state = isinstance(self.spec, TrainSpec) and self.spec.optimizer.has_state
-        return has_state and not any(checkpoint.states)
+        if not isinstance(self.spec, TrainSpec) or any(checkpoint.states):
+            return False
+        return self.spec.optimizer.has_state or self.spec.chooses_epochs
 
     def _between_checkpoints(self, seconds: float) -> float:
         """The time between two checkpoints to resume from: longer where room is short."""

@@ -124,6 +124,7 @@ class Runner:
                 on_batch=recorder.on_batch,
                 resume=recorder.load_checkpoint(start.spec),
                 datasets=self.settings.datasets,
+                on_selected=recorder.on_selected,
             )
         if isinstance(start.spec, ForecastSpec):
             resume, points = recorder.load_forecast(start.spec)

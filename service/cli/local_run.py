@@ -11,7 +11,13 @@ from ffengine.arrays import DatasetError
 from ffengine.availability import check_available
 from ffengine.datasets import Datasets
 from ffengine.proposals import propose, pruned_at
-from ffengine.results import ForecastResult, RunResult, StudyCell, StudyResult
+from ffengine.results import (
+    ForecastResult,
+    RunResult,
+    SelectedRow,
+    StudyCell,
+    StudyResult,
+)
 from ffengine.search import Searched, Trial, curve_of, searched, trials_of
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, expand, study_cell
@@ -22,6 +28,7 @@ from service.results.sources import Source
 from service.specs.files import SpecError
 
 if TYPE_CHECKING:
+    from ffengine.checkpoint import Checkpoint
     from ffengine.training import EpochReport
 
 
@@ -111,6 +118,7 @@ class LocalRun:
                 device=self.device,
                 on_epoch=lambda report: self._keep_weights(spec, report),
                 datasets=self.datasets,
+                on_selected=lambda chosen, rows: self._keep_selected(spec, chosen, rows),
             )
         elif isinstance(spec.at, TrainedWeights):
             raise SpecError(
@@ -218,6 +226,11 @@ class LocalRun:
     def _keep_weights(self, spec: TrainSpec, report: "EpochReport") -> None:
         self.weights = report.checkpoint.weights_of(spec, report.epoch)
         self._print_progress(report.fraction, report.message)
+
+    def _keep_selected(
+        self, spec: TrainSpec, chosen: "Checkpoint", rows: Sequence[SelectedRow]
+    ) -> None:
+        self.weights = chosen.weights_of(spec, max(row.epoch for row in rows))
 
     def _print_progress(self, fraction: float, message: str) -> None:
         if not self.quiet:

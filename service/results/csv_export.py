@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from ffengine.results import (
     CheckResult,
+    EpochAccuracyRow,
     ForecastResult,
     PotentialRow,
     PushRow,
@@ -19,7 +20,7 @@ from service.results.measured_rows import DIRECTION, with_direction
 from service.results.text_tables import pushes_of
 
 ROWS_AT_ONCE = 500
-RowKind = Literal["cells", "potentials", "decomposition"]
+RowKind = Literal["cells", "potentials", "decomposition", "accuracy"]
 
 
 def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> list[dict[str, Any]]:
@@ -59,11 +60,16 @@ def to_csv(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> 
 
 
 def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
-    """The rows of one kind of a check as CSV, or those of a training run that say who pushes; a
-    header alone where it has none. Potentials and pushes name the step that they are along.
+    """The rows of one kind of a check as CSV, or those of a training run that say who pushes, or
+    what layers told apart at each epoch; a header alone where it has none. Potentials and pushes
+    name the step that they are along.
     """
     if rows == "cells":
         return to_csv(result)
+    if rows == "accuracy":
+        told = result.accuracy_curves if isinstance(result, TrainResult) else ()
+        cells = ({**row.model_dump(mode="json"), "layers": layers_of(row)} for row in told)
+        return b"".join(csv_pieces(list(EpochAccuracyRow.model_fields), cells)).decode()
     columns: list[str]
     found: Sequence[PotentialRow | PushRow]
     pushes = pushes_of(result)
@@ -76,3 +82,8 @@ def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
         [*columns, DIRECTION], (row.model_dump(mode="json") | along for row in found)
     )
     return b"".join(texts).decode()
+
+
+def layers_of(row: EpochAccuracyRow) -> str:
+    """The layers of a row in one cell: `0+1`, as summaries have them."""
+    return "+".join(map(str, row.layers))

@@ -51,6 +51,7 @@ OPENING = re.compile(r"[A-Z][a-z]|A ")  # of a sentence, unlike a letter of the 
 MOST_NAMED = 4  # runs that a sentence names
 CHARACTERS = 400  # of a list that a sentence holds
 LISTED = 12  # seeds that are listed one by one
+MEASURES = {"accuracy": "accuracy by goodness", "auc": "AUC of the goodness", "loss": "loss"}
 
 
 class Statement(NamedTuple):
@@ -328,6 +329,18 @@ def _training(spec: TrainSpec) -> Iterator[Statement]:
         f"Training takes {_counted(spec.epochs, 'epoch')}{each} in batches of {spec.batch_size:,} "
         "positives and as many negatives.",
     )
+    if spec.stop is not None:
+        yield Statement(
+            "stop",
+            f"A seed stops learning a stage once the {MEASURES[spec.measure]} on the validation "
+            f"samples has not improved for {_counted(spec.stop.patience, 'measured epoch')}.",
+        )
+    if spec.select == "best_validation":
+        yield Statement(
+            "select",
+            f"Layers keep the weights of the measured epoch with the best {MEASURES[spec.measure]} "
+            f"on the validation samples.",
+        )
     if spec.phases.alternate:
         up, down = spec.phases.positive_steps, spec.phases.negative_steps
         yield Statement(
@@ -412,6 +425,13 @@ def _monitored(spec: TrainSpec) -> Iterator[Statement]:
         yield Statement(
             "decomposition",
             f"At epochs {epochs} the margins of theorem 2 are split by the pairs that push.",
+        )
+    if spec.follows_accuracy:
+        where = " and on all validation samples" if spec.dataset.validation_samples else ""
+        yield Statement(
+            "accuracy by epoch",
+            f"At each measured epoch accuracy by goodness, AUC and loss of the layers are measured "
+            f"on the monitored samples{where}.",
         )
     for measure in monitor.measures:
         name = {"gini": "the Gini index⟦hurley2009⟧", "kurtosis": "the excess kurtosis"}[measure]

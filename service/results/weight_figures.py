@@ -15,7 +15,7 @@ from ffengine.datasets import DATASETS
 from ffengine.findings import Tile
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights
-from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts
+from service.artifacts import EPOCH_NAME, SELECTED_NAME, ArtifactDamaged, Artifacts
 
 MOST_STORED = 256 * 2**20  # bytes of weights that are read for a chart
 MOST_COUNTED = 4_000_000  # weights of one layer that a histogram counts
@@ -71,9 +71,9 @@ class WeightReader:
     @cached_property
     def found(self) -> WeightFigures | None:
         """The figures; None where the file is gone or damaged."""
-        match = EPOCH_NAME.fullmatch(self._name)
+        match = SELECTED_NAME.fullmatch(self._name) or EPOCH_NAME.fullmatch(self._name)
         assert match  # noqa: S101 - narrows the type: reader_of has matched it
-        epoch = int(match[2])
+        epoch = int(match[match.re.groups])  # the last of a name
         try:
             stored = self._artifacts.get(self._owner, self._name)
             weights = Weights.from_checkpoint(stored, self._spec, epoch)
@@ -120,12 +120,14 @@ class WeightReader:
 
 
 def reader_of(artifacts: Artifacts | None, owner: str, spec: object) -> WeightReader | None:
-    """A reader of the newest weights of a training run; None where none are kept, or where they are
-    too many to be read for a chart.
+    """A reader of the weights that a training run chose, else of its newest; None where none are
+    kept, or where they are too many to be read for a chart.
     """
     if artifacts is None or not isinstance(spec, TrainSpec) or stored_bytes(spec) > MOST_STORED:
         return None
-    kept = [name for name in artifacts.names(owner) if EPOCH_NAME.fullmatch(name)]
+    names = artifacts.names(owner)
+    kept = [name for name in names if EPOCH_NAME.fullmatch(name)]
+    kept += [name for name in names if SELECTED_NAME.fullmatch(name)]
     return WeightReader(artifacts, owner, kept[-1], spec) if kept else None
 
 

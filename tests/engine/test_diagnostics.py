@@ -398,6 +398,11 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
     "partition_lacks_class": {"dataset": {"train_samples": 500, "test_samples": 9}},
     "overlay_covers_data": {"dataset": {"name": "digits"}},
     "decomposition_cut": {"monitor": {"samples": 200, "decomposition": [0, 6]}},
+    "accuracy_fell": {
+        "dataset": {"train_samples": 500, "validation_samples": 400, "test_samples": 100},
+        "monitor": {"samples": 200, "accuracy": True},
+        "optimizer": {"name": "adam", "lr": 0.003},
+    },
 }
 
 

@@ -91,9 +91,11 @@ TRAIN = TrainSpec.model_validate({**TINY, "seeds": [0, 1, 2]})
 DEEP = TrainSpec.model_validate(
     {
         **TINY,
+        "dataset": {**TINY["dataset"], "validation_samples": 30},
         "network": {"widths": [12, 8], "normalize": "l2"},
         "objective": {"name": "softplus"},
         "layers": "simultaneous",
+        "monitor": {"accuracy": True},
     }
 )
 CHECKS = [

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ffengine
 from ffengine.checkpoint import Checkpoint, fraction_done
@@ -18,7 +19,13 @@ from ffengine.margin_files import read_margins
 from ffengine.optimizers import Adam
 from ffengine.results import TrainResult
 from ffengine.spec import TrainSpec
-from service.artifacts import Artifacts, epoch_name, margins_name, states_name
+from service.artifacts import (
+    Artifacts,
+    epoch_name,
+    margins_name,
+    selected_name,
+    states_name,
+)
 from service.host.disk import free_bytes
 from service.results.npz_export import stream_npz
 from service.settings import Settings
@@ -62,6 +69,7 @@ def train(recorder: AttemptRecorder, *, stop_after: int | None = None) -> TrainR
             on_epoch=recorder.on_epoch,
             on_batch=on_batch,
             resume=recorder.load_checkpoint(spec),
+            on_selected=recorder.on_selected,
         )
     except Interrupted as interrupted:
         recorder.save_on_stop(interrupted.checkpoint)
@@ -168,6 +176,42 @@ def test_who_pushes_is_known_of_the_epochs_before_a_checkpoint(
     assert {row.epoch for row in result.decomposition} == {0, 1, 2, 4}
     for found in ("decomposition", "most_pushed", "pictures"):
         assert getattr(result, found) == getattr(undisturbed, found)
+
+
+@pytest.mark.parametrize("damaged", [(), (STEP,), (STEP, states_name(epoch_name(0, 2)))])
+def test_chosen_weights_outlive_an_interruption_and_are_kept(
+    claim: ClaimJob,
+    store: Store,
+    artifacts: Artifacts,
+    settings: Settings,
+    damaged: tuple[str, ...],
+) -> None:
+    fields = TRAIN.model_dump(mode="json")
+    dataset = {**fields["dataset"], "validation_samples": 40}
+    stop = {"patience": 9, "measure": "auc"}
+    spec = TrainSpec.model_validate(
+        {**fields, "dataset": dataset, "select": "best_validation", "stop": stop}
+    )
+    first = claim(spec)
+    with pytest.raises(Interrupted):
+        train(recorder_of(first, store, artifacts, settings), stop_after=10)  # in epoch 3
+    store.queue.finish_stopped(first.job_id, first.attempt)
+    damage(artifacts, first.job_id, *damaged)
+    second = store.queue.claim(first.job_id, WORKER, settings.lease_seconds)
+    assert second is not None
+    recorder = recorder_of(second, store, artifacts, settings)
+    result, undisturbed = train(recorder), ffengine.train(spec)
+    recorder.finish(result)
+    for found in ("accuracy_curves", "selected", "accuracy", "measures", "curves"):
+        assert getattr(result, found) == getattr(undisturbed, found)
+    [name] = [name for name in artifacts.names(first.job_id) if name.startswith("selected-")]
+    newest = max(row.epoch for row in result.selected)
+    assert name == selected_name(newest)
+    chosen = Checkpoint.from_bytes(artifacts.get(first.job_id, name))
+    assert (chosen.rows, chosen.accuracy, any(chosen.states)) == ((), (), False)
+    for at, row in enumerate(result.selected):
+        own = Checkpoint.from_bytes(artifacts.get(first.job_id, epoch_name(0, row.epoch)))
+        assert torch.equal(chosen.weights[0][at], own.weights[0][at])
 
 
 def test_only_the_newest_checkpoints_keep_the_optimisers_tensors(

@@ -23,6 +23,12 @@ from service.results.charts.acts import has_inputs, has_widths, sparsity_widths,
 from service.results.charts.decomposition import decomposition, has_pushes
 from service.results.charts.deep import deep_agreement, deep_theorem2, is_joint
 from service.results.charts.drawables import NothingToDraw
+from service.results.charts.epoch_accuracy import (
+    accuracy_epochs,
+    auc_epochs,
+    has_epoch_accuracy,
+    loss_epochs,
+)
 from service.results.charts.epochs import (
     Figure,
     agreement,
@@ -367,6 +373,27 @@ CHARTS: dict[str, ChartEntry] = {
             "Accuracy after training of each way to tell a label, on each partition.",
             accuracy,
             has_accuracy,
+        ),
+        ChartEntry(
+            "accuracy_epochs",
+            "Accuracy by the goodness of each layer, and of all together, by epoch, on the "
+            "monitored training samples and on the validation samples.",
+            accuracy_epochs,
+            partial(has_epoch_accuracy, "accuracy"),
+        ),
+        ChartEntry(
+            "auc_epochs",
+            "Probability that a positive's goodness exceeds a negative's, of each layer and of all "
+            "together, by epoch, on monitored and on validation samples.",
+            auc_epochs,
+            partial(has_epoch_accuracy, "auc"),
+        ),
+        ChartEntry(
+            "loss_epochs",
+            "Mean loss of a pair on the monitored training samples and on the validation samples, "
+            "of each layer by epoch.",
+            loss_epochs,
+            partial(has_epoch_accuracy, "loss"),
         ),
         ChartEntry(
             "theorem2",

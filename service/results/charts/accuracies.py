@@ -56,12 +56,14 @@ def _rows(source: ChartSource) -> Sequence[AccuracyRow]:
 
 def _records(source: ChartSource) -> Iterator[Record]:
     """One record for each way to tell a label and each partition, of the last epoch that has it."""
-    groups: dict[tuple[str, str], dict[tuple[int, int], AccuracyRow]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[int, AccuracyRow]] = defaultdict(dict)
     for row in _rows(source):  # of one layer, those of it and of all layers are the same
-        groups[_way(row), row.partition][row.seed, row.epoch] = row
+        found = groups[_way(row), row.partition]
+        if row.seed not in found or found[row.seed].epoch <= row.epoch:
+            found[row.seed] = row
     for (way, partition), found in groups.items():
-        last = max(epoch for _, epoch in found)
-        rows = [row for (_, epoch), row in found.items() if epoch == last]
+        rows = [*found.values()]
+        last = max(row.epoch for row in rows)  # seeds may have chosen others
         samples = [row.samples for row in rows]
         values = [row.accuracy for row in rows]
         yield {
@@ -109,12 +111,20 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
     seeds = max(int(record["seeds"] or 0) for record in records)
     epochs = sorted({int(record["epoch"] or 0) for record in records})
     after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch that has it"
+    if any(len({row.epoch for row in _rows(source)}) > 1 for source in sources):
+        after = "with the weights that each seed ended with"
     yield drawn_note(data_names(sources), f"mean over {counted(seeds, 'seed')} {after}")
     yield interval_note("bars", seeds, shares=True)
-    classes = {facts.classes for name in _names(sources) if (facts := DATASETS.get(name))}
-    if len(classes) == 1:
-        yield f"A guess is right for {1 / classes.pop():.3g} of the samples."
+    yield guess_note(sources)
     yield panels_note(len(labels_of(records)))
+
+
+def guess_note(sources: Sequence[ChartSource]) -> str:
+    """What a caption says of a guess, where all data sets have as many classes."""
+    classes = {facts.classes for name in _names(sources) if (facts := DATASETS.get(name))}
+    if len(classes) != 1:
+        return ""
+    return f"A guess is right for {1 / classes.pop():.3g} of the samples."
 
 
 def _names(sources: Sequence[ChartSource]) -> list[str]:

@@ -525,7 +525,8 @@ def bins_note(records: Sequence[Record]) -> str:
     """What a caption says where a line has more epochs than are drawn one by one."""
     lines: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for record in records:
-        key = (record["series"], record["split"], record.get("what"), record.get("job"))
+        names = ("series", "split", "partition", "what", "job")
+        key = tuple(map(record.get, names))
         lines[key].append(int(record["binned"] or 1))
     longest = max(lines.values(), key=sum)
     if max(longest) == 1:

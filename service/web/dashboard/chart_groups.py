@@ -32,7 +32,18 @@ THEMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Forecast", ("forecast_sparsity", "forecast_theorem2")),
     ("By width", ("theorem1_widths", "theorem2_widths", "agreement_widths")),
     ("Single samples", ("margins", "geometry", "potentials", "decomposition")),
-    ("Loss, accuracy, goodness", ("loss", "accuracy", "goodness", "log_goodness_flow")),
+    (
+        "Loss, accuracy, goodness",
+        (
+            "loss",
+            "accuracy",
+            "accuracy_epochs",
+            "auc_epochs",
+            "loss_epochs",
+            "goodness",
+            "log_goodness_flow",
+        ),
+    ),
     ("Sparsity", ("sparsity_widths", "sparsity", "sparsity_flow", "layers")),
     (
         "The theorems while training",
@@ -155,6 +166,8 @@ def panels_of(name: str, size: Size) -> int:
         found = size.others * size.widths
     elif name == "forecast_sparsity":
         found = size.widths + 1  # and infinite width
+    elif name in ("accuracy_epochs", "auc_epochs"):
+        found = size.runs * (size.layers + (size.layers > 1))  # and all layers
     elif name.startswith("deep_"):
         found = size.runs * max(1, size.layers - 1)
     else:

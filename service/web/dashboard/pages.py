@@ -34,7 +34,7 @@ from service.jobs import TERMINAL, Event, Job, JobState, actions_on
 from service.results.chart_formats import Theme
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
-from service.schemas import Spec
+from service.schemas import RESULT, Spec
 from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
 from service.specs.plain_yaml import NotPlain, parsed, written
@@ -335,9 +335,14 @@ def new_page(
     if job is not None:
         start_from = _like(job)
     elif weights is not None:
+        trained = find_job(store, weights)
+        is_training = isinstance(trained.spec, TrainSpec)
+        document = store.jobs.result_without_curves(trained.id) if is_training else None
         start_from = FormStart(
             "the check of trained weights",
-            view_models.check_of(find_job(store, weights), settings.datasets),
+            view_models.check_of(
+                trained, settings.datasets, RESULT.validate_json(document) if document else None
+            ),
         )
     elif preset in PRESETS:
         start_from = FormStart(f"the preset {preset}", resolved(StudySpec(preset=preset)))

@@ -51,6 +51,7 @@ TABLES: dict[TableKind, str] = {
 MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
+    "accuracy": "accuracy, AUC and loss by seed, layers, epoch and partition",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 UNSHARED = frozenset({"weights.safetensors"})
@@ -220,17 +221,25 @@ def more_rows(results: Sequence[RunResult]) -> list[str]:
     found = {
         "potentials": any(isinstance(one, CheckResult) and one.potentials for one in results),
         "decomposition": any(pushes_of(one).rows for one in results),
+        "accuracy": any(isinstance(one, TrainResult) and one.accuracy_curves for one in results),
     }
     return [kind for kind in MORE_ROWS if found[kind]]
 
 
-def check_of(job: Job, datasets: Datasets) -> CheckSpec:
-    """Return the check of a training job's final weights, on the same data and negatives."""
+def check_of(job: Job, datasets: Datasets, result: object = None) -> CheckSpec:
+    """Return the check of a training job's final weights, on the same data and negatives.
+
+    **Arguments:**
+
+    - `result`: the job's, which says where it stopped early.
+    """
     if not isinstance(job.spec, TrainSpec):
         return CheckSpec()
+    chosen = result.selected if isinstance(result, TrainResult) else ()
+    ends = [row.last_epoch for row in chosen if row.layer == 0]
     facts = datasets.find(job.spec.dataset.name)
     return CheckSpec.model_construct(
-        at=TrainedWeights(job=job.id, epoch=job.spec.epochs),
+        at=TrainedWeights(job=job.id, epoch=max(ends, default=job.spec.epochs)),
         dataset=job.spec.dataset,
         negatives=job.spec.negatives,
         activation=job.spec.network.activation,

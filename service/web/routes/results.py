@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
 from ffengine.spec import StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
-from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
+from service.artifacts import EPOCH_NAME, SELECTED_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
 from service.jobs import TERMINAL, Job
 from service.results.chart_formats import (
@@ -78,6 +78,16 @@ MeanOption = Annotated[
     bool,
     Query(description="a row for each figure, with its mean over seeds and the 95 % interval"),
 ]
+# kinds of jobs with rows of a kind; others are those of a check alone
+KINDS_WITH_ROWS: dict[RowKind, tuple[str, ...]] = {
+    "decomposition": ("check", "train"),
+    "accuracy": ("train",),
+}
+HAVE_ROWS = {
+    ("check",): "only a check has",
+    ("train",): "only a training run has",
+    ("check", "train"): "only checks and training runs have",
+}
 DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
@@ -130,7 +140,8 @@ def read_csv(
         RowKind | None,
         Query(
             description="of a check: its cells, the potentials of its samples, or who pushes "
-            "them (of a training run as well)"
+            "them (of a training run as well); of a training run: the accuracy, AUC and loss of "
+            "its layers by epoch"
         ),
     ] = None,
 ) -> Response:
@@ -155,9 +166,9 @@ def read_csv(
 
 def _rows_csv(job: Job, version: int, store: Store, asked: FileRequest, rows: RowKind) -> Response:
     """Rows of a check or of a training run. Raises NoRows for another job."""
-    kinds = ("check", "train") if rows == "decomposition" else ("check",)
+    kinds = KINDS_WITH_ROWS.get(rows, ("check",))
     if job.kind not in kinds:
-        have = "only a check has" if kinds == ("check",) else "only checks and training runs have"
+        have = HAVE_ROWS[kinds]
         raise problems.NoRows(f"{have} {rows}; {job.id} is a {job.kind}")
 
     def make() -> str:
@@ -220,7 +231,12 @@ def read_weights(
     artifacts: ArtifactsDep,
     asked: FileRequestDep,
     epoch: Annotated[
-        int | None, Query(ge=0, description="a measured epoch; the last one where it is left out")
+        int | None,
+        Query(
+            ge=0,
+            description="a measured epoch; the last one where it is left out, or, with the layer "
+            "left out too, the weights that select or stop chose",
+        ),
     ] = None,
     layer: Annotated[
         int | None,
@@ -237,6 +253,16 @@ def read_weights(
     """
     job = find_job(store, job_id)
     owner, there = _kept_weights(job, artifacts)
+    chosen = _chosen_weights(artifacts, owner) if (epoch, layer) == (None, None) else None
+    if chosen is not None:
+        return file_response(
+            job,
+            0,
+            "selected.safetensors",
+            "application/octet-stream",
+            lambda: _weights(artifacts, job, owner, *chosen),
+            asked,
+        )
     fitting = [(of, at) for of, at in there if epoch in (None, at) and layer in (None, of)]
     if not fitting:
         kept = f"/v1/jobs/{job_id}/checkpoints lists those that it has"
@@ -249,7 +275,7 @@ def read_weights(
     what = f"layer-{of}-epoch-{at}.safetensors"
 
     def make() -> bytes:
-        return _weights(artifacts, job, owner, of, at)
+        return _weights(artifacts, job, owner, epoch_name(of, at), at)
 
     return file_response(
         job,
@@ -288,13 +314,17 @@ def _kept_weights(job: Job, artifacts: Artifacts) -> tuple[str, list[tuple[int, 
     return owner, [(int(match[1]), int(match[2])) for match in found if match]
 
 
-def _weights(artifacts: Artifacts, job: Job, owner: str, layer: int, epoch: int) -> bytes:
+def _chosen_weights(artifacts: Artifacts, owner: str) -> tuple[str, int] | None:
+    """The file of the weights that a run chose, and the newest epoch that they are from."""
+    found = [SELECTED_NAME.fullmatch(name) for name in artifacts.names(owner)]
+    return next(((match[0], int(match[1])) for match in found if match), None)
+
+
+def _weights(artifacts: Artifacts, job: Job, owner: str, name: str, epoch: int) -> bytes:
     if not isinstance(job.spec, TrainSpec):
         raise problems.NoWeights
     try:
-        return export_weights(
-            Weights.from_checkpoint(artifacts.get(owner, epoch_name(layer, epoch)), job.spec, epoch)
-        )
+        return export_weights(Weights.from_checkpoint(artifacts.get(owner, name), job.spec, epoch))
     except (KeyError, ValueError, ArtifactDamaged) as error:
         raise problems.NoWeights(f"{job.id}: the weights of epoch {epoch} are damaged") from error
 

@@ -203,7 +203,8 @@ function control(node, value, change) {
 
 function field(name, node, owner, pointer) {
   const whole = resolved(node);
-  if (name === "search") return optional(name, whole, alternatives(whole)[0], owner, pointer);
+  const others = alternatives(whole);
+  if (others.length === 1 && others[0].properties) return optional(name, whole, others[0], owner, pointer);
   if (owner[name] === undefined) owner[name] = initial(node);
   const value = owner[name];
   const variants = choices(whole);
@@ -214,7 +215,7 @@ function field(name, node, owner, pointer) {
   if (name === "preset") return labelled(name, { description: "whose settings these were; what runs is below" }, pointer, element("input", { value, readonly: true }));
   if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`)));
   if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
-  const [word, shape] = alternatives(whole);
+  const [word, shape] = others;
   if (word?.enum && shape && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
   if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
   return labelled(name, whole, pointer, control(whole, value, (fresh) => { owner[name] = fresh; changed(); }));

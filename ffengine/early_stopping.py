@@ -1,0 +1,224 @@
+"""Which epoch's weights are kept, and where a stage ends before its last epoch.
+
+Both follow from what is measured on the validation samples, for each seed by itself: a seed that
+has stopped is left as it is while others go on, so that it has the result that it has alone.
+
+Legend: R replicas, n width, m inputs, k (R,) int32 the exponents of one layer.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ffengine.network import Network
+from ffengine.optimizers import State
+from ffengine.results import EpochAccuracyRow, SelectedRow
+from ffengine.spec import TrainSpec
+
+KEPT, KEPT_EXPONENT = "kept", "kept_exponent"  # beside the optimiser's tensors in a checkpoint
+
+
+class Standing(NamedTuple):
+    """How far a seed has come in a stage.
+
+    **Attributes:**
+
+    - `best`: the epoch with the best measure so far; of equal ones the earliest.
+    - `value`: the measure there; None where it is not known at any epoch.
+    - `last`: the last epoch that was measured.
+    - `stopped`: whether the seed has stopped there.
+    """
+
+    best: int
+    value: float | None
+    last: int
+    stopped: bool
+
+
+def standing_of(
+    spec: TrainSpec, layers: tuple[int, ...], seed: int, rows: Iterable[EpochAccuracyRow]
+) -> Standing:
+    """Read how far a seed has come in a stage.
+
+    **Arguments:**
+
+    - `spec`: the training run; it measures on validation samples.
+    - `layers`: the layers that learn together in the stage.
+    - `seed`: one of its seeds.
+    - `rows`: what layers told apart so far, in the order of the epochs.
+
+    **Returns:**
+
+    Its standing; at epoch 0 where nothing is measured yet.
+    """
+    best, value, last, since, stopped = 0, None, 0, 0, False
+    for row in rows:
+        is_own = row.seed == seed and row.layers == layers and row.method == "goodness"
+        if not is_own or row.partition != "validation":
+            continue
+        found, last = getattr(row, spec.measure), row.epoch
+        if found is not None and (value is None or is_better(spec, found, value)):
+            best, value, since = row.epoch, found, 0
+        elif row.epoch:
+            since += 1
+        stopped = spec.stop is not None and since >= spec.stop.patience
+    return Standing(best, value, last, stopped)
+
+
+def is_better(spec: TrainSpec, found: float, other: float) -> bool:
+    """Whether a value of the run's measure is better than another."""
+    return found < other if spec.measure == "loss" else found > other
+
+
+def selected_rows(spec: TrainSpec, rows: Sequence[EpochAccuracyRow]) -> tuple[SelectedRow, ...]:
+    """Say from which epoch the weights of each seed and layer are.
+
+    **Arguments:**
+
+    - `spec`: the training run.
+    - `rows`: what its layers told apart.
+
+    **Returns:**
+
+    A row for each seed and layer; none where every layer keeps the weights of its last epoch.
+    """
+    if not spec.chooses_epochs:
+        return ()
+    found: list[SelectedRow] = []
+    for layers in spec.stages:
+        for seed in spec.seeds:
+            standing = standing_of(spec, layers, seed, rows)
+            epoch = standing.best if spec.select == "best_validation" else standing.last
+            found += [
+                SelectedRow(
+                    seed=seed,
+                    layer=layer,
+                    epoch=epoch,
+                    last_epoch=standing.last,
+                    stopped=standing.stopped,
+                    measure=spec.measure,
+                    best_epoch=standing.best,
+                    best=standing.value,
+                )
+                for layer in layers
+            ]
+    return tuple(found)
+
+
+class Keeper:
+    """Keeps the weights that a stage ends with, for each seed, while it learns.
+
+    **Arguments:**
+
+    - `spec`: the training run.
+    - `network`: its network, whose weights are replaced in place.
+    """
+
+    def __init__(self, spec: TrainSpec, network: Network) -> None:
+        self.spec, self.network = spec, network
+        self.stopped: frozenset[int] = frozenset()  # seeds, in the stage that learns
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # (R, n, m) and (R,) by layer
+
+    def put_back(self, layers: tuple[int, ...]) -> None:
+        """Give seeds that have stopped the weights that they stopped with.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn.
+        """
+        places = [at for at, seed in enumerate(self.spec.seeds) if seed in self.stopped]
+        self._restore(layers, places)
+
+    def look(self, layers: tuple[int, ...], epoch: int, rows: Sequence[EpochAccuracyRow]) -> bool:
+        """Keep the weights of an epoch where they are wanted.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn.
+        - `epoch`: the epoch that has been measured.
+        - `rows`: what layers told apart so far.
+
+        **Returns:**
+
+        Whether all seeds have stopped.
+        """
+        standings = [standing_of(self.spec, layers, seed, rows) for seed in self.spec.seeds]
+        wanted = [
+            at
+            for at, (seed, found) in enumerate(zip(self.spec.seeds, standings, strict=True))
+            if seed not in self.stopped
+            and (self.spec.select == "last" or found.best == epoch or epoch == 0)
+        ]
+        for layer in layers:
+            now = (self.network.weights[layer], self.network.exponents[layer])
+            kept = self._kept.setdefault(layer, (now[0].clone(), now[1].clone()))
+            for there, value in zip(kept, now, strict=True):
+                there[wanted] = value[wanted]
+        self.stopped = stopped_seeds(self.spec, standings)
+        return len(self.stopped) == len(self.spec.seeds)
+
+    def end(self) -> None:
+        """Give the layers of a stage that has ended the weights that were kept."""
+        self._restore(tuple(self._kept), range(len(self.spec.seeds)))
+        self._kept, self.stopped = {}, frozenset()
+
+    def _restore(self, layers: Iterable[int], places: Collection[int]) -> None:
+        """Copy what was kept of some replicas into the network."""
+        if not places:
+            return
+        at = torch.tensor([*places], device=self.network.weights[0].device)
+        for layer in layers:
+            weight, exponent = self._kept[layer]
+            self.network.weights[layer][at] = weight[at]
+            self.network.exponents[layer][at] = exponent[at]
+
+    def with_kept(self, states: Sequence[State]) -> list[State]:
+        """Return the optimiser's tensors of each layer, with what is kept beside them.
+
+        **Arguments:**
+
+        - `states`: the optimiser's tensors.
+        """
+        return [
+            {**state, KEPT: self._kept[layer][0], KEPT_EXPONENT: self._kept[layer][1]}
+            if layer in self._kept
+            else state
+            for layer, state in enumerate(states)
+        ]
+
+    def resume(
+        self, stage: int, states: Sequence[State], rows: Sequence[EpochAccuracyRow]
+    ) -> list[State]:
+        """Take up what a checkpoint kept; the inverse of `with_kept`.
+
+        **Arguments:**
+
+        - `stage`: the stage that the run goes on with.
+        - `states`: tensors of each layer, as `with_kept` returned them.
+        - `rows`: what layers told apart before the checkpoint.
+
+        **Returns:**
+
+        The optimiser's tensors alone.
+        """
+        for layer, state in enumerate(states):
+            if KEPT in state:
+                self._kept[layer] = (state[KEPT], state[KEPT_EXPONENT])
+        kept = tuple(self._kept)
+        if kept and (stage == len(self.spec.stages) or kept != self.spec.stages[stage]):
+            self.end()
+        elif kept:
+            standings = [standing_of(self.spec, kept, seed, rows) for seed in self.spec.seeds]
+            self.stopped = stopped_seeds(self.spec, standings)
+        own = (KEPT, KEPT_EXPONENT)
+        return [
+            {name: value for name, value in state.items() if name not in own} for state in states
+        ]
+
+
+def stopped_seeds(spec: TrainSpec, standings: Sequence[Standing]) -> frozenset[int]:
+    """Return the seeds that have stopped."""
+    both = zip(spec.seeds, standings, strict=True)
+    return frozenset(seed for seed, standing in both if standing.stopped)
