@@ -1,272 +1,347 @@
-"""Backpropagation through the same stack, for comparison, by autograd.
+"""Catalogue of baselines: the same stack of layers trained in other ways, for comparison.
 
-Optimiser, batches and epochs are the job's own. So are the learning rates: they suit
-Forward-Forward layers, not necessarily these.
+A baseline says which layers learn together, their loss, and how a label is predicted.
+`ffengine.baseline_training` trains and measures them; gradients come from autograd.
 
-Legend: R replicas, B samples, C classes.
+Legend: R replicas, N samples, B samples of a batch, m inputs, n width, C classes.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from ffengine.evaluation import chunks, named_partitions
-from ffengine.layer_updates import take_step
-from ffengine.monitor import SPLITS, paired
-from ffengine.network import Network, SummedGoodness, normalized
-from ffengine.random_streams import Draws
-from ffengine.results import BaselineRow, Partition
-from ffengine.samples import Partitions, Samples
-from ffengine.sparsity import sparsity_and_dead
-from ffengine.spec import Baseline, TrainSpec
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer
+
+from ffengine.entry import Entry, brief
+from ffengine.optimizers import MAX_EPOCHS, AnyOptimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ffengine.baseline_training import Stack
+    from ffengine.samples import Samples
+    from ffengine.spec import TrainSpec
+
+MOST_BASELINES = 8
 
 
-def baseline(
-    name: Baseline,
-    spec: TrainSpec,
-    partitions: Partitions,
-    draws: Draws,
-    on_batch: Callable[[], None],
-) -> list[BaselineRow]:
-    """Train a baseline and measure it on validation and test samples.
+@dataclass(frozen=True)
+class Batch:
+    """A batch of training samples.
 
-    **Arguments:**
+    **Attributes:**
 
-    - `name`: which baseline.
-    - `spec`: the training run that it is compared with.
-    - `partitions`: the samples.
-    - `draws`: the randomness of the run.
-    - `on_batch`: is called after every batch; it may raise to stop.
-
-    **Returns:**
-
-    One row for each held-out partition, seed and layer.
+    - `index`: (R, B) int64, positions in the training partition.
+    - `layers`: the layers that learn from it.
+    - `epoch`: the epoch of these layers, from 1.
+    - `number`: its number in the epoch, from 0.
     """
-    model = (CrossEntropy if name == "cross_entropy" else FFObjective)(
-        spec, partitions.train, draws
+
+    index: Tensor
+    layers: tuple[int, ...]
+    epoch: int
+    number: int
+
+
+class Baseline(Entry, ABC):
+    """A way of training the run's stack of layers that is no Forward-Forward."""
+
+    # samples of a step for each one that is learnt from
+    sides: ClassVar[int] = 1
+    # its name, which each entry has
+    name: str
+
+    optimizer: AnyOptimizer | None = Field(
+        None, description="how it learns, with its schedule; null: as the run's own layers do"
     )
-    for epoch in range(1, spec.epochs + 1):
-        order = draws.at(f"order-{name}", epoch).permutation(len(partitions.train))
-        for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
-            model.learn(index, epoch, batch)
-            on_batch()
-    return [
-        row
-        for partition, samples in named_partitions(partitions)
-        if partition != "train"
-        for row in model.rows(name, partition, samples)
-    ]
+    rates: tuple[Annotated[float, Field(gt=0, le=1e9)], ...] = Field(
+        (),
+        max_length=16,
+        description="learning rates that are tried in place of optimizer.lr, each in a training of "
+        "its own. For each seed the one with the best accuracy on the validation samples is kept, "
+        "of equal ones the smallest; only that one is measured on the test samples",
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_EPOCHS,
+        description="passes over the training samples, for each layer where it trains one after "
+        "the other; null: the run's",
+    )
+    batch_size: int | None = Field(
+        None, ge=2, le=1_000_000, description="samples of a step; null: the run's"
+    )
+    select: Literal["last", "best_validation"] = Field(
+        "last",
+        description="which weights are kept: those of the last epoch, or of the epoch with the "
+        "best accuracy on the validation samples, the first of equal ones",
+    )
 
+    @property
+    def tuned(self) -> bool:
+        """Whether validation samples choose its learning rate."""
+        return len(self.rates) > 1
 
-class BackpropStack:
-    """A stack whose layers all learn from one loss.
+    @property
+    def needs_validation(self) -> bool:
+        """Whether validation samples choose anything."""
+        return self.tuned or self.select == "best_validation"
 
-    **Arguments:**
-
-    - `spec`: the training run that it is compared with.
-    - `train`: the training partition.
-    - `draws`: the randomness of the run.
-    - `inputs`: m of the first layer, without the bias input.
-    """
-
-    def __init__(self, spec: TrainSpec, train: Samples, draws: Draws, inputs: int) -> None:
-        self.spec, self.train, self.draws = spec, train, draws
-        self.network = Network.initial(spec.network, inputs, draws, train.labels.device)
-        self.parameters = self.network.weights
-        self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
-
-    def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        """Compute the loss of a batch, summed over replicas.
-
-        The sum leaves the weights of the replicas independent of each other.
+    def trials(self, spec: TrainSpec) -> list[TrainSpec]:
+        """List the trainings that are tried, each as the run with the baseline's own settings.
 
         **Arguments:**
 
-        - `index`: (R, B) int64, positions in the training partition.
-        - `epoch`: the epoch, from 1.
-        - `batch`: the batch, from 0.
+        - `spec`: the run.
 
         **Returns:**
 
-        The loss, a scalar with a gradient.
+        One for each learning rate, the smallest first.
         """
-        raise NotImplementedError
+        optimizer = self.optimizer or spec.optimizer
+        own = {
+            "epochs": self.epochs or spec.epochs,
+            "batch_size": self.batch_size or spec.batch_size,
+        }
+        return [
+            spec.model_copy(update={**own, "optimizer": optimizer.model_copy(update={"lr": rate})})
+            for rate in sorted(self.rates) or [optimizer.lr]
+        ]
 
-    def inputs(self, samples: Samples) -> Tensor:
+    def stages(self, spec: TrainSpec) -> tuple[tuple[int, ...], ...]:
+        """Return the layers that learn together, stage after stage.
+
+        **Arguments:**
+
+        - `spec`: the run.
+        """
+        return (tuple(range(len(spec.network.widths))),)
+
+    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
+        """Return the layers that have a linear readout of their own.
+
+        **Arguments:**
+
+        - `spec`: the run.
+        """
+        return ()
+
+    def classifies(self, spec: TrainSpec) -> bool:
+        """Whether it predicts labels.
+
+        **Arguments:**
+
+        - `spec`: the run.
+        """
+        return True
+
+    def inputs(self, spec: TrainSpec, samples: Samples) -> Tensor:
         """Return what the first layer receives of samples.
 
         **Arguments:**
 
+        - `spec`: the run.
         - `samples`: a partition of N samples.
 
         **Returns:**
 
         (N, m).
         """
-        raise NotImplementedError
+        return samples.plain
 
-    def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
-        """Predict the labels of some samples.
+    @abstractmethod
+    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+        """Compute the loss of a batch, summed over replicas.
+
+        The sum leaves the weights of the replicas independent of each other.
 
         **Arguments:**
 
+        - `stack`: the layers and their readouts.
+        - `batch`: which samples, and which layers learn.
+
+        **Returns:**
+
+        The loss, a scalar with a gradient.
+        """
+
+    def predicted(self, stack: Stack, samples: Samples, rows: slice) -> Tensor | None:
+        """Predict the labels of some samples without the readouts of single layers.
+
+        **Arguments:**
+
+        - `stack`: the layers.
         - `samples`: a partition.
         - `rows`: which of its samples.
 
         **Returns:**
 
-        (R, B) int64; None where samples carry no label.
+        (R, B) int64; None where the readout of the last layer predicts them.
         """
-        raise NotImplementedError
-
-    def learn(self, index: Tensor, epoch: int, batch: int) -> None:
-        """Take one step in all layers.
-
-        **Arguments:**
-
-        - `index`: (R, B) int64, positions in the training partition.
-        - `epoch`: the epoch, from 1.
-        - `batch`: the batch, from 0.
-        """
-        with torch.enable_grad():
-            for weight in self.parameters:
-                weight.requires_grad_()
-            gradients = torch.autograd.grad(self.loss(index, epoch, batch), self.parameters)
-        for weight, gradient, state in zip(self.parameters, gradients, self.states, strict=True):
-            weight.requires_grad_(False)
-            eta = self.spec.optimizer.eta(weight.shape[1], epoch, self.spec.epochs)
-            take_step(self.spec.optimizer, weight, -gradient, state, eta)
-
-    def rows(self, name: Baseline, partition: Partition, samples: Samples) -> list[BaselineRow]:
-        """Measure the stack on a partition.
-
-        **Arguments:**
-
-        - `name`: the name of the baseline.
-        - `partition`: the name of the partition.
-        - `samples`: its samples.
-
-        **Returns:**
-
-        One row for each seed and layer.
-        """
-        replicas, widths = len(self.spec.seeds), self.spec.network.widths
-        active = [
-            torch.zeros(replicas, width, dtype=torch.bool, device=samples.labels.device)
-            for width in widths
-        ]
-        sums = torch.zeros(
-            2, len(widths), replicas, dtype=torch.float64, device=samples.labels.device
-        )  # of S, and of live samples
-        hits: list[Tensor] = []
-        for rows in chunks(len(samples)):
-            if (labels := self.predicted(samples, rows)) is not None:
-                hits.append((labels == samples.labels[rows]).sum(-1))
-            for layer, h in enumerate(
-                self.network.activations(self.inputs(samples)[rows].expand(replicas, -1, -1))
-            ):
-                sparsity, dead = sparsity_and_dead(h)
-                sums[:, layer] += torch.stack([sparsity.sum(-1), (~dead).sum(-1).double()])
-                active[layer] |= (h != 0).any(1)
-        correct = torch.stack(hits).sum(0) if hits else None
-        finite = sums.isfinite().flatten(0, 1).all(0)
-        for weight in self.parameters:
-            finite &= weight.isfinite().all(-1).all(-1)
-        return [
-            BaselineRow(
-                seed=seed,
-                baseline=name,
-                layer=layer,
-                partition=partition,
-                samples=len(samples),
-                sparsity=float(sums[0, layer, replica] / sums[1, layer, replica])
-                if finite[replica] and sums[1, layer, replica]
-                else None,
-                dead_units=int((~active[layer][replica]).sum()),
-                accuracy=int(correct[replica]) / len(samples)
-                if finite[replica] and correct is not None
-                else None,
-                diverged=not finite[replica],
-            )
-            for replica, seed in enumerate(self.spec.seeds)
-            for layer in range(len(widths))
-        ]
+        return None
 
 
-class CrossEntropy(BackpropStack):
-    """The stack with a linear readout of its last layer, trained on images without labels."""
-
-    def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        super().__init__(spec, train, draws, train.plain.shape[1])
-        width = spec.network.widths[-1]
-        self.readout = train.plain.new_zeros(len(spec.seeds), train.classes, width)
-        self.parameters = [*self.network.weights, self.readout]
-        self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
-
-    def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        logits = self._logits(self.train.plain[index])
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), self.train.labels[index].flatten(), reduction="sum"
-        )
-        return loss / index.shape[1]
-
-    def inputs(self, samples: Samples) -> Tensor:
-        return samples.plain
-
-    def predicted(self, samples: Samples, rows: slice) -> Tensor:
-        return self._logits(samples.plain[rows].expand(len(self.spec.seeds), -1, -1)).argmax(-1)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        """Return the logits (R, B, C) of samples (R, B, m)."""
-        h = normalized(self.network.activations(x)[-1], self.spec.network.normalize)
-        return torch.bmm(h, self.readout.mT)
-
-
-class FFObjective(BackpropStack):
-    """The stack on the job's positives and negatives, with the objective summed over layers.
-
-    The sum is differentiated through all layers.
+class CrossEntropy(Baseline):
+    """The same stack with a linear readout of its last layer, trained by backpropagation on the
+    cross-entropy of the labels.
     """
 
-    def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        inputs = train.positives(labelled=spec.negatives.labelled).shape[1]
-        super().__init__(spec, train, draws, inputs)
-        self.layers = tuple(range(len(spec.network.widths)))
+    name: Literal["cross_entropy"] = "cross_entropy"
 
-    def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        objective, positives = self.spec.objective, index.shape[1]
-        with torch.no_grad():
-            network_goodness = SummedGoodness(self.network, objective.goodness, self.layers)
-            x = paired(
-                self.spec,
-                self.train,
-                index,
-                self.draws,
-                ("negatives-ff_objective", epoch, batch),
-                network_goodness,
-            )
-        steps = -(-len(self.train) // self.spec.batch_size)
-        split = self.spec.phases.split_at((epoch - 1) * steps + batch)
-        total = torch.zeros((), device=x.device)
-        for h in self.network.activations(x):
-            goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
-            terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
-            loss = terms[0] + terms[1] if split is None else terms[SPLITS.index(split)]
-            total = total + loss.sum() / positives
-        return total
+    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
+        return (len(spec.network.widths) - 1,)
 
-    def inputs(self, samples: Samples) -> Tensor:
-        return self.spec.negatives.positive(
-            samples.positives(labelled=self.spec.negatives.labelled)
-        )
+    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+        h = stack.network.activations(stack.train.plain[batch.index])[-1]
+        return stack.cross_entropy(batch.layers[-1], h, batch.index)
 
-    def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
-        if not self.spec.negatives.labelled:
-            return None
-        labels = samples.labels[rows].expand(len(self.spec.seeds), -1)
-        x = samples.labelled[rows].expand(len(self.spec.seeds), -1, -1)
-        goodness = self.network.label_goodness(
-            self.spec.objective.goodness, x, labels, samples.classes
-        )
-        return goodness.sum(1).argmax(-1)
+
+class FFObjective(Baseline):
+    """The same stack trained by backpropagation on the FF objective summed over its layers."""
+
+    sides: ClassVar[int] = 2
+    name: Literal["ff_objective"] = "ff_objective"
+
+    def classifies(self, spec: TrainSpec) -> bool:
+        return spec.negatives.labelled
+
+    def inputs(self, spec: TrainSpec, samples: Samples) -> Tensor:
+        return spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
+
+    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+        return stack.ff_objective(batch)
+
+    def predicted(self, stack: Stack, samples: Samples, rows: slice) -> Tensor | None:
+        return stack.predicted_by_goodness(samples, rows)
+
+
+class GreedyCrossEntropy(Baseline):
+    """The same stack with a linear readout of each layer, each trained on the cross-entropy of its
+    own readout alone, so that no gradient leaves a layer: one layer after the other or all at once,
+    as `layers` of the run says (Belilovsky et al. 2019).
+    """
+
+    name: Literal["greedy_cross_entropy"] = "greedy_cross_entropy"
+
+    def stages(self, spec: TrainSpec) -> tuple[tuple[int, ...], ...]:
+        return spec.stages
+
+    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
+        return tuple(range(len(spec.network.widths)))
+
+    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+        return stack.summed_cross_entropy(batch, local=True)
+
+
+class DeepSupervision(Baseline):
+    """The same stack with a linear readout of each layer, trained by backpropagation on the sum of
+    the readouts' cross-entropies of the labels (Lee et al. 2015).
+    """
+
+    name: Literal["deep_supervision"] = "deep_supervision"
+
+    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
+        return tuple(range(len(spec.network.widths)))
+
+    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+        return stack.summed_cross_entropy(batch, local=False)
+
+
+def _by_name(baseline: object) -> object:
+    """Return the object that a bare name stands for."""
+    return {"name": baseline} if isinstance(baseline, str) else baseline
+
+
+def _briefly(baseline: Baseline) -> object:
+    """Return the bare name of an entry without settings of its own, else what it sets."""
+    fields = brief(baseline)
+    return fields["name"] if len(fields) == 1 else fields
+
+
+BaselineName = Literal["cross_entropy", "ff_objective", "greedy_cross_entropy", "deep_supervision"]
+BaselineEntry = Annotated[
+    CrossEntropy | FFObjective | GreedyCrossEntropy | DeepSupervision, Field(discriminator="name")
+]
+AnyBaseline = Annotated[
+    BaselineEntry,
+    BeforeValidator(_by_name, json_schema_input_type=BaselineName | BaselineEntry),
+    PlainSerializer(_briefly, return_type=BaselineName | dict[str, JsonValue]),
+]
+
+
+class Leg(NamedTuple):
+    """A stretch of the training of a run's baselines: one stage of one trial.
+
+    **Attributes:**
+
+    - `place`: the baseline, by its place in `evaluation.baselines`.
+    - `trial`: the learning rate that is tried, from 0.
+    - `trials`: how many are tried.
+    - `stage`: the stage, from 0.
+    - `stages`: how many there are.
+    - `epochs`: how many epochs it has.
+    - `batch_size`: samples of a step.
+    """
+
+    place: int
+    trial: int
+    trials: int
+    stage: int
+    stages: int
+    epochs: int
+    batch_size: int
+
+
+def legs(spec: TrainSpec) -> Iterator[Leg]:
+    """Yield the stretches of training of a run's baselines, in order.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    """
+    for place, baseline in enumerate(spec.evaluation.baselines):
+        trials, stages = max(1, len(baseline.rates)), len(baseline.stages(spec))
+        epochs, size = baseline.epochs or spec.epochs, baseline.batch_size or spec.batch_size
+        for trial in range(trials):
+            for stage in range(stages):
+                yield Leg(place, trial, trials, stage, stages, epochs, size)
+
+
+def find_leg(spec: TrainSpec, epoch: int) -> tuple[Leg, int] | None:
+    """Return where the baselines of a run stand after a number of their epochs.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `epoch`: how many epochs of its baselines are done.
+
+    **Returns:**
+
+    The stretch that is under way, and how many of its epochs are done; None at the end.
+    """
+    for leg in legs(spec):
+        if epoch < leg.epochs:
+            return leg, epoch
+        epoch -= leg.epochs
+    return None
+
+
+def baseline_in_words(spec: TrainSpec, epoch: int) -> str:
+    """Say where the baselines of a run stand: `baseline cross_entropy: rate 2 of 4, epoch 3 of 20`.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `epoch`: how many epochs of its baselines are done.
+    """
+    found = find_leg(spec, epoch)
+    if found is None:
+        return "baselines: done"
+    leg, done = found
+    parts = [f"rate {leg.trial + 1} of {leg.trials}"] if leg.trials > 1 else []
+    parts += [f"layer {leg.stage}"] if leg.stages > 1 else []
+    parts += [f"epoch {done + 1} of {leg.epochs}"]
+    return f"baseline {spec.evaluation.baselines[leg.place].name}: {', '.join(parts)}"

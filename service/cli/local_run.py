@@ -22,7 +22,7 @@ from service.results.sources import Source
 from service.specs.files import SpecError
 
 if TYPE_CHECKING:
-    from ffengine.training import EpochReport
+    from ffengine.training import BatchReport, EpochReport
 
 
 def run_here(
@@ -82,6 +82,7 @@ class LocalRun:
     def __init__(self, datasets: Datasets, device: str, quiet: bool) -> None:
         self.datasets, self.device, self.quiet = datasets, device, quiet
         self.weights: ffengine.Weights | None = None
+        self._said = ""
 
     def any(
         self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec
@@ -110,6 +111,7 @@ class LocalRun:
                 spec,
                 device=self.device,
                 on_epoch=lambda report: self._keep_weights(spec, report),
+                on_batch=self._print_baseline,
                 datasets=self.datasets,
             )
         elif isinstance(spec.at, TrainedWeights):
@@ -218,6 +220,12 @@ class LocalRun:
     def _keep_weights(self, spec: TrainSpec, report: "EpochReport") -> None:
         self.weights = report.checkpoint.weights_of(spec, report.epoch)
         self._print_progress(report.fraction, report.message)
+
+    def _print_baseline(self, report: "BatchReport") -> None:
+        """Print where the baselines stand, once for each epoch."""
+        if report.message and report.message != self._said:
+            self._said = report.message
+            self._print_progress(report.fraction, report.message)
 
     def _print_progress(self, fraction: float, message: str) -> None:
         if not self.quiet:
