@@ -13,7 +13,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from ffengine.baselines import Baseline, Batch, Leg, find_leg
+from ffengine.baseline_plan import Leg, find_leg, trials_of
+from ffengine.baselines import Baseline, Batch, SavedBaselines
 from ffengine.evaluation import chunks, named_partitions
 from ffengine.layer_updates import take_step
 from ffengine.monitor import SPLITS, paired
@@ -133,11 +134,11 @@ class Stack:
 
     def __init__(self, baseline: Baseline, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         self.baseline, self.spec, self.train, self.draws = baseline, spec, train, draws
-        inputs = baseline.inputs(spec, train).shape[1]
+        inputs = baseline.inputs(spec.negatives, train).shape[1]
         self.network = Network.initial(spec.network, inputs, draws, train.labels.device)
         self.readouts = {
             layer: train.plain.new_zeros(len(spec.seeds), train.classes, spec.network.widths[layer])
-            for layer in baseline.readouts(spec)
+            for layer in baseline.readouts(len(spec.network.widths))
         }
         self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
 
@@ -215,6 +216,20 @@ class Stack:
         A scalar.
         """
         return self._mean_cross_entropy(self.logits(layer, h), index)
+
+    def last_cross_entropy(self, batch: Batch) -> Tensor:
+        """Compute the cross-entropy of the last layer's readout.
+
+        **Arguments:**
+
+        - `batch`: which samples.
+
+        **Returns:**
+
+        A scalar.
+        """
+        h = self.network.activations(self.train.plain[batch.index])[-1]
+        return self.cross_entropy(batch.layers[-1], h, batch.index)
 
     def _mean_cross_entropy(self, logits: Tensor, index: Tensor) -> Tensor:
         labels = self.train.labels[index].flatten()
@@ -317,7 +332,7 @@ class Stack:
         hits: dict[int | None, list[Tensor]] = {}
         for rows in chunks(len(samples)):
             found = self.network.activations(
-                self.baseline.inputs(self.spec, samples)[rows].expand(replicas, -1, -1)
+                self.baseline.inputs(self.spec.negatives, samples)[rows].expand(replicas, -1, -1)
             )
             labels = {layer: self.logits(layer, found[layer]).argmax(-1) for layer in self.readouts}
             by_stack = self.baseline.predicted(self, samples, rows)
@@ -397,19 +412,6 @@ class Kept:
         return {"accuracy": self.accuracy, "lr": self.lr, "epochs": self.epochs}
 
 
-class SavedBaselines(NamedTuple):
-    """What baselines need to go on with the same bits, apart from their position.
-
-    **Attributes:**
-
-    - `figures`: rows, trials and what is known of the weights that are kept, as JSON has it.
-    - `tensors`: weights and the optimiser's tensors, by name.
-    """
-
-    figures: dict[str, Any]
-    tensors: dict[str, Tensor]
-
-
 class BaselineRun:
     """The baselines of a run, one training after the other.
 
@@ -465,7 +467,7 @@ class BaselineRun:
         baseline = stack.baseline
         address = (leg.stage, epoch) if leg.stage else (epoch,)
         order = self.draws.at(f"order-{baseline.name}", *address).permutation(len(stack.train))
-        layers = baseline.stages(self.spec)[leg.stage]
+        layers = baseline.stages(self.spec.stages)[leg.stage]
         batches = order.split(leg.batch_size, dim=1)
         for number in range(self.batch, len(batches)):
             stack.learn(Batch(batches[number], layers, epoch, number))
@@ -474,7 +476,7 @@ class BaselineRun:
 
     def _end_epoch(self, stack: Stack, leg: Leg, epoch: int) -> None:
         """Keep the weights where they are the best, and end stage, trial and baseline in turn."""
-        baseline, layers = stack.baseline, stack.baseline.stages(self.spec)[leg.stage]
+        baseline, layers = stack.baseline, stack.baseline.stages(self.spec.stages)[leg.stage]
         for epochs in self.epochs:
             epochs[layers[0] : layers[-1] + 1] = [epoch] * len(layers)
         if baseline.select == "best_validation":
@@ -569,7 +571,7 @@ class BaselineRun:
 
     def _new_stack(self, leg: Leg) -> Stack:
         baseline = self.spec.evaluation.baselines[leg.place]
-        trial = baseline.trials(self.spec)[leg.trial]
+        trial = trials_of(baseline, self.spec)[leg.trial]
         return Stack(baseline, trial, self.partitions.train, self.draws)
 
     def saved(self) -> SavedBaselines:

@@ -9,9 +9,8 @@ Legend: R replicas, N samples, B samples of a batch, m inputs, n width, C classe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer
 
@@ -21,11 +20,10 @@ from ffengine.optimizers import MAX_EPOCHS, AnyOptimizer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ffengine.baseline_training import Stack
-    from ffengine.samples import Samples
-    from ffengine.spec import TrainSpec
+    from ffengine.negatives import AnyNegatives
 
 MOST_BASELINES = 8
+Stages = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,60 @@ class Batch:
     layers: tuple[int, ...]
     epoch: int
     number: int
+
+
+class Inputs(Protocol):
+    """What a baseline asks of a partition of N samples."""
+
+    @property
+    def plain(self) -> Tensor:
+        """(N, m): the images alone."""
+
+    def positives(self, *, labelled: bool) -> Tensor:
+        """Return what a positive sample is, (N, m).
+
+        **Arguments:**
+
+        - `labelled`: whether it has its label.
+        """
+
+
+class Losses(Protocol):
+    """What losses and predictions of baselines are made of; the stack that learns has it."""
+
+    def last_cross_entropy(self, batch: Batch) -> Tensor:
+        """Compute the cross-entropy of the last layer's readout; see `Baseline.loss`.
+
+        **Arguments:**
+
+        - `batch`: which samples.
+        """
+
+    def summed_cross_entropy(self, batch: Batch, *, local: bool) -> Tensor:
+        """Compute the cross-entropies of the readouts of the layers that learn, summed.
+
+        **Arguments:**
+
+        - `batch`: which samples, and which layers learn.
+        - `local`: whether gradients stay in their layer.
+        """
+
+    def ff_objective(self, batch: Batch) -> Tensor:
+        """Compute the objective of the run on positives and negatives, summed over layers.
+
+        **Arguments:**
+
+        - `batch`: which samples.
+        """
+
+    def predicted_by_goodness(self, samples: Any, rows: slice) -> Tensor | None:
+        """Predict the labels of some samples as Forward-Forward does; see `Baseline.predicted`.
+
+        **Arguments:**
+
+        - `samples`: a partition.
+        - `rows`: which of its samples.
+        """
 
 
 class Baseline(Entry, ABC):
@@ -90,60 +142,39 @@ class Baseline(Entry, ABC):
         """Whether validation samples choose anything."""
         return self.tuned or self.select == "best_validation"
 
-    def trials(self, spec: TrainSpec) -> list[TrainSpec]:
-        """List the trainings that are tried, each as the run with the baseline's own settings.
-
-        **Arguments:**
-
-        - `spec`: the run.
-
-        **Returns:**
-
-        One for each learning rate, the smallest first.
-        """
-        optimizer = self.optimizer or spec.optimizer
-        own = {
-            "epochs": self.epochs or spec.epochs,
-            "batch_size": self.batch_size or spec.batch_size,
-        }
-        return [
-            spec.model_copy(update={**own, "optimizer": optimizer.model_copy(update={"lr": rate})})
-            for rate in sorted(self.rates) or [optimizer.lr]
-        ]
-
-    def stages(self, spec: TrainSpec) -> tuple[tuple[int, ...], ...]:
+    def stages(self, of_run: Stages) -> Stages:
         """Return the layers that learn together, stage after stage.
 
         **Arguments:**
 
-        - `spec`: the run.
+        - `of_run`: those of the run.
         """
-        return (tuple(range(len(spec.network.widths))),)
+        return (tuple(layer for stage in of_run for layer in stage),)
 
-    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
+    def readouts(self, layers: int) -> tuple[int, ...]:
         """Return the layers that have a linear readout of their own.
 
         **Arguments:**
 
-        - `spec`: the run.
+        - `layers`: how many the run has.
         """
         return ()
 
-    def classifies(self, spec: TrainSpec) -> bool:
+    def classifies(self, negatives: AnyNegatives) -> bool:
         """Whether it predicts labels.
 
         **Arguments:**
 
-        - `spec`: the run.
+        - `negatives`: the strategy of the run.
         """
         return True
 
-    def inputs(self, spec: TrainSpec, samples: Samples) -> Tensor:
+    def inputs(self, negatives: AnyNegatives, samples: Inputs) -> Tensor:
         """Return what the first layer receives of samples.
 
         **Arguments:**
 
-        - `spec`: the run.
+        - `negatives`: the strategy of the run.
         - `samples`: a partition of N samples.
 
         **Returns:**
@@ -153,7 +184,7 @@ class Baseline(Entry, ABC):
         return samples.plain
 
     @abstractmethod
-    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
         """Compute the loss of a batch, summed over replicas.
 
         The sum leaves the weights of the replicas independent of each other.
@@ -168,7 +199,7 @@ class Baseline(Entry, ABC):
         The loss, a scalar with a gradient.
         """
 
-    def predicted(self, stack: Stack, samples: Samples, rows: slice) -> Tensor | None:
+    def predicted(self, stack: Losses, samples: Inputs, rows: slice) -> Tensor | None:
         """Predict the labels of some samples without the readouts of single layers.
 
         **Arguments:**
@@ -191,12 +222,11 @@ class CrossEntropy(Baseline):
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
-    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
-        return (len(spec.network.widths) - 1,)
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        return (layers - 1,)
 
-    def loss(self, stack: Stack, batch: Batch) -> Tensor:
-        h = stack.network.activations(stack.train.plain[batch.index])[-1]
-        return stack.cross_entropy(batch.layers[-1], h, batch.index)
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
+        return stack.last_cross_entropy(batch)
 
 
 class FFObjective(Baseline):
@@ -205,34 +235,34 @@ class FFObjective(Baseline):
     sides: ClassVar[int] = 2
     name: Literal["ff_objective"] = "ff_objective"
 
-    def classifies(self, spec: TrainSpec) -> bool:
-        return spec.negatives.labelled
+    def classifies(self, negatives: AnyNegatives) -> bool:
+        return negatives.labelled
 
-    def inputs(self, spec: TrainSpec, samples: Samples) -> Tensor:
-        return spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
+    def inputs(self, negatives: AnyNegatives, samples: Inputs) -> Tensor:
+        return negatives.positive(samples.positives(labelled=negatives.labelled))
 
-    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
         return stack.ff_objective(batch)
 
-    def predicted(self, stack: Stack, samples: Samples, rows: slice) -> Tensor | None:
+    def predicted(self, stack: Losses, samples: Inputs, rows: slice) -> Tensor | None:
         return stack.predicted_by_goodness(samples, rows)
 
 
 class GreedyCrossEntropy(Baseline):
     """The same stack with a linear readout of each layer, each trained on the cross-entropy of its
     own readout alone, so that no gradient leaves a layer: one layer after the other or all at once,
-    as `layers` of the run says (Belilovsky et al. 2019).
+    as the layers of the run do (Belilovsky et al. 2019).
     """
 
     name: Literal["greedy_cross_entropy"] = "greedy_cross_entropy"
 
-    def stages(self, spec: TrainSpec) -> tuple[tuple[int, ...], ...]:
-        return spec.stages
+    def stages(self, of_run: Stages) -> Stages:
+        return of_run
 
-    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
-        return tuple(range(len(spec.network.widths)))
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        return tuple(range(layers))
 
-    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
         return stack.summed_cross_entropy(batch, local=True)
 
 
@@ -243,10 +273,10 @@ class DeepSupervision(Baseline):
 
     name: Literal["deep_supervision"] = "deep_supervision"
 
-    def readouts(self, spec: TrainSpec) -> tuple[int, ...]:
-        return tuple(range(len(spec.network.widths)))
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        return tuple(range(layers))
 
-    def loss(self, stack: Stack, batch: Batch) -> Tensor:
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
         return stack.summed_cross_entropy(batch, local=False)
 
 
@@ -272,76 +302,14 @@ AnyBaseline = Annotated[
 ]
 
 
-class Leg(NamedTuple):
-    """A stretch of the training of a run's baselines: one stage of one trial.
+class SavedBaselines(NamedTuple):
+    """What baselines need to go on with the same bits, apart from their position.
 
     **Attributes:**
 
-    - `place`: the baseline, by its place in `evaluation.baselines`.
-    - `trial`: the learning rate that is tried, from 0.
-    - `trials`: how many are tried.
-    - `stage`: the stage, from 0.
-    - `stages`: how many there are.
-    - `epochs`: how many epochs it has.
-    - `batch_size`: samples of a step.
+    - `figures`: rows, trials and what is known of the weights that are kept, as JSON has it.
+    - `tensors`: weights and the optimiser's tensors, by name.
     """
 
-    place: int
-    trial: int
-    trials: int
-    stage: int
-    stages: int
-    epochs: int
-    batch_size: int
-
-
-def legs(spec: TrainSpec) -> Iterator[Leg]:
-    """Yield the stretches of training of a run's baselines, in order.
-
-    **Arguments:**
-
-    - `spec`: the run.
-    """
-    for place, baseline in enumerate(spec.evaluation.baselines):
-        trials, stages = max(1, len(baseline.rates)), len(baseline.stages(spec))
-        epochs, size = baseline.epochs or spec.epochs, baseline.batch_size or spec.batch_size
-        for trial in range(trials):
-            for stage in range(stages):
-                yield Leg(place, trial, trials, stage, stages, epochs, size)
-
-
-def find_leg(spec: TrainSpec, epoch: int) -> tuple[Leg, int] | None:
-    """Return where the baselines of a run stand after a number of their epochs.
-
-    **Arguments:**
-
-    - `spec`: the run.
-    - `epoch`: how many epochs of its baselines are done.
-
-    **Returns:**
-
-    The stretch that is under way, and how many of its epochs are done; None at the end.
-    """
-    for leg in legs(spec):
-        if epoch < leg.epochs:
-            return leg, epoch
-        epoch -= leg.epochs
-    return None
-
-
-def baseline_in_words(spec: TrainSpec, epoch: int) -> str:
-    """Say where the baselines of a run stand: `baseline cross_entropy: rate 2 of 4, epoch 3 of 20`.
-
-    **Arguments:**
-
-    - `spec`: the run.
-    - `epoch`: how many epochs of its baselines are done.
-    """
-    found = find_leg(spec, epoch)
-    if found is None:
-        return "baselines: done"
-    leg, done = found
-    parts = [f"rate {leg.trial + 1} of {leg.trials}"] if leg.trials > 1 else []
-    parts += [f"layer {leg.stage}"] if leg.stages > 1 else []
-    parts += [f"epoch {done + 1} of {leg.epochs}"]
-    return f"baseline {spec.evaluation.baselines[leg.place].name}: {', '.join(parts)}"
+    figures: dict[str, Any]
+    tensors: dict[str, Tensor]

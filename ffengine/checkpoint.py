@@ -16,8 +16,8 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ffengine.baseline_training import SavedBaselines
-from ffengine.baselines import find_leg, legs
+from ffengine.baseline_plan import find_leg, legs
+from ffengine.baselines import SavedBaselines
 from ffengine.datasets import Dataset
 from ffengine.decomposition import NOTHING_DECOMPOSED, Decomposition
 from ffengine.optimizers import State

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from ffengine.advice import Advice, advice_on
-from ffengine.baselines import Baseline, legs
+from ffengine.baseline_plan import legs
+from ffengine.baselines import Baseline
 from ffengine.datasets import Dataset, Datasets
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
@@ -481,11 +482,13 @@ def baseline_flops(
     Floating-point operations.
     """
     samples, widths = spec.dataset.train_count(facts), spec.network.widths
-    readouts = {layer: 2.0 * facts.classes * widths[layer] for layer in baseline.readouts(spec)}
+    readouts = {
+        layer: 2.0 * facts.classes * widths[layer] for layer in baseline.readouts(len(widths))
+    }
     forward = sum(products) + sum(readouts.values())
     selecting = baseline.select == "best_validation"
     step = chosen = 0.0
-    for stage in baseline.stages(spec):
+    for stage in baseline.stages(spec.stages):
         learning = sum(products[layer] + readouts.get(layer, 0.0) for layer in stage)
         step += baseline.sides * (sum(products[: stage[0]]) + 3 * learning)
         chosen += selecting * forward

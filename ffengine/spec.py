@@ -506,7 +506,7 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 raise SpecFieldError(
                     (*own, field), "choosing among several needs dataset.validation_samples"
                 )
-            if baseline.needs_validation and not baseline.classifies(self):
+            if baseline.needs_validation and not baseline.classifies(self.negatives):
                 raise SpecFieldError(
                     (*own, field),
                     f"{baseline.name} predicts no labels with negatives of the strategy "

@@ -14,8 +14,8 @@ from ffengine.acts import with_acts
 from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.bank import Bank
+from ffengine.baseline_plan import baseline_in_words
 from ffengine.baseline_training import BaselineRun
-from ffengine.baselines import baseline_in_words
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import Step, captured
 from ffengine.data_figures import data_figures

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ffengine.baselines import baseline_in_words
+from ffengine.baseline_plan import baseline_in_words
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.forecasting import PointsReport

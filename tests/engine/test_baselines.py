@@ -133,7 +133,7 @@ def test_readouts_of_layers_learn_as_a_plain_loop_in_float64_does(
     generator = torch.Generator().manual_seed(seed)
     plan = [
         (stage, epoch, torch.randint(0, 30, (2, 8), generator=generator))
-        for stage in baseline.stages(spec)
+        for stage in baseline.stages(spec.stages)
         for epoch in (1, 2, 3)
     ]
     for number, (stage, epoch, index) in enumerate(plan):
