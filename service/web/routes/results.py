@@ -78,6 +78,16 @@ MeanOption = Annotated[
     bool,
     Query(description="a row for each figure, with its mean over seeds and the 95 % interval"),
 ]
+# kinds of jobs with rows of a kind; others are those of a check alone
+KINDS_WITH_ROWS: dict[RowKind, tuple[str, ...]] = {
+    "decomposition": ("check", "train"),
+    "baselines": ("train",),
+}
+HAVE_ROWS = {
+    ("check",): "only a check has",
+    ("train",): "only a training run has",
+    ("check", "train"): "only checks and training runs have",
+}
 DRAWING_PROBLEMS = (problems.NotDrawn, problems.RenderersAreBusy)
 
 
@@ -130,7 +140,7 @@ def read_csv(
         RowKind | None,
         Query(
             description="of a check: its cells, the potentials of its samples, or who pushes "
-            "them (of a training run as well)"
+            "them (of a training run as well); of a training run: its baselines"
         ),
     ] = None,
 ) -> Response:
@@ -155,9 +165,9 @@ def read_csv(
 
 def _rows_csv(job: Job, version: int, store: Store, asked: FileRequest, rows: RowKind) -> Response:
     """Rows of a check or of a training run. Raises NoRows for another job."""
-    kinds = ("check", "train") if rows == "decomposition" else ("check",)
+    kinds = KINDS_WITH_ROWS.get(rows, ("check",))
     if job.kind not in kinds:
-        have = "only a check has" if kinds == ("check",) else "only checks and training runs have"
+        have = HAVE_ROWS[kinds]
         raise problems.NoRows(f"{have} {rows}; {job.id} is a {job.kind}")
 
     def make() -> str:
