@@ -27,6 +27,7 @@ COUNTED = frozenset(
         "observed_increase_ratio",
         "agreement",
         "accuracy",
+        "layer_accuracy",
         "theorem2_difference_ratio",
         "theorem2_expected_ratio",
         "theorem2_total_ratio",
@@ -385,6 +386,10 @@ class BaselineRow(Row):
     trials: tuple[BaselineTrial, ...] = Field(
         (), description="the learning rates that were tried, of several"
     )
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples an accuracy is a share of."""
+        return self.samples
 
 
 class CheckCell(Row):

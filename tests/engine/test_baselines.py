@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -450,3 +452,9 @@ def test_rows_of_earlier_results_are_still_read() -> None:
         }
     )
     assert (row.place, row.lr, row.tuned, row.trials) == (0, None, False, ())
+
+
+def test_the_example_tunes_every_rival_on_validation_samples() -> None:
+    text = (Path(__file__).parents[2] / "examples" / "baselines.yaml").read_text(encoding="utf-8")
+    spec = TrainSpec.model_validate(yaml.safe_load(text))
+    assert all(one.tuned and one.optimizer for one in spec.evaluation.baselines)
