@@ -11,7 +11,7 @@ from service.results.text_tables import Column, TextTable
 COLUMNS = (
     Column("trained by", is_number=False),
     Column("optimiser", is_number=False),
-    Column("learning rate", "that of each seed"),
+    Column("learning rate", "that of each seed", is_number=False),
     Column("chosen", "how the learning rate and the weights were chosen", is_number=False),
     Column("epochs", "epochs after which the last layer's weights were kept, of those trained"),
     Column("batch"),
