@@ -1,272 +1,315 @@
-"""Backpropagation through the same stack, for comparison, by autograd.
+"""Catalogue of baselines: the same stack of layers trained in other ways, for comparison.
 
-Optimiser, batches and epochs are the job's own. So are the learning rates: they suit
-Forward-Forward layers, not necessarily these.
+A baseline says which layers learn together, their loss, and how a label is predicted.
+`ffengine.baseline_training` trains and measures them; gradients come from autograd.
 
-Legend: R replicas, B samples, C classes.
+Legend: R replicas, N samples, B samples of a batch, m inputs, n width, C classes.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
-from ffengine.evaluation import chunks, named_partitions
-from ffengine.layer_updates import take_step
-from ffengine.monitor import SPLITS, paired
-from ffengine.network import Network, SummedGoodness, normalized
-from ffengine.random_streams import Draws
-from ffengine.results import BaselineRow, Partition
-from ffengine.samples import Partitions, Samples
-from ffengine.sparsity import sparsity_and_dead
-from ffengine.spec import Baseline, TrainSpec
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer
 
+from ffengine.entry import Entry, brief
+from ffengine.optimizers import MAX_EPOCHS, AnyOptimizer
 
-def baseline(
-    name: Baseline,
-    spec: TrainSpec,
-    partitions: Partitions,
-    draws: Draws,
-    on_batch: Callable[[], None],
-) -> list[BaselineRow]:
-    """Train a baseline and measure it on validation and test samples.
+if TYPE_CHECKING:
+    from torch import Tensor
 
-    **Arguments:**
+    from ffengine.negatives import AnyNegatives
 
-    - `name`: which baseline.
-    - `spec`: the training run that it is compared with.
-    - `partitions`: the samples.
-    - `draws`: the randomness of the run.
-    - `on_batch`: is called after every batch; it may raise to stop.
-
-    **Returns:**
-
-    One row for each held-out partition, seed and layer.
-    """
-    model = (CrossEntropy if name == "cross_entropy" else FFObjective)(
-        spec, partitions.train, draws
-    )
-    for epoch in range(1, spec.epochs + 1):
-        order = draws.at(f"order-{name}", epoch).permutation(len(partitions.train))
-        for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
-            model.learn(index, epoch, batch)
-            on_batch()
-    return [
-        row
-        for partition, samples in named_partitions(partitions)
-        if partition != "train"
-        for row in model.rows(name, partition, samples)
-    ]
+MOST_BASELINES = 8
+Stages = tuple[tuple[int, ...], ...]
 
 
-class BackpropStack:
-    """A stack whose layers all learn from one loss.
+@dataclass(frozen=True)
+class Batch:
+    """A batch of training samples.
 
-    **Arguments:**
+    **Attributes:**
 
-    - `spec`: the training run that it is compared with.
-    - `train`: the training partition.
-    - `draws`: the randomness of the run.
-    - `inputs`: m of the first layer, without the bias input.
+    - `index`: (R, B) int64, positions in the training partition.
+    - `layers`: the layers that learn from it.
+    - `epoch`: the epoch of these layers, from 1.
+    - `number`: its number in the epoch, from 0.
     """
 
-    def __init__(self, spec: TrainSpec, train: Samples, draws: Draws, inputs: int) -> None:
-        self.spec, self.train, self.draws = spec, train, draws
-        self.network = Network.initial(spec.network, inputs, draws, train.labels.device)
-        self.parameters = self.network.weights
-        self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
+    index: Tensor
+    layers: tuple[int, ...]
+    epoch: int
+    number: int
 
-    def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        """Compute the loss of a batch, summed over replicas.
 
-        The sum leaves the weights of the replicas independent of each other.
+class Inputs(Protocol):
+    """What a baseline asks of a partition of N samples."""
+
+    @property
+    def plain(self) -> Tensor:
+        """(N, m): the images alone."""
+
+    def positives(self, *, labelled: bool) -> Tensor:
+        """Return what a positive sample is, (N, m).
 
         **Arguments:**
 
-        - `index`: (R, B) int64, positions in the training partition.
-        - `epoch`: the epoch, from 1.
-        - `batch`: the batch, from 0.
-
-        **Returns:**
-
-        The loss, a scalar with a gradient.
+        - `labelled`: whether it has its label.
         """
-        raise NotImplementedError
 
-    def inputs(self, samples: Samples) -> Tensor:
+
+class Losses(Protocol):
+    """What losses and predictions of baselines are made of; the stack that learns has it."""
+
+    def last_cross_entropy(self, batch: Batch) -> Tensor:
+        """Compute the cross-entropy of the last layer's readout; see `Baseline.loss`.
+
+        **Arguments:**
+
+        - `batch`: which samples.
+        """
+
+    def summed_cross_entropy(self, batch: Batch, *, local: bool) -> Tensor:
+        """Compute the cross-entropies of the readouts of the layers that learn, summed.
+
+        **Arguments:**
+
+        - `batch`: which samples, and which layers learn.
+        - `local`: whether gradients stay in their layer.
+        """
+
+    def ff_objective(self, batch: Batch) -> Tensor:
+        """Compute the objective of the run on positives and negatives, summed over layers.
+
+        **Arguments:**
+
+        - `batch`: which samples.
+        """
+
+    def predicted_by_goodness(self, samples: Any, rows: slice) -> Tensor | None:
+        """Predict the labels of some samples as Forward-Forward does; see `Baseline.predicted`.
+
+        **Arguments:**
+
+        - `samples`: a partition.
+        - `rows`: which of its samples.
+        """
+
+
+class Baseline(Entry, ABC):
+    """A way of training the run's stack of layers that is no Forward-Forward."""
+
+    # samples of a step for each one that is learnt from
+    sides: ClassVar[int] = 1
+    # its name, which each entry has
+    name: str
+
+    optimizer: AnyOptimizer | None = Field(
+        None, description="how it learns, with its schedule; null: as the run's own layers do"
+    )
+    rates: tuple[Annotated[float, Field(gt=0, le=1e9)], ...] = Field(
+        (),
+        max_length=16,
+        description="learning rates that are tried in place of optimizer.lr, each in a training of "
+        "its own. For each seed the one with the best accuracy on the validation samples is kept, "
+        "of equal ones the smallest; only that one is measured on the test samples",
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_EPOCHS,
+        description="passes over the training samples, for each layer where it trains one after "
+        "the other; null: the run's",
+    )
+    batch_size: int | None = Field(
+        None, ge=2, le=1_000_000, description="samples of a step; null: the run's"
+    )
+    select: Literal["last", "best_validation"] = Field(
+        "last",
+        description="which weights are kept: those of the last epoch, or of the epoch with the "
+        "best accuracy on the validation samples, the first of equal ones",
+    )
+
+    @property
+    def tuned(self) -> bool:
+        """Whether validation samples choose its learning rate."""
+        return len(self.rates) > 1
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether validation samples choose anything."""
+        return self.tuned or self.select == "best_validation"
+
+    def stages(self, of_run: Stages) -> Stages:
+        """Return the layers that learn together, stage after stage.
+
+        **Arguments:**
+
+        - `of_run`: those of the run.
+        """
+        return (tuple(layer for stage in of_run for layer in stage),)
+
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        """Return the layers that have a linear readout of their own.
+
+        **Arguments:**
+
+        - `layers`: how many the run has.
+        """
+        return ()
+
+    def classifies(self, negatives: AnyNegatives) -> bool:
+        """Whether it predicts labels.
+
+        **Arguments:**
+
+        - `negatives`: the strategy of the run.
+        """
+        return True
+
+    def inputs(self, negatives: AnyNegatives, samples: Inputs) -> Tensor:
         """Return what the first layer receives of samples.
 
         **Arguments:**
 
+        - `negatives`: the strategy of the run.
         - `samples`: a partition of N samples.
 
         **Returns:**
 
         (N, m).
         """
-        raise NotImplementedError
+        return samples.plain
 
-    def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
-        """Predict the labels of some samples.
+    @abstractmethod
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
+        """Compute the loss of a batch, summed over replicas.
+
+        The sum leaves the weights of the replicas independent of each other.
 
         **Arguments:**
 
+        - `stack`: the layers and their readouts.
+        - `batch`: which samples, and which layers learn.
+
+        **Returns:**
+
+        The loss, a scalar with a gradient.
+        """
+
+    def predicted(self, stack: Losses, samples: Inputs, rows: slice) -> Tensor | None:
+        """Predict the labels of some samples without the readouts of single layers.
+
+        **Arguments:**
+
+        - `stack`: the layers.
         - `samples`: a partition.
         - `rows`: which of its samples.
 
         **Returns:**
 
-        (R, B) int64; None where samples carry no label.
+        (R, B) int64; None where the readout of the last layer predicts them.
         """
-        raise NotImplementedError
-
-    def learn(self, index: Tensor, epoch: int, batch: int) -> None:
-        """Take one step in all layers.
-
-        **Arguments:**
-
-        - `index`: (R, B) int64, positions in the training partition.
-        - `epoch`: the epoch, from 1.
-        - `batch`: the batch, from 0.
-        """
-        with torch.enable_grad():
-            for weight in self.parameters:
-                weight.requires_grad_()
-            gradients = torch.autograd.grad(self.loss(index, epoch, batch), self.parameters)
-        for weight, gradient, state in zip(self.parameters, gradients, self.states, strict=True):
-            weight.requires_grad_(False)
-            eta = self.spec.optimizer.eta(weight.shape[1], epoch, self.spec.epochs)
-            take_step(self.spec.optimizer, weight, -gradient, state, eta)
-
-    def rows(self, name: Baseline, partition: Partition, samples: Samples) -> list[BaselineRow]:
-        """Measure the stack on a partition.
-
-        **Arguments:**
-
-        - `name`: the name of the baseline.
-        - `partition`: the name of the partition.
-        - `samples`: its samples.
-
-        **Returns:**
-
-        One row for each seed and layer.
-        """
-        replicas, widths = len(self.spec.seeds), self.spec.network.widths
-        active = [
-            torch.zeros(replicas, width, dtype=torch.bool, device=samples.labels.device)
-            for width in widths
-        ]
-        sums = torch.zeros(
-            2, len(widths), replicas, dtype=torch.float64, device=samples.labels.device
-        )  # of S, and of live samples
-        hits: list[Tensor] = []
-        for rows in chunks(len(samples)):
-            if (labels := self.predicted(samples, rows)) is not None:
-                hits.append((labels == samples.labels[rows]).sum(-1))
-            for layer, h in enumerate(
-                self.network.activations(self.inputs(samples)[rows].expand(replicas, -1, -1))
-            ):
-                sparsity, dead = sparsity_and_dead(h)
-                sums[:, layer] += torch.stack([sparsity.sum(-1), (~dead).sum(-1).double()])
-                active[layer] |= (h != 0).any(1)
-        correct = torch.stack(hits).sum(0) if hits else None
-        finite = sums.isfinite().flatten(0, 1).all(0)
-        for weight in self.parameters:
-            finite &= weight.isfinite().all(-1).all(-1)
-        return [
-            BaselineRow(
-                seed=seed,
-                baseline=name,
-                layer=layer,
-                partition=partition,
-                samples=len(samples),
-                sparsity=float(sums[0, layer, replica] / sums[1, layer, replica])
-                if finite[replica] and sums[1, layer, replica]
-                else None,
-                dead_units=int((~active[layer][replica]).sum()),
-                accuracy=int(correct[replica]) / len(samples)
-                if finite[replica] and correct is not None
-                else None,
-                diverged=not finite[replica],
-            )
-            for replica, seed in enumerate(self.spec.seeds)
-            for layer in range(len(widths))
-        ]
+        return None
 
 
-class CrossEntropy(BackpropStack):
-    """The stack with a linear readout of its last layer, trained on images without labels."""
-
-    def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        super().__init__(spec, train, draws, train.plain.shape[1])
-        width = spec.network.widths[-1]
-        self.readout = train.plain.new_zeros(len(spec.seeds), train.classes, width)
-        self.parameters = [*self.network.weights, self.readout]
-        self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
-
-    def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        logits = self._logits(self.train.plain[index])
-        loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), self.train.labels[index].flatten(), reduction="sum"
-        )
-        return loss / index.shape[1]
-
-    def inputs(self, samples: Samples) -> Tensor:
-        return samples.plain
-
-    def predicted(self, samples: Samples, rows: slice) -> Tensor:
-        return self._logits(samples.plain[rows].expand(len(self.spec.seeds), -1, -1)).argmax(-1)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        """Return the logits (R, B, C) of samples (R, B, m)."""
-        h = normalized(self.network.activations(x)[-1], self.spec.network.normalize)
-        return torch.bmm(h, self.readout.mT)
-
-
-class FFObjective(BackpropStack):
-    """The stack on the job's positives and negatives, with the objective summed over layers.
-
-    The sum is differentiated through all layers.
+class CrossEntropy(Baseline):
+    """The same stack with a linear readout of its last layer, trained by backpropagation on the
+    cross-entropy of the labels.
     """
 
-    def __init__(self, spec: TrainSpec, train: Samples, draws: Draws) -> None:
-        inputs = train.positives(labelled=spec.negatives.labelled).shape[1]
-        super().__init__(spec, train, draws, inputs)
-        self.layers = tuple(range(len(spec.network.widths)))
+    name: Literal["cross_entropy"] = "cross_entropy"
 
-    def loss(self, index: Tensor, epoch: int, batch: int) -> Tensor:
-        objective, positives = self.spec.objective, index.shape[1]
-        with torch.no_grad():
-            network_goodness = SummedGoodness(self.network, objective.goodness, self.layers)
-            x = paired(
-                self.spec,
-                self.train,
-                index,
-                self.draws,
-                ("negatives-ff_objective", epoch, batch),
-                network_goodness,
-            )
-        steps = -(-len(self.train) // self.spec.batch_size)
-        split = self.spec.phases.split_at((epoch - 1) * steps + batch)
-        total = torch.zeros((), device=x.device)
-        for h in self.network.activations(x):
-            goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
-            terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
-            loss = terms[0] + terms[1] if split is None else terms[SPLITS.index(split)]
-            total = total + loss.sum() / positives
-        return total
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        return (layers - 1,)
 
-    def inputs(self, samples: Samples) -> Tensor:
-        return self.spec.negatives.positive(
-            samples.positives(labelled=self.spec.negatives.labelled)
-        )
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
+        return stack.last_cross_entropy(batch)
 
-    def predicted(self, samples: Samples, rows: slice) -> Tensor | None:
-        if not self.spec.negatives.labelled:
-            return None
-        labels = samples.labels[rows].expand(len(self.spec.seeds), -1)
-        x = samples.labelled[rows].expand(len(self.spec.seeds), -1, -1)
-        goodness = self.network.label_goodness(
-            self.spec.objective.goodness, x, labels, samples.classes
-        )
-        return goodness.sum(1).argmax(-1)
+
+class FFObjective(Baseline):
+    """The same stack trained by backpropagation on the FF objective summed over its layers."""
+
+    sides: ClassVar[int] = 2
+    name: Literal["ff_objective"] = "ff_objective"
+
+    def classifies(self, negatives: AnyNegatives) -> bool:
+        return negatives.labelled
+
+    def inputs(self, negatives: AnyNegatives, samples: Inputs) -> Tensor:
+        return negatives.positive(samples.positives(labelled=negatives.labelled))
+
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
+        return stack.ff_objective(batch)
+
+    def predicted(self, stack: Losses, samples: Inputs, rows: slice) -> Tensor | None:
+        return stack.predicted_by_goodness(samples, rows)
+
+
+class GreedyCrossEntropy(Baseline):
+    """The same stack with a linear readout of each layer, each trained on the cross-entropy of its
+    own readout alone, so that no gradient leaves a layer: one layer after the other or all at once,
+    as the layers of the run do (Belilovsky et al. 2019).
+    """
+
+    name: Literal["greedy_cross_entropy"] = "greedy_cross_entropy"
+
+    def stages(self, of_run: Stages) -> Stages:
+        return of_run
+
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        return tuple(range(layers))
+
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
+        return stack.summed_cross_entropy(batch, local=True)
+
+
+class DeepSupervision(Baseline):
+    """The same stack with a linear readout of each layer, trained by backpropagation on the sum of
+    the readouts' cross-entropies of the labels (Lee et al. 2015).
+    """
+
+    name: Literal["deep_supervision"] = "deep_supervision"
+
+    def readouts(self, layers: int) -> tuple[int, ...]:
+        return tuple(range(layers))
+
+    def loss(self, stack: Losses, batch: Batch) -> Tensor:
+        return stack.summed_cross_entropy(batch, local=False)
+
+
+def _by_name(baseline: object) -> object:
+    """Return the object that a bare name stands for."""
+    return {"name": baseline} if isinstance(baseline, str) else baseline
+
+
+def _briefly(baseline: Baseline) -> object:
+    """Return the bare name of an entry without settings of its own, else what it sets."""
+    fields = brief(baseline)
+    return fields["name"] if len(fields) == 1 else fields
+
+
+BaselineName = Literal["cross_entropy", "ff_objective", "greedy_cross_entropy", "deep_supervision"]
+BaselineEntry = Annotated[
+    CrossEntropy | FFObjective | GreedyCrossEntropy | DeepSupervision, Field(discriminator="name")
+]
+AnyBaseline = Annotated[
+    BaselineEntry,
+    BeforeValidator(_by_name, json_schema_input_type=BaselineName | BaselineEntry),
+    PlainSerializer(_briefly, return_type=BaselineName | dict[str, JsonValue]),
+]
+
+
+class SavedBaselines(NamedTuple):
+    """What baselines need to go on with the same bits, apart from their position.
+
+    **Attributes:**
+
+    - `figures`: rows, trials and what is known of the weights that are kept, as JSON has it.
+    - `tensors`: weights and the optimiser's tensors, by name.
+    """
+
+    figures: dict[str, Any]
+    tensors: dict[str, Tensor]

@@ -16,6 +16,8 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ffengine.baseline_plan import find_leg, legs
+from ffengine.baselines import SavedBaselines
 from ffengine.datasets import Dataset
 from ffengine.decomposition import NOTHING_DECOMPOSED, Decomposition
 from ffengine.optimizers import State
@@ -25,6 +27,7 @@ from ffengine.weights import Weights
 
 FORMAT = 2
 SCALED = 3  # the same with exponents that are not 0
+OF_BASELINES = "baselines."  # prefix of their tensors
 _ROWS: TypeAdapter[tuple[EpochRow, ...]] = TypeAdapter(tuple[EpochRow, ...])
 _DECOMPOSITION: TypeAdapter[Decomposition] = TypeAdapter(Decomposition)
 
@@ -36,7 +39,8 @@ class Position:
     **Attributes:**
 
     - `stage`: the stage, from 0; the number of stages after the last.
-    - `epoch`: the epoch; 0 is the measurement before the first step of the stage.
+    - `epoch`: the epoch; 0 is the measurement before the first step of the stage. After the last
+      stage: how many epochs of the baselines are done.
     - `batch`: how many batches of the epoch are done.
     """
 
@@ -48,7 +52,7 @@ class Position:
 def fraction_done(spec: TrainSpec, facts: Dataset, position: Position) -> float:
     """Return how much of a training run is done at a position, in [0, 1].
 
-    Epochs of all stages count alike, and batches count within their epoch.
+    Epochs of all stages and of baselines count alike, and batches count within their epoch.
 
     **Arguments:**
 
@@ -60,9 +64,15 @@ def fraction_done(spec: TrainSpec, facts: Dataset, position: Position) -> float:
 
     The share of all batches of the run that are done.
     """
-    batches = -(-spec.dataset.train_count(facts) // spec.batch_size)
-    epochs = position.stage * spec.epochs + max(0, position.epoch - 1) + position.batch / batches
-    return min(1.0, epochs / (len(spec.stages) * spec.epochs))
+    samples, stages = spec.dataset.train_count(facts), len(spec.stages)
+    whole = stages * spec.epochs + sum(leg.epochs for leg in legs(spec))
+    if position.stage < stages:
+        size, epochs = spec.batch_size, max(0, position.epoch - 1)
+    else:
+        leg = find_leg(spec, position.epoch)
+        size, epochs = leg[0].batch_size if leg else spec.batch_size, position.epoch
+    epochs += position.stage * spec.epochs
+    return min(1.0, (epochs + position.batch / -(-samples // size)) / whole)
 
 
 @dataclass(frozen=True)
@@ -80,6 +90,7 @@ class Checkpoint:
       ffengine.scaling); empty: all are 0.
     - `decomposition`: who pushed, at the epochs so far that the spec names.
     - `accuracy`: what layers told apart at the epochs so far, where the spec asks.
+    - `baselines`: where the baselines stand; None: none has begun.
     """
 
     spec_digest: str
@@ -90,6 +101,7 @@ class Checkpoint:
     exponents: tuple[Tensor, ...] = ()
     decomposition: Decomposition = NOTHING_DECOMPOSED
     accuracy: tuple[EpochAccuracyRow, ...] = ()
+    baselines: SavedBaselines | None = None
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint as a safetensors file.
@@ -116,6 +128,12 @@ class Checkpoint:
             tensors |= {
                 f"state_{layer}.{name}": value.cpu().contiguous()
                 for name, value in remembered.items()
+            }
+        if self.baselines is not None:
+            state["baselines"] = self.baselines.figures
+            tensors |= {
+                f"{OF_BASELINES}{name}": value.cpu().contiguous()
+                for name, value in self.baselines.tensors.items()
             }
         tensors["state"] = torch.frombuffer(
             bytearray(json.dumps(state).encode()), dtype=torch.uint8
@@ -145,6 +163,10 @@ class Checkpoint:
                 raise ValueError(
                     f"checkpoint: format {state['format']}, expected {FORMAT} or {SCALED}"
                 )
+            of_baselines = {
+                name.removeprefix(OF_BASELINES): tensors.pop(name)
+                for name in [name for name in tensors if name.startswith(OF_BASELINES)]
+            }
             weights = tuple(
                 tensors[f"layer_{layer}"]
                 for layer in range(sum(name.startswith("layer_") for name in tensors))
@@ -175,6 +197,7 @@ class Checkpoint:
                     EpochAccuracyRow(**dict(zip(EpochAccuracyRow.model_fields, row, strict=True)))
                     for row in state.get("accuracy", [])
                 ),
+                SavedBaselines(state["baselines"], of_baselines) if "baselines" in state else None,
             )
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error

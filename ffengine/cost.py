@@ -9,6 +9,8 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from ffengine.advice import Advice, advice_on
+from ffengine.baseline_plan import legs
+from ffengine.baselines import Baseline
 from ffengine.datasets import Dataset, Datasets
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
@@ -34,6 +36,7 @@ DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
 # of torch that take as long for ten samples as for a hundred.
 RUN_OVERHEAD_SECONDS = 1.0
 STEP_SECONDS = 0.001
+BASELINE_STEP_SECONDS = 0.001
 MEASURED_BATCH_SECONDS = 0.01
 BASIS = (
     f"{DEVICE_FLOPS['cpu']:.0e} operations a second on a CPU, {DEVICE_FLOPS['cuda']:.0e} on a GPU; "
@@ -48,6 +51,7 @@ EPOCH_ROW_BYTES = 3_400
 CELL_BYTES = 1_350
 JOB_BYTES = 12_000  # spec, provenance, findings, indexes, the events of states
 EVENT_BYTES = 350  # of progress
+TRIAL_BYTES = 90  # a learning rate that was tried
 FIGURE_BYTES = 400  # accuracy, measures and baselines: numbers of one seed, layer and partition
 ACCURACY_BYTES = 160  # a row of accuracy by epoch in the result,
 KEPT_ACCURACY_BYTES = 75  # and in a checkpoint
@@ -452,7 +456,9 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
             pairs_of_layers = 2 * sum(products[: stage[-1] + 1])
             some = spec.monitored(facts) + spec.dataset.validation_samples
             per_sample += measurements * some * (told + pairs_of_layers)
-    per_sample += len(spec.evaluation.baselines) * spec.epochs * samples * 2 * 3 * sum(products)
+    per_sample += sum(
+        baseline_flops(spec, baseline, products, facts) for baseline in spec.evaluation.baselines
+    )
     held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples
     evaluation = (held_out + samples) * (
         products[0] + facts.classes * sum(products[1:])
@@ -464,6 +470,53 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         train_disk(spec, facts, inputs, flops),
         train_seconds(spec, facts),
     )
+
+
+def baseline_flops(
+    spec: TrainSpec, baseline: Baseline, products: list[float], facts: Dataset
+) -> float:
+    """Estimate the products of a baseline for one seed.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `baseline`: one of its baselines.
+    - `products`: operations of one sample through each layer.
+    - `facts`: the facts of the data set.
+
+    **Returns:**
+
+    Floating-point operations.
+    """
+    samples, widths = spec.dataset.train_count(facts), spec.network.widths
+    readouts = {
+        layer: 2.0 * facts.classes * widths[layer] for layer in baseline.readouts(len(widths))
+    }
+    forward = sum(products) + sum(readouts.values())
+    selecting = baseline.select == "best_validation"
+    step = chosen = 0.0
+    for stage in baseline.stages(spec.stages):
+        learning = sum(products[layer] + readouts.get(layer, 0.0) for layer in stage)
+        step += baseline.sides * (sum(products[: stage[0]]) + 3 * learning)
+        chosen += selecting * forward
+    trials, epochs = max(1, len(baseline.rates)), baseline.epochs or spec.epochs
+    validation = spec.dataset.validation_samples
+    held_out = spec.dataset.test_count(facts) + validation
+    return (
+        trials * (epochs * (samples * step + validation * chosen) + validation * forward)
+        + held_out * forward
+    )
+
+
+def baseline_steps(spec: TrainSpec, samples: int) -> int:
+    """Count the steps of a run's baselines.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `samples`: how many samples training has.
+    """
+    return sum(leg.epochs * -(-samples // leg.batch_size) for leg in legs(spec))
 
 
 def train_seconds(spec: TrainSpec, facts: Dataset) -> float:
@@ -487,7 +540,12 @@ def train_seconds(spec: TrainSpec, facts: Dataset) -> float:
     if spec.follows_accuracy:
         some = -(-spec.monitored(facts) // 1_000) + -(-spec.dataset.validation_samples // 1_000)
         batches += 2 * len(spec.stages) * measurements * some
-    return RUN_OVERHEAD_SECONDS + STEP_SECONDS * steps + MEASURED_BATCH_SECONDS * batches
+    return (
+        RUN_OVERHEAD_SECONDS
+        + STEP_SECONDS * steps
+        + BASELINE_STEP_SECONDS * baseline_steps(spec, samples)
+        + MEASURED_BATCH_SECONDS * batches
+    )
 
 
 def decomposed_pairs(spec: TrainSpec, facts: Dataset) -> int:
@@ -582,8 +640,15 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
     states = STATES_KEPT * (slots * weights + header) if slots else 0
     files = len(spec.stages) * measured * (weights + header) + states
     within_epoch = (1 + slots) * weights + header
+    if spec.evaluation.baselines:  # one that learns is saved beside the network
+        learnt = 3 + max(
+            len((one.optimizer or spec.optimizer).slots) for one in spec.evaluation.baselines
+        )
+        within_epoch += learnt * (weights + header)
     seconds = flops / DEVICE_FLOPS["cpu"]
     reports = min(spec.epochs * len(spec.stages), 2 * seconds) + seconds / 2
+    trials = sum(TRIAL_BYTES * len(one.rates) for one in spec.evaluation.baselines)
+    of_baselines = replicas * layers * (3 if spec.dataset.validation_samples else 2) * trials
     partitions = 3 if spec.dataset.validation_samples else 2
     figures = replicas * (layers + 1) * partitions * (4 + 2 * len(spec.evaluation.baselines))
     classes = facts.classes * (
@@ -602,6 +667,7 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
         + pictures
         + 2 * replicas * layers * measured * EPOCH_ROW_BYTES
         + figures * FIGURE_BYTES
+        + of_baselines
         + replicas * layers * partitions * classes
         + int(reports * EVENT_BYTES),
     )
@@ -633,6 +699,16 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
         * max(min(spec.batch_size, samples), min(spec.monitored(facts), spec.batch_size))
         * (3 * max(inputs) + 8 * max(spec.network.widths))
     )
+    weights += max(
+        (
+            2 * (4 + len((one.optimizer or spec.optimizer).slots))
+            for one in spec.evaluation.baselines
+        ),
+        default=0,
+    ) * sum(m * n for m, n in itertools.pairwise(inputs))  # those of a baseline, and a copy
+    batch = max(
+        batch, *(_baseline_batch(one, spec, samples) for one in spec.evaluation.baselines), 0
+    )
     fixed = bank_elements(spec, samples, inputs) if spec.negatives.redraw == "once" else 0
     features = (
         2 * everything * sum(spec.network.widths) // replicas
@@ -643,6 +719,12 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     return BYTES * (
         2 * everything * inputs[0] + replicas * (weights + batch + fixed + features)
     ) + of_pairs * bool(spec.decomposed_epochs)
+
+
+def _baseline_batch(baseline: Baseline, spec: TrainSpec, samples: int) -> int:
+    """Count the numbers that autograd holds of a batch, for each seed."""
+    size = baseline.sides * min(baseline.batch_size or spec.batch_size, samples)
+    return size * 6 * sum(spec.network.widths)
 
 
 def bank_elements(spec: TrainSpec, samples: int, inputs: tuple[int, ...]) -> int:

@@ -815,8 +815,8 @@ def _baseline_diverged(spec: TrainSpec, rows: Sequence[BaselineRow]) -> Iterator
     """Find a baseline whose weights are no longer finite; of several the first."""
     lost = [row for row in rows if row.diverged]
     if lost:
-        name = lost[0].baseline
-        seeds = sorted({row.seed for row in lost if row.baseline == name})
+        name, place = lost[0].baseline, lost[0].place
+        seeds = sorted({row.seed for row in lost if (row.baseline, row.place) == (name, place)})
         unbounded = spec.objective.name == "difference" and name == "ff_objective"
         yield Diagnostic(
             code="baseline_diverged",
@@ -828,8 +828,11 @@ def _baseline_diverged(spec: TrainSpec, rows: Sequence[BaselineRow]) -> Iterator
             "lower bound, and backpropagation does not rescale weights as Forward-Forward layers "
             "do."
             if unbounded
+            else f"Lower the optimizer.lr of evaluation.baselines.{place} by ten."
+            if lost[0].own_optimizer
             else "Lower optimizer.lr by ten: it suits Forward-Forward layers, not necessarily "
-            "backpropagation.",
+            "backpropagation. A baseline may have an optimizer of its own, and rates to choose "
+            "from on the validation samples (evaluation.baselines).",
         )
 
 

@@ -9,6 +9,7 @@ from ffengine.results import (
     COUNTED,
     SHARES,
     AccuracyRow,
+    BaselineRow,
     CheckCell,
     EpochRow,
     ForecastPoint,
@@ -16,7 +17,7 @@ from ffengine.results import (
     within_0_and_1,
 )
 
-AnyRow = EpochRow | CheckCell | AccuracyRow | ForecastPoint
+AnyRow = EpochRow | CheckCell | AccuracyRow | BaselineRow | ForecastPoint
 Z_95 = 1.959964
 # 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
 T_975 = (

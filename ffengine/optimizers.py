@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, "Tensor"]
+MAX_EPOCHS = 100_000
 
 
 class Schedule(NamedTuple):

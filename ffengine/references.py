@@ -196,6 +196,18 @@ REFERENCES: dict[str, Reference] = {
         2026,
         "2604.13081",
     ),
+    "belilovsky2019": _arxiv(
+        "Belilovsky, Eugene and Eickenberg, Michael and Oyallon, Edouard",
+        "Greedy Layerwise Learning Can Scale to {ImageNet}",
+        2018,
+        "1812.11446",
+    ),
+    "lee2015deeply": _arxiv(
+        "Lee, Chen-Yu and Xie, Saining and Gallagher, Patrick and Zhang, Zhengyou and Tu, Zhuowen",
+        "Deeply-Supervised Nets",
+        2014,
+        "1409.5185",
+    ),
     "polyak1964": _article(
         "Polyak, Boris T.",
         "Some Methods of Speeding up the Convergence of Iteration Methods",
@@ -405,6 +417,12 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "linear_cooldown": ("loewe2023",),
         "cosine": ("loshchilov2016sgdr",),
     },
+    "baselines": {
+        "cross_entropy": (),
+        "ff_objective": (),
+        "greedy_cross_entropy": ("belilovsky2019",),
+        "deep_supervision": ("lee2015deeply",),
+    },
     "inits": {
         "gaussian": (),
         "gaussian_fan_out": ("loewe2023",),
@@ -508,5 +526,9 @@ def _of_learning(spec: TrainSpec | ForecastSpec) -> Iterator[str]:
         yield "loewe2023"
     if "gini" in spec.monitor.measures or spec.evaluation.measures:
         yield from ("hurley2009", "treves1991")
+    for baseline in spec.evaluation.baselines:
+        yield from SOURCES["baselines"].get(baseline.name, ())
+        if own := baseline.optimizer:
+            yield from (*SOURCES["optimizers"][own.name], *SOURCES["schedules"][own.schedule])
     if spec.evaluation.ensembles:
         yield "tosato2023"

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from ffengine.baselines import BaselineName
 from ffengine.summary_keys import figure_of
 from ffengine.text import StoredText
 from ffengine.theorems import Direction, TheoremNumber
@@ -26,6 +27,7 @@ COUNTED = frozenset(
         "observed_increase_ratio",
         "agreement",
         "accuracy",
+        "layer_accuracy",
         "theorem2_difference_ratio",
         "theorem2_expected_ratio",
         "theorem2_total_ratio",
@@ -374,13 +376,22 @@ class EnsembleRow(Row):
     in_several: Ratio = Field(description="share of units in at least two")
 
 
+class BaselineTrial(Row):
+    """A learning rate that a baseline was tried with, on one seed."""
+
+    lr: float
+    accuracy: Ratio | None = Field(
+        description="on the validation samples; null where the weights are not finite"
+    )
+    epoch: int = Field(description="epoch whose weights it was measured with")
+    diverged: bool = Field(False, description="whether weights or activations are not finite")
+
+
 class BaselineRow(Row):
-    """The same stack trained by backpropagation, for comparison; same data, optimiser, batches and
-    epochs.
-    """
+    """The same stack trained in another way, for comparison."""
 
     seed: int
-    baseline: Literal["cross_entropy", "ff_objective"]
+    baseline: BaselineName
     layer: int
     partition: Partition
     samples: int
@@ -390,12 +401,50 @@ class BaselineRow(Row):
     )
     dead_units: int = Field(description="units that are active for no sample")
     accuracy: Ratio | None = Field(
-        description="of the whole stack, the same in every layer's row; null for strategies "
+        description="of the whole stack, the same in every layer's row: by the readout of the last "
+        "layer, of ff_objective by the goodness; null for the latter with strategies "
         "without labels, and where the weights are not finite"
     )
     diverged: bool = Field(
         False, description="whether weights or activations are not finite: there are no figures"
     )
+    place: int = Field(0, description="its place in evaluation.baselines, from 0")
+    layer_accuracy: Ratio | None = Field(
+        None, description="by the layer's own readout; null where it has none"
+    )
+    optimizer: str | None = Field(
+        None, description="the optimiser; null in earlier results: that of the run"
+    )
+    lr: float | None = Field(
+        None,
+        description="its learning rate: of several the one that the validation samples chose for "
+        "this seed. null in earlier results: that of the run",
+    )
+    epoch: int | None = Field(
+        None, description="epoch whose weights are measured; null in earlier results: the last"
+    )
+    epochs: int | None = Field(
+        None, description="epochs of training; null in earlier results: those of the run"
+    )
+    batch_size: int | None = Field(
+        None, description="samples of a step; null in earlier results: those of the run"
+    )
+    own_optimizer: bool = Field(
+        False, description="whether the spec gives it an optimiser of its own"
+    )
+    tuned: bool = Field(
+        False, description="whether validation samples chose the learning rate among several"
+    )
+    select: Literal["last", "best_validation"] = Field(
+        "last", description="which epoch's weights are kept"
+    )
+    trials: tuple[BaselineTrial, ...] = Field(
+        (), description="the learning rates that were tried, of several"
+    )
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples an accuracy is a share of."""
+        return self.samples
 
 
 class CheckCell(Row):

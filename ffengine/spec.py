@@ -28,8 +28,17 @@ from pydantic_core import CoreSchema
 from ffengine import uploads
 from ffengine.activations import AnyActivation
 from ffengine.additions import ADDED
+from ffengine.baselines import MOST_BASELINES, AnyBaseline, BaselineEntry
 from ffengine.datasets import DATASETS, Dataset, Datasets
-from ffengine.entry import Entry, SpecFieldError, SpecMeta, brief
+from ffengine.entry import (
+    Entry,
+    SpecFieldError,
+    SpecMeta,
+    brief,
+    entries,
+    meaning_of,
+    name_of,
+)
 from ffengine.inits import INITS, AnyInit, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
@@ -42,7 +51,7 @@ from ffengine.objectives import (
     Thresholded,
     TopK,
 )
-from ffengine.optimizers import AnyOptimizer, Sgd
+from ffengine.optimizers import MAX_EPOCHS, AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
 from ffengine.plugins import REGISTRY, load_plugins
 from ffengine.results import Split
@@ -65,7 +74,6 @@ ADDED_LATER = (
     '"select":"last","stop":null,',
 )
 MAX_SEED = 2**63 - 1
-MAX_EPOCHS = 100_000
 MAX_STUDY_CELLS = 10_000
 MOST_DECOMPOSED = 2_000  # pairs of a batch: every pair is set against every sample
 MOST_PUSHED = 4  # samples of each split that a decomposition names
@@ -112,13 +120,6 @@ DatasetName = Annotated[
 ]
 LabelPlace = Literal["overlay", "append"]
 Normalize = Literal["none", "l2", "rms"]
-Baseline = Literal["cross_entropy", "ff_objective"]
-BASELINE_MEANING: dict[Baseline, str] = {
-    "cross_entropy": "the same stack with a linear readout, trained by backpropagation on the "
-    "cross-entropy of the labels",
-    "ff_objective": "the same stack trained by backpropagation on the FF objective summed over "
-    "its layers",
-}
 
 
 def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
@@ -389,8 +390,14 @@ class EvaluationSpec(Entry):
         description="measure the ensemble of active units of each class, and how the ensembles"
         " overlap (Tosato et al. 2023)",
     )
-    baselines: tuple[Baseline, ...] = Field(
-        (), max_length=2, description="; ".join(f"{k}: {v}" for k, v in BASELINE_MEANING.items())
+    baselines: tuple[AnyBaseline, ...] = Field(
+        (),
+        max_length=MOST_BASELINES,
+        description="other ways of training the same stack, for comparison; a name alone trains as "
+        "the run does (optimizer, epochs, batch_size), an object has settings of its own. "
+        + "; ".join(
+            f"{name_of(entry, 'name')}: {meaning_of(entry)}" for entry in entries(BaselineEntry)
+        ),
     )
 
 
@@ -500,7 +507,7 @@ class TrainSpec(Entry, metaclass=SpecMeta):
     def _consistent(self) -> "TrainSpec":
         """Refuse fields that contradict each other."""
         _refuse_repeats(("seeds",), self.seeds)
-        _refuse_repeats(("evaluation", "baselines"), self.evaluation.baselines)
+        self._refuse_unchosen_baselines()
         if self.phases.alternate and self.objective.paired:
             raise SpecFieldError(
                 ("phases",),
@@ -524,6 +531,26 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         self._refuse_no_measure()
         self._refuse_no_decomposition()
         return self
+
+    def _refuse_unchosen_baselines(self) -> None:
+        """Raise SpecFieldError where baselines are alike, or cannot choose what they should."""
+        path, baselines = ("evaluation", "baselines"), self.evaluation.baselines
+        if len(set(baselines)) != len(baselines):
+            raise SpecFieldError(path, f"each value once, got {[one.name for one in baselines]}")
+        for place, baseline in enumerate(baselines):
+            own = (*path, str(place))
+            _refuse_repeats((*own, "rates"), baseline.rates)
+            field = "rates" if baseline.tuned else "select"
+            if baseline.needs_validation and not self.dataset.validation_samples:
+                raise SpecFieldError(
+                    (*own, field), "choosing among several needs dataset.validation_samples"
+                )
+            if baseline.needs_validation and not baseline.classifies(self.negatives):
+                raise SpecFieldError(
+                    (*own, field),
+                    f"{baseline.name} predicts no labels with negatives of the strategy "
+                    f"{self.negatives.strategy}, so there is no accuracy to choose by",
+                )
 
     @property
     def measure(self) -> Literal["accuracy", "auc", "loss"]:

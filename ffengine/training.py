@@ -5,6 +5,7 @@ Legend: R replicas, B samples of one split in a batch, m inputs, n width.
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -14,7 +15,8 @@ from ffengine.acts import with_acts
 from ffengine.advice import findings_on_upload
 from ffengine.availability import check_available
 from ffengine.bank import Bank
-from ffengine.baselines import baseline
+from ffengine.baseline_plan import baseline_in_words
+from ffengine.baseline_training import BaselineRun
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
 from ffengine.cuda_graphs import Step, captured
 from ffengine.data_figures import data_figures
@@ -70,10 +72,12 @@ class BatchReport(NamedTuple):
 
     - `fraction`: how much of the run is done, in [0, 1].
     - `checkpoint`: makes a checkpoint when it is called.
+    - `message`: one line that says where the run is; "": where the last one said.
     """
 
     fraction: float
     checkpoint: Callable[[], Checkpoint]
+    message: str = ""
 
 
 OnEpoch = Callable[[EpochReport], Control]
@@ -208,6 +212,8 @@ class TrainingRun:
         self.accuracy_rows: list[EpochAccuracyRow] = []
         self.decomposition = NOTHING_DECOMPOSED
         self.position = Position()
+        self.baselines: BaselineRun | None = None  # while they learn
+        self.saved_baselines = resume.baselines if resume else None
         if resume is None:
             self.network = Network.initial(
                 spec.network, spec.inputs(self.facts), self.draws, device
@@ -242,8 +248,6 @@ class TrainingRun:
     def evaluate(self, on_batch: OnBatch) -> Evaluation:
         """Evaluate the trained network and train the baselines.
 
-        A baseline that was interrupted starts anew.
-
         **Arguments:**
 
         - `on_batch`: is called after every batch of a baseline.
@@ -259,20 +263,21 @@ class TrainingRun:
         selected = selected_rows(self.spec, self.accuracy_rows)
         found = evaluate(self.network, self.spec, self.partitions, self.draws, selected)
 
+        place, saved = (self.position.epoch, self.position.batch), self.saved_baselines
+        baselines = BaselineRun(self.spec, self.partitions, self.draws, place, saved)
+
         def stop_if_asked() -> None:
-            if on_batch(BatchReport(1.0, self.checkpoint)) == "stop":
+            self.baselines = baselines
+            self.position = replace(self.position, epoch=baselines.epoch, batch=baselines.batch)
+            message = baseline_in_words(self.spec, baselines.epoch)
+            if on_batch(BatchReport(self.fraction, self.checkpoint, message)) == "stop":
                 raise Interrupted(self.checkpoint())
 
-        rows = [
-            row
-            for name in self.spec.evaluation.baselines
-            for row in baseline(name, self.spec, self.partitions, self.draws, stop_if_asked)
-        ]
-        return found._replace(baselines=tuple(rows))
+        return found._replace(baselines=baselines.run(stop_if_asked))
 
     def checkpoint(self) -> Checkpoint:
         """Return a checkpoint of the current state; later steps do not change it."""
-        return snapshot(
+        found = snapshot(
             self.digest,
             self.position,
             self.network.weights,
@@ -282,6 +287,7 @@ class TrainingRun:
             self.decomposition,
             self.accuracy_rows,
         )
+        return replace(found, baselines=self.baselines.saved()) if self.baselines else found
 
     def epoch(self, layers: tuple[int, ...], on_batch: OnBatch) -> None:
         """Train the layers from `position` to the end of its epoch.

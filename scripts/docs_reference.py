@@ -56,7 +56,7 @@ CATALOGUES = {
     "schedules": ("Learning-rate schedules", "`optimizer.schedule`"),
     "inits": ("Initialisations", "`network.init`"),
     "preprocess": ("Preprocessing", "`dataset.preprocess`"),
-    "baselines": ("Baselines", "`evaluation.baselines`"),
+    "baselines": ("Baselines", "`evaluation.baselines`: a name, or an object with settings"),
     "search_methods": ("Searches", "`search.method` of a study"),
     "samplers": ("Samplers of a search", "`search.sampler`"),
     "pruners": ("Pruners of a search", "`search.prune`"),
@@ -456,8 +456,8 @@ def parameters(given: Mapping[str, Any]) -> str:
     rows = []
     for name, schema in given.items():
         kind = (
-            f"[goodness](#{name})"
-            if name == "goodness"
+            f"[{name}](#{UNION_PAGES[name]})"
+            if name in UNION_PAGES
             else kind_of(schema, {}, lambda found, _: found)
         )
         rows.append(

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ffengine.baseline_plan import baseline_in_words
 from ffengine.checking import CellsReport
 from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.forecasting import PointsReport
@@ -122,6 +123,7 @@ class AttemptRecorder:
     def on_batch(self, report: BatchReport) -> Control:
         """Save a checkpoint or record progress between two batches, when it is time to."""
         now = clock()
+        self.message = report.message or self.message
         if self.stop.requested.is_set():
             return "stop"
         if now - self._saved_at >= self._between_checkpoints(self.settings.checkpoint_seconds):
@@ -390,6 +392,8 @@ class AttemptRecorder:
 
 def resumed_in_words(spec: TrainSpec, position: Position) -> str:
     """Say where a training run goes on: `resumed at epoch 3`, of deep networks with the layer."""
+    if position.stage == len(spec.stages) and spec.evaluation.baselines:
+        return f"resumed at {baseline_in_words(spec, position.epoch)}"
     layers = spec.stages[min(position.stage, len(spec.stages) - 1)]
     place = f", layer {layers[-1]}" if len(spec.stages) > 1 else ""
     return f"resumed at epoch {position.epoch}{place}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffengine.baselines import CrossEntropy, FFObjective
 from ffengine.findings.bases import LARGE, SEEDS, TINY
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
 from ffengine.findings.measured import accuracy
@@ -61,7 +62,7 @@ def _of(
         batch_size=100,
         seeds=SEEDS[:3],
         monitor=MonitorSpec(every_epochs=epochs, samples=500),
-        evaluation=EvaluationSpec(ensembles=True, baselines=("cross_entropy", "ff_objective")),
+        evaluation=EvaluationSpec(ensembles=True, baselines=(CrossEntropy(), FFObjective())),
     )
 
 

@@ -29,7 +29,7 @@ from service.specs.files import SpecError
 
 if TYPE_CHECKING:
     from ffengine.checkpoint import Checkpoint
-    from ffengine.training import EpochReport
+    from ffengine.training import BatchReport, EpochReport
 
 
 def run_here(
@@ -89,6 +89,7 @@ class LocalRun:
     def __init__(self, datasets: Datasets, device: str, quiet: bool) -> None:
         self.datasets, self.device, self.quiet = datasets, device, quiet
         self.weights: ffengine.Weights | None = None
+        self._said = ""
 
     def any(
         self, spec: TrainSpec | CheckSpec | ForecastSpec | StudySpec
@@ -117,6 +118,7 @@ class LocalRun:
                 spec,
                 device=self.device,
                 on_epoch=lambda report: self._keep_weights(spec, report),
+                on_batch=self._print_baseline,
                 datasets=self.datasets,
                 on_selected=lambda chosen, rows: self._keep_selected(spec, chosen, rows),
             )
@@ -231,6 +233,12 @@ class LocalRun:
         self, spec: TrainSpec, chosen: "Checkpoint", rows: Sequence[SelectedRow]
     ) -> None:
         self.weights = chosen.weights_of(spec, max(row.epoch for row in rows))
+
+    def _print_baseline(self, report: "BatchReport") -> None:
+        """Print where the baselines stand, once for each epoch."""
+        if report.message and report.message != self._said:
+            self._said = report.message
+            self._print_progress(report.fraction, report.message)
 
     def _print_progress(self, fraction: float, message: str) -> None:
         if not self.quiet:

@@ -15,12 +15,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from ffengine.results import Diagnostic, ForecastResult
+from ffengine.results import Diagnostic, ForecastResult, TrainResult
 from ffengine.text import visible
 from service.cli.fitted_table import fitted
 from service.encoding.escaping import for_terminal
 from service.jobs import TERMINAL, Job, JobState, actions_on
 from service.lists.columns import seconds_run
+from service.results.baseline_table import baseline_table
 from service.results.descriptions import (
     duration,
     provenance_lines,
@@ -285,6 +286,18 @@ def result_tables(sources: Sequence[Source], title: str, *, explained: bool = Tr
     rows = comparison(sources)
     if rows or not any(isinstance(source.result, ForecastResult) for source in sources):
         comparison_table(rows, title, explained=explained)
+    baseline_tables(sources)
+
+
+def baseline_tables(sources: Sequence[Source]) -> None:
+    """Print training runs beside their baselines."""
+    for source in sources:
+        if isinstance(source.result, TrainResult) and source.result.baselines:
+            found = baseline_table(source.result)
+            title = f"{source.label}: {found.title}" if source.label else found.title
+            table([column.label for column in found.columns], found.rows, title=title)
+            for note in found.notes:
+                line(note)
 
 
 def _narrow_comparison(comparison: Sequence[ComparisonRow], title: str | None) -> None:

@@ -71,6 +71,7 @@ Rows = Literal[
     "potentials",
     "decomposition",
     "accuracy",
+    "baselines",
 ]
 OF_SAMPLES: tuple[Rows, ...] = ("potentials", "decomposition")
 ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
@@ -79,7 +80,7 @@ ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
 ROWS["curves"] = {".csv": "curves.csv", ".parquet": "curves.parquet", **ROWS["curves"]}
 ROWS["means"] = {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"}
 ROWS["accuracy"] = {".csv": "result.csv?rows=accuracy"}
-for _rows in OF_SAMPLES:
+for _rows in (*OF_SAMPLES, "baselines"):
     ROWS[_rows] = {".csv": f"result.csv?rows={_rows}", **ROWS[_rows]}
 PICTURES = frozenset({".png", ".svg", ".pdf"})
 OutputOption = Annotated[
@@ -105,9 +106,9 @@ RowsOption = Annotated[
     typer.Option(
         metavar="TABLE",
         help="One table: curves (every measured epoch) or means (over seeds) as CSV or Parquet; "
-        "potentials or decomposition (of single samples) or accuracy (by layer and epoch) as CSV; "
-        "comparison, runs, figures, cells or epochs as LaTeX. -o FILE writes it there; without it, "
-        "it is printed.",
+        "potentials or decomposition (of single samples), accuracy (by layer and epoch) or "
+        "baselines as CSV; comparison, runs, figures, cells or epochs as LaTeX. -o FILE writes it "
+        "there; without it, it is printed.",
     ),
 ]
 WidthOption = Annotated[

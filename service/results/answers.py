@@ -10,7 +10,6 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 from ffengine.acts import ACTS
-from ffengine.intervals import interval_of
 from ffengine.percents import digits_of
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic, EpochRow, ForecastResult, Interval, TrainResult
@@ -18,6 +17,13 @@ from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
 from ffengine.study import Cell
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from ffengine.theorems import DIRECTIONS, THEOREMS
+from service.results.baseline_table import (
+    accuracy_of,
+    baselines_of,
+    how_chosen,
+    names_of,
+    own_accuracy,
+)
 from service.results.compared_runs import compared
 from service.results.course import Course, change_between, course_of, rises
 from service.results.finding_runs import answered
@@ -41,6 +47,7 @@ from service.results.trials import best_in_words
 from service.results.trials import compared as trials_compared
 
 MOSTLY = 0.5  # of the margins
+MOST_BASELINES = 3  # that have a line of their own
 MOST_RUNS = 2  # of one kind, that have lines of their own
 EPOCHS_AT_AN_END = 3  # of a run without a result, that are read at either end
 
@@ -504,17 +511,15 @@ def _act_line(rows: Sequence[EpochRow], aside: str) -> Iterator[Statement]:
 
 
 def _accuracy_line(result: TrainResult, aside: str) -> Iterator[Statement]:
-    """The test accuracy by the goodness of all layers."""
-    found = interval_of(
-        [
-            row
-            for row in result.accuracy
-            if row.method == "goodness" and row.partition == "test" and result.is_of_all_layers(row)
-        ],
-        "accuracy",
-    )
+    """The test accuracy by the goodness of all layers, and of baselines."""
+    found = own_accuracy(result)
     if found is not None:
         yield Statement(f"Test accuracy by goodness{aside}", with_interval(found))
+    baselines = baselines_of(result)
+    for name, rows in [*zip(names_of(baselines), baselines, strict=True)][:MOST_BASELINES]:
+        if (one := accuracy_of(rows)) is not None:
+            chosen = f"learning rate: {how_chosen(rows[0])}"
+            yield Statement(f"Test accuracy of {name}{aside}", with_interval(one), chosen)
 
 
 def _rows(run: ChartSource) -> list[EpochRow]:

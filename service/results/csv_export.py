@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from ffengine.results import (
+    BaselineRow,
     CheckResult,
     EpochAccuracyRow,
     ForecastResult,
@@ -20,7 +21,7 @@ from service.results.measured_rows import DIRECTION, with_direction
 from service.results.text_tables import pushes_of
 
 ROWS_AT_ONCE = 500
-RowKind = Literal["cells", "potentials", "decomposition", "accuracy"]
+RowKind = Literal["cells", "potentials", "decomposition", "accuracy", "baselines"]
 
 
 def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> list[dict[str, Any]]:
@@ -60,9 +61,9 @@ def to_csv(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> 
 
 
 def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
-    """The rows of one kind of a check as CSV, or those of a training run that say who pushes, or
-    what layers told apart at each epoch; a header alone where it has none. Potentials and pushes
-    name the step that they are along.
+    """The rows of one kind of a check as CSV, or those of a training run that say who pushes, what
+    layers told apart at each epoch, or how its baselines did; a header alone where it has none.
+    Potentials and pushes name the step that they are along.
     """
     if rows == "cells":
         return to_csv(result)
@@ -70,6 +71,10 @@ def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
         told = result.accuracy_curves if isinstance(result, TrainResult) else ()
         cells = ({**row.model_dump(mode="json"), "layers": layers_of(row)} for row in told)
         return b"".join(csv_pieces(list(EpochAccuracyRow.model_fields), cells)).decode()
+    if rows == "baselines":
+        rivals = result.baselines if isinstance(result, TrainResult) else ()
+        cells = ({**row.model_dump(mode="json"), "trials": trials_of(row)} for row in rivals)
+        return b"".join(csv_pieces(list(BaselineRow.model_fields), cells)).decode()
     columns: list[str]
     found: Sequence[PotentialRow | PushRow]
     pushes = pushes_of(result)
@@ -87,3 +92,13 @@ def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
 def layers_of(row: EpochAccuracyRow) -> str:
     """The layers of a row in one cell: `0+1`, as summaries have them."""
     return "+".join(map(str, row.layers))
+
+
+def trials_of(row: BaselineRow) -> str:
+    """The learning rates that were tried in one cell, with their accuracies on the validation
+    samples: `0.001: 0.91; 0.1: not finite`.
+    """
+    return "; ".join(
+        f"{trial.lr:g}: {'not finite' if trial.accuracy is None else f'{trial.accuracy:g}'}"
+        for trial in row.trials
+    )

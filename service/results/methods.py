@@ -10,8 +10,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from ffengine.baselines import Baseline
 from ffengine.datasets import DATASETS
 from ffengine.entry import Entry, is_constant, meaning_of
+from ffengine.findings.wording import listed
 from ffengine.inits import INITS
 from ffengine.optimizers import SCHEDULES
 from ffengine.references import (
@@ -25,7 +27,6 @@ from ffengine.results import Provenance
 from ffengine.search import searched
 from ffengine.search_spec import Range
 from ffengine.spec import (
-    BASELINE_MEANING,
     PREPROCESS_MEANING,
     AnySpec,
     CheckSpec,
@@ -468,11 +469,33 @@ def _evaluated(spec: TrainSpec) -> Iterator[Statement]:
         yield Statement(
             "ensembles", "Ensembles of active units are found for each class⟦tosato2023⟧."
         )
-    for baseline in evaluation.baselines:
+    for place, baseline in enumerate(evaluation.baselines):
         yield Statement(
-            f"baseline {baseline}",
-            f"The baseline {baseline} is {BASELINE_MEANING[baseline]}.",
+            f"baseline {place}",
+            f"The baseline {baseline.name} is {_meaning(baseline)}"
+            f"{_sources('baselines', baseline.name)}{_settings_of_baseline(baseline)}.",
         )
+
+
+def _settings_of_baseline(baseline: Baseline) -> str:
+    """What a baseline does in its own way; "" where it learns as the run does."""
+    parts = []
+    if (own := baseline.optimizer) is not None:
+        cited = _sources("optimizers", own.name)
+        left_out = ("lr",) if baseline.rates else ()
+        parts.append(f"the optimiser {own.name}{cited}{_parameters(own, *left_out)}")
+    if baseline.epochs:
+        parts.append(f"{baseline.epochs:,} epochs")
+    if baseline.batch_size:
+        parts.append(f"batches of {baseline.batch_size:,}")
+    if baseline.tuned:
+        rates = ", ".join(f"{rate:g}" for rate in sorted(baseline.rates))
+        parts.append(f"the learning rate of {rates} that is best on the validation samples")
+    elif baseline.rates:
+        parts.append(f"the learning rate {baseline.rates[0]:g}")
+    if baseline.select == "best_validation":
+        parts.append("the weights of its best epoch on the validation samples")
+    return f", with {listed(parts)}" if parts else ""
 
 
 def _check(spec: CheckSpec) -> Iterator[Statement]:

@@ -16,6 +16,7 @@ from ffengine.results import (
 from ffengine.spec_values import params_in_words, value_in_words
 from ffengine.study import figure_rows
 from ffengine.summary_keys import SummaryKey
+from service.results.baseline_table import baseline_table
 from service.results.column_labels import LABELS
 from service.results.descriptions import short_digest
 from service.results.forecasts import epochs_table
@@ -25,12 +26,21 @@ from service.results.sources import ChartSource, Source, StudyGrid
 from service.results.text_tables import Column, TextTable, check_tables, push_table
 
 TableKind = Literal[
-    "comparison", "runs", "figures", "curves", "cells", "epochs", "potentials", "decomposition"
+    "comparison",
+    "runs",
+    "figures",
+    "curves",
+    "cells",
+    "epochs",
+    "potentials",
+    "decomposition",
+    "baselines",
 ]
 KINDS: tuple[TableKind, ...] = get_args(TableKind)
 MOST_EPOCHS = 12  # of a table of curves
 MOST_ROWS = 200
 MOST_FIELDS = 3  # with a column each; more stand in one column, which has lines
+KIND_OF: dict[str, TableKind] = {"Pot": "potentials", "Bes": "baselines"}  # by its title
 STUDENT = "Student's t over seeds"
 OF_SHARES = f"{STUDENT}; of shares of samples the wider of that and Wilson's over samples"
 CURVE_FIGURES = ("sparsity", "theorem2_ratio", "theorem1_ratio", "agreement")
@@ -94,13 +104,13 @@ def _of_run(source: Source) -> dict[TableKind, Callable[[], PaperTable]]:
     texts: Sequence[TextTable] = ()
     if isinstance(result, TrainResult):
         found["curves"] = lambda: _curves(result, source)
-        texts = [push_table(result)]
+        texts = [push_table(result), baseline_table(result)]
     elif isinstance(result, CheckResult):
         found["cells"] = lambda: _cells(result, source)
         texts = check_tables(result)
     for text in texts:
         if text.rows:
-            kind: TableKind = "potentials" if text.title.startswith("Pot") else "decomposition"
+            kind = KIND_OF.get(text.title[:3], "decomposition")
             found[kind] = _from_text(kind, text, source)
     return found
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from ffengine.activations import ACTIVATIONS
 from ffengine.additions import Catalogue
+from ffengine.baselines import BaselineEntry
 from ffengine.entry import Described, describe, entries, meaning_of
 from ffengine.inits import INITS
 from ffengine.negatives import AnyNegatives
@@ -18,7 +19,6 @@ from ffengine.presets import PRESETS
 from ffengine.results import PluginUse
 from ffengine.search_spec import METHOD_MEANING, PRUNER_MEANING, SAMPLER_MEANING
 from ffengine.spec import (
-    BASELINE_MEANING,
     PREPROCESS_MEANING,
     CheckSpec,
     ForecastSpec,
@@ -104,7 +104,7 @@ def build_catalog() -> Catalog:
         optimizers=_described("optimizers", AnyOptimizer, "name"),
         schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
         inits=_lines("inits", {name: init.meaning for name, init in INITS.items()}),
-        baselines=[_line(name, meaning) for name, meaning in BASELINE_MEANING.items()],
+        baselines=[describe(entry, "name") for entry in entries(BaselineEntry)],
         search_methods=[_line(name, meaning) for name, meaning in METHOD_MEANING.items()],
         samplers=[_line(name, meaning) for name, meaning in SAMPLER_MEANING.items()],
         pruners=[_line(name, meaning) for name, meaning in PRUNER_MEANING.items()],

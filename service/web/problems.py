@@ -323,8 +323,8 @@ class NoRows(Problem):
     code = "no-rows"
     title = "The job's result has no rows of that kind."
     advice = (
-        "A check has cells, potentials and a decomposition, a training run a decomposition and "
-        "accuracies; the message names the tables for papers that there are."
+        "A check has cells, potentials and a decomposition, a training run a decomposition, "
+        "accuracies and baselines; the message names the tables for papers that there are."
     )
 
 

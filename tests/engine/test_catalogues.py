@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import ffengine
 from ffengine.activations import ACTIVATIONS, ActivationName
+from ffengine.baselines import BaselineEntry, BaselineName
 from ffengine.entry import Entry, describe, entries, meaning_of, name_of
 from ffengine.inits import INITS, InitName
 from ffengine.layer_updates import take_step
@@ -21,9 +22,7 @@ from ffengine.random_streams import Draws
 from ffengine.samples import Samples, load_samples
 from ffengine.search import example_cells
 from ffengine.spec import (
-    BASELINE_MEANING,
     PREPROCESS_MEANING,
-    Baseline,
     DatasetSpec,
     NetworkSpec,
     Preprocess,
@@ -57,14 +56,14 @@ def test_names_are_the_literals_that_specs_accept() -> None:
     assert set(GOODNESS) == set(GoodnessName.__args__) == set(reference.GOODNESS)
     assert set(SCHEDULES) == set(ScheduleName.__args__)
     assert set(INITS) == set(InitName.__args__)
-    assert set(BASELINE_MEANING) == set(Baseline.__args__)
+    assert {name_of(entry, "name") for entry in entries(BaselineEntry)} == {*BaselineName.__args__}
 
 
 ENTRIES = [
     *((entry, "strategy") for entry in entries(AnyNegatives)),
     *(
         (entry, "name")
-        for union in (AnyObjective, GoodnessEntry, AnyOptimizer)
+        for union in (AnyObjective, GoodnessEntry, AnyOptimizer, BaselineEntry)
         for entry in entries(union)
     ),
 ]

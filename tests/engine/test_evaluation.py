@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 import ffengine
-from ffengine import baselines, evaluation
+from ffengine import evaluation
+from ffengine.baseline_training import Stack
+from ffengine.baselines import Batch
 from ffengine.checkpoint import Checkpoint
 from ffengine.interrupts import Interrupted
 from ffengine.monitor import paired
@@ -207,14 +208,14 @@ def test_a_baseline_that_diverged_has_no_figures_and_is_named() -> None:
 def test_the_divergence_of_one_seed_leaves_the_figures_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    learn = baselines.BackpropStack.learn
+    learn = Stack.learn
 
-    def spoilt(stack: baselines.BackpropStack, index: Tensor, epoch: int, batch: int) -> None:
-        learn(stack, index, epoch, batch)
-        if isinstance(stack, baselines.CrossEntropy):
+    def spoilt(stack: Stack, batch: Batch) -> None:
+        learn(stack, batch)
+        if stack.baseline.name == "cross_entropy":
             stack.parameters[0][1, 3, 2] = math.nan
 
-    monkeypatch.setattr(baselines.BackpropStack, "learn", spoilt)
+    monkeypatch.setattr(Stack, "learn", spoilt)
     found = ffengine.train(BACKPROP.model_copy(update={"epochs": 1}))
     rows = [row for row in found.baselines if row.baseline == "cross_entropy"]
     assert {

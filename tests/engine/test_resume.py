@@ -8,6 +8,7 @@ import pytest
 
 import ffengine
 from ffengine.activations import ACTIVATIONS
+from ffengine.baselines import BaselineName
 from ffengine.checkpoint import Checkpoint, Position, fraction_done
 from ffengine.datasets import DATASETS
 from ffengine.entry import entries, name_of
@@ -17,7 +18,7 @@ from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.results import TrainResult
-from ffengine.spec import Baseline, TrainSpec
+from ffengine.spec import TrainSpec
 from ffengine.training import BatchReport, EpochReport
 
 SMALL: dict[str, Any] = {
@@ -78,7 +79,16 @@ CHANGES: dict[str, dict[str, Any]] = {
         for positive, negative in ((3, 2), (1, 0), (0, 1))
     },
     "rescaled": {"optimizer": {"lr": 1e5}},
-    **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in Baseline.__args__},
+    **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in BaselineName.__args__},
+    "baselines that are tuned": {
+        "dataset": {**SMALL["dataset"], "validation_samples": 40},
+        "evaluation": {
+            "baselines": [
+                {"name": "cross_entropy", "optimizer": {"name": "adam"}, "rates": [0.1, 0.01]},
+                {"name": "greedy_cross_entropy", "epochs": 2, "select": "best_validation"},
+            ]
+        },
+    },
 }
 
 # each strategy and optimiser has a case with the usual ones; functions have nothing to remember
@@ -100,7 +110,7 @@ def stopped_every(spec: TrainSpec, reports: int) -> tuple[TrainResult, int]:
     resume: Checkpoint | None = None
     stops = 0
     while True:
-        left = [reports + stops]  # a baseline begins anew: it is given longer and longer
+        left = [reports]
 
         def stop_soon(_report: EpochReport | BatchReport, left: list[int] = left) -> Control:
             left[0] -= 1

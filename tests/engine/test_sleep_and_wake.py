@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import ffengine
-from ffengine.baselines import FFObjective
+from ffengine.baseline_training import Stack
+from ffengine.baselines import Batch, FFObjective
 from ffengine.cost import train_cost
 from ffengine.datasets import DATASETS
 from ffengine.monitor import paired
@@ -174,10 +175,13 @@ def test_phases_halve_the_cost_of_training_alone() -> None:
 def test_the_baseline_on_the_objective_takes_the_same_phases() -> None:
     spec = flow({"positive_steps": 1, "negative_steps": 2}, 3, 1)
     train = load_samples(spec.dataset, torch.device("cpu")).train
-    model = FFObjective(spec, train, Draws(spec.seeds))
+    baseline = FFObjective()
+    stack = Stack(baseline, spec, train, Draws(spec.seeds))
     index = torch.arange(200).unsqueeze(0)
     with torch.no_grad():
-        losses = [float(model.loss(index, epoch, 0)) for epoch in (1, 2, 3, 4)]
+        losses = [
+            float(baseline.loss(stack, Batch(index, (0,), epoch, 0))) for epoch in (1, 2, 3, 4)
+        ]
     assert [loss < 0 for loss in losses] == [True, False, False, True]
 
 

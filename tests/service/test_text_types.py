@@ -46,7 +46,7 @@ OWN_FIELDS = {
     *("JobPage.states", "RowPage.next_cursor", "SamplePicture.pixels"),
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
-    *("TrialLine.job", "Checkpoint.weights"),
+    *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
 }
 

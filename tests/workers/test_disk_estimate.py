@@ -64,6 +64,18 @@ SPECS: dict[str, dict[str, Any]] = {
         },
         "seeds": [0, 1],
     },
+    "baselines that are tuned": {
+        **TRAIN,
+        "dataset": {**DATA, "validation_samples": 50},
+        "evaluation": {
+            "baselines": [
+                {"name": "greedy_cross_entropy", "rates": [0.1, 0.2, 0.3, 0.4, 0.5], "epochs": 2},
+                {"name": "deep_supervision", "select": "best_validation"},
+                {"name": "cross_entropy", "optimizer": {"name": "adam"}, "rates": [0.1, 0.01]},
+            ]
+        },
+        "seeds": [0, 1],
+    },
     "margins split by who pushes": {
         **TRAIN,
         "monitor": {"samples": 50, "decomposition": list(range(0, 12, 2))},

@@ -19,7 +19,7 @@ from service.specs.files import as_yaml
 
 CHART_NAME = re.compile(r"[a-z0-9_]+")  # no other name becomes that of a file
 TABLES: dict[str, tuple[TableKind, ...]] = {
-    "train": ("comparison", "curves", "decomposition"),
+    "train": ("comparison", "curves", "decomposition", "baselines"),
     "check": ("comparison", "cells", "potentials", "decomposition"),
     "forecast": ("epochs",),
     "study": ("comparison", "runs", "figures", "epochs"),

@@ -7,7 +7,8 @@ import altair as alt
 
 from ffengine.datasets import DATASETS
 from ffengine.intervals import interval
-from ffengine.results import AccuracyRow, TrainResult
+from ffengine.results import AccuracyRow, BaselineRow, TrainResult
+from service.results.baseline_table import baselines_of, how_chosen, names_of
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.intervals import band
 from service.results.charts.style import (
@@ -36,12 +37,13 @@ METHODS = {"goodness": "by goodness", "softmax": "by softmax", "linear": "linear
 
 def has_accuracy(sources: Sequence[ChartSource]) -> bool:
     """Whether a training run has an accuracy."""
-    return any(_rows(source) for source in sources)
+    return any(_rows(source) or next(_baselines(source), None) for source in sources)
 
 
 def accuracy(sources: Sequence[ChartSource]) -> AnyChart:
     """Accuracy after training, for each way to tell a label, with its interval."""
-    records = [record for source in sources for record in _records(source)]
+    told = [record for source in sources for record in _records(source)]
+    records = [*told, *(record for source in sources for record in _baselines(source))]
     if not records:
         raise NothingToDraw("no training run has an accuracy yet")
     ways = len({record["way"] for record in records})
@@ -52,6 +54,34 @@ def accuracy(sources: Sequence[ChartSource]) -> AnyChart:
 def _rows(source: ChartSource) -> Sequence[AccuracyRow]:
     there = isinstance(source, Source) and isinstance(source.result, TrainResult)
     return source.result.accuracy if there else ()  # type: ignore[union-attr]
+
+
+def _baselines(source: ChartSource) -> Iterator[Record]:
+    """One record for each baseline and held-out partition, and for the readout of each layer."""
+    if not isinstance(source, Source) or not isinstance(source.result, TrainResult):
+        return
+    baselines = baselines_of(source.result)
+    for name, rows in zip(names_of(baselines), baselines, strict=True):
+        groups: dict[tuple[str, str], list[tuple[BaselineRow, float]]] = defaultdict(list)
+        last = max(row.layer for row in rows)
+        for row in rows:
+            if row.layer == last and row.accuracy is not None:
+                groups[name, row.partition].append((row, row.accuracy))
+            elif row.layer < last and row.layer_accuracy is not None:
+                where = f"{name}, layer {row.layer}"
+                groups[where, row.partition].append((row, row.layer_accuracy))
+        for (way, partition), found in groups.items():
+            samples = [row.samples for row, _ in found]
+            values = [value for _, value in found]
+            yield {
+                "series": source.label,
+                "way": way,
+                "partition": partition,
+                "epoch": max((row.epoch or 0 for row, _ in found), default=0),
+                "learning rate": how_chosen(found[0][0]),
+                **band(interval(values, share=True, samples=samples))._asdict(),
+                "samples": sum(samples),
+            }
 
 
 def _records(source: ChartSource) -> Iterator[Record]:
@@ -91,8 +121,9 @@ def _layers(records: Sequence[Record]) -> AnyChart:
     used = [name for name in PARTITIONS if any(record["partition"] == name for record in records)]
     legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
     ways = list(dict.fromkeys(str(record["way"]) for record in records))
+    rates = ["learning rate:N"] if any("learning rate" in record for record in records) else []
     base = alt.Chart().encode(
-        y=alt.Y("way:N", title=None, sort=ways, axis=alt.Axis(labelLimit=220)),
+        y=alt.Y("way:N", title=None, sort=ways, axis=alt.Axis(labelLimit=270)),
         yOffset=alt.YOffset("partition:N", sort=used),
         color=alt.Color("partition:N", scale=PARTITION_COLOURS, title=None, legend=legend),
     )
@@ -102,19 +133,28 @@ def _layers(records: Sequence[Record]) -> AnyChart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x,
         shape=alt.Shape("partition:N", scale=PARTITION_SHAPES, title=None, legend=legend),
-        tooltip=[*tooltip, "seeds:Q", "samples:Q"],
+        tooltip=[*tooltip, *rates, "seeds:Q", "samples:Q"],
     )
     return alt.layer(bars, points)
 
 
 def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Iterator[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
-    epochs = sorted({int(record["epoch"] or 0) for record in records})
+    epochs = sorted({int(r["epoch"] or 0) for r in records if "learning rate" not in r})
     after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch that has it"
     if any(len({row.epoch for row in _rows(source)}) > 1 for source in sources):
         after = "with the weights that each seed ended with"
     yield drawn_note(data_names(sources), f"mean over {counted(seeds, 'seed')} {after}")
     yield interval_note("bars", seeds, shares=True)
+    if untuned := list(
+        dict.fromkeys(
+            str(record["way"])
+            for record in records
+            if "not tuned" in str(record.get("learning rate", ""))
+            and ", layer " not in str(record["way"])
+        )
+    ):
+        yield f"Learning rate not tuned: {'; '.join(untuned)}."
     yield guess_note(sources)
     yield panels_note(len(labels_of(records)))
 

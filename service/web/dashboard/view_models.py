@@ -17,6 +17,7 @@ from ffengine.study import Cell
 from ffengine.text import LONGEST
 from service.jobs import TERMINAL, Job, JobState
 from service.results import trials
+from service.results.baseline_table import baseline_table
 from service.results.bibliography import bibtex
 from service.results.column_labels import figure_tables
 from service.results.methods import methods
@@ -47,11 +48,13 @@ TABLES: dict[TableKind, str] = {
     "epochs": "the epochs needed",
     "potentials": "potentials of positives and of negatives",
     "decomposition": "who pushes a sample",
+    "baselines": "the run beside its baselines",
 }
 MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
     "accuracy": "accuracy, AUC and loss by seed, layers, epoch and partition",
+    "baselines": "baselines by seed, layer and partition, with what was tried",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 UNSHARED = frozenset({"weights.safetensors"})
@@ -211,8 +214,8 @@ def tables_of(results: Sequence[RunResult]) -> list[TextTable]:
     if isinstance(results[0], CheckResult):
         return check_tables(results[0])
     if isinstance(results[0], TrainResult):
-        pushes = push_table(results[0])
-        return [*([pushes] if pushes.rows else []), *figure_tables(results[0])]
+        tables = baseline_table(results[0]), push_table(results[0])
+        return [*(one for one in tables if one.rows), *figure_tables(results[0])]
     return []
 
 
@@ -222,6 +225,7 @@ def more_rows(results: Sequence[RunResult]) -> list[str]:
         "potentials": any(isinstance(one, CheckResult) and one.potentials for one in results),
         "decomposition": any(pushes_of(one).rows for one in results),
         "accuracy": any(isinstance(one, TrainResult) and one.accuracy_curves for one in results),
+        "baselines": any(isinstance(one, TrainResult) and one.baselines for one in results),
     }
     return [kind for kind in MORE_ROWS if found[kind]]
 

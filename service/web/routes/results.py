@@ -82,6 +82,7 @@ MeanOption = Annotated[
 KINDS_WITH_ROWS: dict[RowKind, tuple[str, ...]] = {
     "decomposition": ("check", "train"),
     "accuracy": ("train",),
+    "baselines": ("train",),
 }
 HAVE_ROWS = {
     ("check",): "only a check has",
@@ -141,7 +142,7 @@ def read_csv(
         Query(
             description="of a check: its cells, the potentials of its samples, or who pushes "
             "them (of a training run as well); of a training run: the accuracy, AUC and loss of "
-            "its layers by epoch"
+            "its layers by epoch, or its baselines"
         ),
     ] = None,
 ) -> Response:
