@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from ffengine.entry import Entry, default_choice
+from ffengine.entmax import entmax
+from ffengine.entry import Entry, SpecFieldError, default_choice
 from ffengine.goodness_kernels import Curve, PairKernel, power_kernel, top_share_kernel
 
 if TYPE_CHECKING:
@@ -22,14 +23,23 @@ if TYPE_CHECKING:
 
     from ffengine.results import Split
 
+DEFAULT_K = 10
+LEAST_K = 5  # of a share of the units (arXiv 2604.13081)
 TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
 
 class Goodness(Entry, ABC):
     """How strongly a layer is excited by a sample: one number from its activations."""
 
-    # True where g(c h) = c^2 g(h) for every c > 0, so that the pull is as many times larger as h is
-    quadratic: ClassVar[bool] = False
+    # whether g is a sum or a mean over units, so that units do not interact through it
+    of_units: ClassVar[bool] = True
+    # whether g is a mean over units, so that a unit's pull falls with the width
+    is_mean: ClassVar[bool] = False
+
+    @property
+    def quadratic(self) -> bool:
+        """Whether g(c h) = c^2 g(h) for every c > 0: the pull is as many times larger as h is."""
+        return False
 
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
@@ -77,9 +87,11 @@ class Goodness(Entry, ABC):
 class SumSquares(Goodness):
     """Sum of the squared activations (Hinton 2022, equation 1)."""
 
-    quadratic: ClassVar[bool] = True
-
     name: Literal["sum_squares"] = "sum_squares"
+
+    @property
+    def quadratic(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return length(h).square()
@@ -94,9 +106,13 @@ class SumSquares(Goodness):
 class MeanSquares(Goodness):
     """Mean of the squared activations: independent of the width, so that one threshold fits all."""
 
-    quadratic: ClassVar[bool] = True
+    is_mean: ClassVar[bool] = True
 
     name: Literal["mean_squares"] = "mean_squares"
+
+    @property
+    def quadratic(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return length(h).square() / h.shape[-1]
@@ -112,6 +128,8 @@ class L2(Goodness):
     """Length of the activations, not squared: its pull does not grow with them (Tosato et al. 2023,
     arXiv 2305.18353).
     """
+
+    of_units: ClassVar[bool] = False
 
     name: Literal["l2"] = "l2"
 
@@ -141,23 +159,54 @@ class L1(Goodness):
         return _limit_of_powers(1.0, inputs)
 
 
-class PowerSum(Goodness):
+class Power(Goodness, ABC):
+    """A power of the activations' magnitudes, over all units."""
+
+    q: float = Field(3.0, gt=0, le=16, description="the exponent")
+
+    def _sum(self, h: Tensor) -> Tensor:
+        return h.abs().pow_(self.q).sum(-1)
+
+    def _pull_of_sum(self, h: Tensor, s: Tensor) -> Tensor:
+        slope = h.abs().pow_(self.q - 1).masked_fill_(h == 0, 0)  # below q = 1, infinite at 0
+        return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
+
+
+class PowerSum(Power):
     """Sum of the activations' magnitudes to the power q: 1 is l1, 2 sum_squares; the larger q, the
     more the loud units count.
     """
 
     name: Literal["power_sum"] = "power_sum"
-    q: float = Field(3.0, gt=0, le=16, description="the exponent")
 
     def value(self, h: Tensor) -> Tensor:
-        return h.abs().pow_(self.q).sum(-1)
+        return self._sum(h)
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        slope = h.abs().pow_(self.q - 1).masked_fill_(h == 0, 0)  # below q = 1, infinite at 0
-        return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
+        return self._pull_of_sum(h, s)
 
     def limit(self, inputs: int, width: int) -> PairKernel:
         return _limit_of_powers(self.q, inputs)
+
+
+class PowerMean(Power):
+    """Mean of the activations' magnitudes to the power q, independent of the width: 2 is
+    mean_squares.
+    """
+
+    is_mean: ClassVar[bool] = True
+
+    name: Literal["power_mean"] = "power_mean"
+
+    def value(self, h: Tensor) -> Tensor:
+        return self._sum(h) / h.shape[-1]
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return self._pull_of_sum(h, s / h.shape[-1])
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        kernel = _limit_of_powers(self.q, inputs)
+        return kernel._replace(factor=kernel.factor / width)
 
 
 class MinusSumSquares(Goodness):
@@ -165,9 +214,11 @@ class MinusSumSquares(Goodness):
     2022, section 2).
     """
 
-    quadratic: ClassVar[bool] = True
-
     name: Literal["minus_sum_squares"] = "minus_sum_squares"
+
+    @property
+    def quadratic(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return length(h).square().neg()
@@ -180,25 +231,161 @@ class MinusSumSquares(Goodness):
 
 
 class TopK(Goodness):
-    """Sum of the squares of the k largest activations: only the peaks count (compare arXiv
-    2604.13081).
+    """Only the k largest activations count: the mean of themselves (arXiv 2604.13081), or the sum
+    of their squares.
     """
 
-    quadratic: ClassVar[bool] = True
+    of_units: ClassVar[bool] = False
 
     name: Literal["top_k"] = "top_k"
-    k: int = Field(10, ge=1, le=65_536, description="how many units count; at most the width")
+    k: int | None = Field(
+        DEFAULT_K, ge=1, le=65_536, description="how many units count; at most the width"
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="which share of the units counts, in place of k: k is the share of the width, "
+        "and at least five",
+    )
+    of: Literal["squares", "activations"] = Field(
+        "squares",
+        description="squares: the sum of the k largest squares; activations: the mean of the k "
+        "largest activations",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, given: object) -> object:
+        """Leave k out where a share is given."""
+        if not isinstance(given, dict) or given.get("share") is None:
+            return given
+        if given.get("k") is not None:
+            raise SpecFieldError(("share",), "give k or share, not both")
+        return given | {"k": None}
+
+    @model_validator(mode="after")
+    def _some_size(self) -> Self:
+        if self.k is None and self.share is None:
+            raise SpecFieldError(("k",), "give k or share")
+        return self
+
+    @property
+    def quadratic(self) -> bool:
+        return self.of == "squares"
+
+    def count(self, width: int) -> int:
+        """Return how many units count.
+
+        **Arguments:**
+
+        - `width`: n.
+
+        **Returns:**
+
+        k, at most n.
+        """
+        wanted = max(LEAST_K, int(self.share * width)) if self.share else self.k or DEFAULT_K
+        return min(wanted, width)
 
     def value(self, h: Tensor) -> Tensor:
-        return h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).values.square().sum(-1)
+        k = self.count(h.shape[-1])
+        if self.of == "activations":
+            return h.topk(k, dim=-1, sorted=False).values.mean(-1)
+        return h.abs().topk(k, dim=-1, sorted=False).values.square().sum(-1)
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        chosen = h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).indices
-        peaks = h.gather(-1, chosen) * (2 * s.unsqueeze(-1))
-        return h.zero_().scatter_(-1, chosen, peaks)
+        k = self.count(h.shape[-1])
+        if self.of == "activations":
+            peaks, chosen = h.topk(k, dim=-1, sorted=False)
+            pulls = (peaks != 0) * (s / k).unsqueeze(-1)
+        else:
+            chosen = h.abs().topk(k, dim=-1, sorted=False).indices
+            pulls = h.gather(-1, chosen) * (2 * s.unsqueeze(-1))
+        return h.zero_().scatter_(-1, chosen, pulls)
 
-    def limit(self, inputs: int, width: int) -> PairKernel:
-        return PairKernel(power=2, factor=2, curve=Curve(top_share_kernel, self.k / width))
+    def limit(self, inputs: int, width: int) -> PairKernel | None:
+        if self.of == "activations":
+            return None
+        curve = Curve(top_share_kernel, self.count(width) / width)
+        return PairKernel(power=2, factor=2, curve=curve)
+
+
+class Entmax(Goodness):
+    """Mean of the squared activations, weighted by their own alpha-entmax: the louder a unit, the
+    more it counts, and quiet units count nothing (arXiv 2604.13081; entmax: Peters, Niculae and
+    Martins 2019).
+    """
+
+    of_units: ClassVar[bool] = False
+
+    name: Literal["entmax"] = "entmax"
+    alpha: float = Field(
+        1.5, ge=1, le=2, description="1 is softmax, 2 sparsemax: the larger, the fewer units count"
+    )
+
+    def value(self, h: Tensor) -> Tensor:
+        return (entmax(h, self.alpha) * h.square()).sum(-1)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        weights = entmax(h, self.alpha)
+        # the Jacobian of entmax is diag(u) - u u^T / sum u, u = weights^(2 - alpha)
+        moved = weights.pow(2 - self.alpha).masked_fill_(weights == 0, 0)
+        squares = h.square()
+        mean = (moved * squares).sum(-1, keepdim=True) / moved.sum(-1, keepdim=True)
+        slope = squares.sub_(mean).mul_(moved).add_(weights.mul_(h), alpha=2)
+        return slope.mul_(s.unsqueeze(-1)).masked_fill_(h == 0, 0)
+
+
+class Standardised(Goodness, ABC):
+    """A standardised central moment over the units of a layer: it does not depend on the scale of
+    the activations.
+    """
+
+    of_units: ClassVar[bool] = False
+
+    def _value(self, h: Tensor, p: int) -> Tensor:
+        """Compute m_p / m_2^(p/2), with m_p = mean (h - mean h)^p; 0 where all units are alike."""
+        around = h - h.mean(-1, keepdim=True)
+        spread = around.square().mean(-1)
+        moment = around.pow_(p).mean(-1)
+        return (moment / spread.pow(p / 2)).masked_fill_(spread == 0, 0)
+
+    def _pull(self, h: Tensor, s: Tensor, p: int) -> Tensor:
+        """Compute s p / n ((d^(p-1) - m_(p-1)) / sd^p - m_p d / sd^(p+2)), with d = h - mean h."""
+        around = h - h.mean(-1, keepdim=True)
+        sd = around.square().mean(-1, keepdim=True).sqrt()
+        around.div_(sd)
+        below = around.pow(p - 1)
+        moment = (below * around).mean(-1, keepdim=True)
+        slope = below.sub_(below.mean(-1, keepdim=True)).sub_(around.mul_(moment))
+        slope.mul_((s * (p / h.shape[-1])).unsqueeze(-1)).div_(sd)
+        return slope.masked_fill_((h == 0) | (sd == 0), 0)
+
+
+class Kurtosis(Standardised):
+    """Excess kurtosis of the activations over the units: how bursty they are (arXiv 2604.13081)."""
+
+    name: Literal["kurtosis"] = "kurtosis"
+
+    def value(self, h: Tensor) -> Tensor:
+        return self._value(h, 4) - 3
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return self._pull(h, s, 4)
+
+
+class Moment(Standardised):
+    """Standardised central moment of the activations over the units (arXiv 2604.13081)."""
+
+    name: Literal["moment"] = "moment"
+    p: int = Field(3, ge=3, le=8, description="the order; 3 is the skewness")
+
+    def value(self, h: Tensor) -> Tensor:
+        return self._value(h, self.p)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+        return self._pull(h, s, self.p)
 
 
 def _limit_of_powers(q: float, inputs: int) -> PairKernel:
@@ -234,16 +421,36 @@ def _name_alone(goodness: Goodness) -> object:
 
 
 GoodnessName = Literal[
-    "sum_squares", "mean_squares", "l2", "l1", "power_sum", "minus_sum_squares", "top_k"
+    "sum_squares",
+    "mean_squares",
+    "l2",
+    "l1",
+    "power_sum",
+    "power_mean",
+    "minus_sum_squares",
+    "top_k",
+    "entmax",
+    "kurtosis",
+    "moment",
 ]
 GoodnessEntry = Annotated[
-    SumSquares | MeanSquares | L2 | L1 | PowerSum | MinusSumSquares | TopK,
+    SumSquares
+    | MeanSquares
+    | L2
+    | L1
+    | PowerSum
+    | PowerMean
+    | MinusSumSquares
+    | TopK
+    | Entmax
+    | Kurtosis
+    | Moment,
     Field(discriminator="name"),
 ]
 AnyGoodness = Annotated[
     GoodnessEntry,
     BeforeValidator(_by_name, json_schema_input_type=GoodnessName | GoodnessEntry),
-    PlainSerializer(_name_alone, return_type=GoodnessName | dict[str, str | int | float]),
+    PlainSerializer(_name_alone, return_type=GoodnessName | dict[str, str | int | float | None]),
 ]
 GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry has parameters"
 

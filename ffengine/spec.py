@@ -32,14 +32,12 @@ from ffengine.entry import Entry, SpecFieldError, SpecMeta, brief
 from ffengine.inits import INITS, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
-    L2,
     AnyGoodness,
     AnyObjective,
     Difference,
     MeanSquares,
     SumSquares,
     Thresholded,
-    TopK,
 )
 from ffengine.optimizers import AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
@@ -57,6 +55,7 @@ ADDED_LATER = (
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
     '"phases":{"positive_steps":0,"negative_steps":0},',
     '"decomposition":[],',
+    ',"share":null,"of":"squares"',
 )
 MAX_SEED = 2**63 - 1
 MAX_EPOCHS = 100_000
@@ -843,7 +842,7 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
     @property
     def has_mean_goodness(self) -> bool:
         """Whether the goodness is a mean over units, so that a unit's pull falls with the width."""
-        return isinstance(self.objective.goodness, MeanSquares)
+        return self.objective.goodness.is_mean
 
     @property
     def tau_of_step(self) -> float:
@@ -1029,7 +1028,7 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
 
     def _refuse_goodness_of_all_units(self) -> None:
         """Raise SpecFieldError unless the goodness is a sum over units."""
-        if isinstance(self.objective.goodness, L2 | TopK):
+        if not self.objective.goodness.of_units:
             raise SpecFieldError(
                 ("objective", "goodness"),
                 f"{self.objective.goodness.name} is not a sum over units, so that they interact; "

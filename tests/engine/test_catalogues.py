@@ -6,15 +6,25 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import ffengine
 from ffengine.activations import ACTIVATIONS, ActivationName
+from ffengine.entmax import entmax
 from ffengine.entry import Entry, describe, entries, meaning_of, name_of
 from ffengine.inits import INITS, InitName
 from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Positives
 from ffengine.network import Network, SummedGoodness
-from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, GoodnessName, Objective
+from ffengine.objectives import (
+    AnyObjective,
+    Goodness,
+    GoodnessEntry,
+    GoodnessName,
+    Objective,
+    Standardised,
+    TopK,
+)
 from ffengine.optimizers import SCHEDULES, AnyOptimizer, Optimizer, ScheduleName
 from ffengine.presets import PRESETS
 from ffengine.random_streams import Draws
@@ -130,10 +140,65 @@ def test_every_goodness_pulls_as_autograd_says(
     value = GOODNESS[name].value(h)
     assert torch.allclose(value, expected, rtol=1e-12)
     live = h > 0
+    # what does not depend on the scale has slopes of one over it, and rounds as much
+    atol = 1e-12 / scale if isinstance(GOODNESS[name], Standardised) else 1e-12
     assert torch.allclose(
-        GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=1e-12
+        GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=atol
     )
     assert not bool(GOODNESS[name].pull(h.clone(), value, s)[~live].any())
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.integers(2, 60),
+    alpha=st.sampled_from([1.0, 1.2, 1.5, 1.8, 2.0]),
+    scale=st.sampled_from([1e-3, 1.0, 30.0]),
+)
+def test_entmax_meets_its_own_condition(seed: int, width: int, alpha: float, scale: float) -> None:
+    """It has the largest p.h + entropy: the condition of Lagrange holds for each unit."""
+    h = torch.randn(3, width, generator=torch.Generator().manual_seed(seed)).double() * scale
+    p = entmax(h, alpha)
+    assert torch.allclose(p.sum(-1), torch.ones(3, dtype=torch.float64), rtol=1e-12)
+    if alpha == 1:
+        return
+    level = h - p.pow(alpha - 1) / (alpha - 1)  # the same for all units that count
+    counts = p > 0
+    low = torch.where(counts, level, torch.inf).amin(-1)
+    high = torch.where(counts, level, -torch.inf).amax(-1)
+    assert torch.allclose(low, high, rtol=1e-9, atol=1e-9)
+    assert bool((torch.where(counts, -torch.inf, h).amax(-1) <= high + 1e-9).all())
+    if alpha == 1.5:
+        assert torch.allclose(p, reference.exact_entmax(h), rtol=1e-9, atol=1e-12)
+
+
+@given(seed=st.integers(0, 2**31), width=st.integers(2, 300), share=st.floats(0.005, 1))
+def test_top_k_of_activations_is_the_mean_of_the_largest(
+    seed: int, width: int, share: float
+) -> None:
+    h = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(seed)).double()
+    entry = TopK(share=share, of="activations")
+    k = min(width, max(5, int(share * width)))
+    assert entry.count(width) == k
+    leaf = h.clone().requires_grad_()
+    expected = leaf.sort(-1, descending=True).values[..., :k].mean(-1)
+    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+    assert torch.allclose(entry.value(h), expected)
+    found = entry.pull(h.clone(), expected.detach(), torch.ones(1, 4, dtype=torch.float64))
+    assert torch.allclose(found, slope)
+
+
+def test_top_k_has_one_size() -> None:
+    assert TopK() == TopK(k=10)
+    assert TopK(share=0.02).model_dump() == {
+        "name": "top_k",
+        "k": None,
+        "share": 0.02,
+        "of": "squares",
+    }
+    with pytest.raises(ValidationError, match="give k or share, not both"):
+        TopK(k=3, share=0.1)
+    with pytest.raises(ValidationError, match="give k or share"):
+        TopK(k=None)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
