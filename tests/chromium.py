@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.needs import lacking
 
 
-# The shell has no windows and no pages of its own to keep: a test takes a fifth of the processor time.
+# The shell has no windows, and no pages of its own: a test takes a fifth of the processor time.
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
