@@ -54,8 +54,21 @@ class Goodness(Entry, ABC):
         g (...), in the type of h.
         """
 
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute the goodness, and what the pull of the same activations needs besides.
+
+        **Arguments:**
+
+        - `h`: (..., n).
+
+        **Returns:**
+
+        g (...), and what `pull` computes anew where it is not given; None where it needs nothing.
+        """
+        return self.value(h), None
+
     @abstractmethod
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         """Compute s * dg/dh.
 
         **Arguments:**
@@ -63,6 +76,7 @@ class Goodness(Entry, ABC):
         - `h`: (..., n) activations, in memory that may be overwritten.
         - `value`: their goodness g (...).
         - `s`: dL/dG (...) of each sample.
+        - `saved`: of `value_and_saved`, in memory that may be overwritten; None: it is computed.
 
         **Returns:**
 
@@ -96,7 +110,7 @@ class SumSquares(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h).square()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return h.mul_(2 * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -117,7 +131,7 @@ class MeanSquares(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h).square() / h.shape[-1]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return h.mul_(2 / h.shape[-1] * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -136,7 +150,7 @@ class L2(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return h.mul_((s / value.clamp_min(TINY)).unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -152,7 +166,7 @@ class L1(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return h.abs().sum(-1)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return h.sign_().mul_(s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -182,7 +196,7 @@ class PowerSum(Power):
     def value(self, h: Tensor) -> Tensor:
         return self._sum(h)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return self._pull_of_sum(h, s)
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -201,7 +215,7 @@ class PowerMean(Power):
     def value(self, h: Tensor) -> Tensor:
         return self._sum(h) / h.shape[-1]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return self._pull_of_sum(h, s / h.shape[-1])
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -223,7 +237,7 @@ class MinusSumSquares(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h).square().neg()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
         return h.mul_(-2 * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -289,19 +303,24 @@ class TopK(Goodness):
         return min(wanted, width)
 
     def value(self, h: Tensor) -> Tensor:
-        k = self.count(h.shape[-1])
-        if self.of == "activations":
-            return h.topk(k, dim=-1, sorted=False).values.mean(-1)
-        return h.abs().topk(k, dim=-1, sorted=False).values.square().sum(-1)
+        return self.value_and_saved(h)[0]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g, and which units count (..., k)."""
         k = self.count(h.shape[-1])
         if self.of == "activations":
             peaks, chosen = h.topk(k, dim=-1, sorted=False)
-            pulls = (peaks != 0) * (s / k).unsqueeze(-1)
+            return peaks.mean(-1), chosen
+        peaks, chosen = h.abs().topk(k, dim=-1, sorted=False)
+        return peaks.square().sum(-1), chosen
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+        chosen = self.value_and_saved(h)[1] if saved is None else saved
+        peaks = h.gather(-1, chosen)
+        if self.of == "activations":
+            pulls = (peaks != 0) * (s / chosen.shape[-1]).unsqueeze(-1)
         else:
-            chosen = h.abs().topk(k, dim=-1, sorted=False).indices
-            pulls = h.gather(-1, chosen) * (2 * s.unsqueeze(-1))
+            pulls = peaks * (2 * s.unsqueeze(-1))
         return h.zero_().scatter_(-1, chosen, pulls)
 
     def limit(self, inputs: int, width: int) -> PairKernel | None:
@@ -325,15 +344,19 @@ class Entmax(Goodness):
     )
 
     def value(self, h: Tensor) -> Tensor:
-        return (entmax(h, self.alpha) * h.square()).sum(-1)
+        return self.value_and_saved(h)[0]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return g, and the weights (..., n)."""
         weights = entmax(h, self.alpha)
+        return (weights * h).mul_(h).sum(-1), weights
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+        weights = entmax(h, self.alpha) if saved is None else saved
         # the Jacobian of entmax is diag(u) - u u^T / sum u, u = weights^(2 - alpha)
-        moved = weights.pow(2 - self.alpha).masked_fill_(weights == 0, 0)
-        squares = h.square()
-        mean = (moved * squares).sum(-1, keepdim=True) / moved.sum(-1, keepdim=True)
-        slope = squares.sub_(mean).mul_(moved).add_(weights.mul_(h), alpha=2)
+        moved = _power_of_positive(weights, 2 - self.alpha)
+        mean = (moved * h).mul_(h).sum(-1, keepdim=True) / moved.sum(-1, keepdim=True)
+        slope = weights.mul_(h).mul_(2).addcmul_(moved, (h * h).sub_(mean))
         return slope.mul_(s.unsqueeze(-1)).masked_fill_(h == 0, 0)
 
 
@@ -344,23 +367,34 @@ class Standardised(Goodness, ABC):
 
     of_units: ClassVar[bool] = False
 
-    def _value(self, h: Tensor, p: int) -> Tensor:
-        """Compute m_p / m_2^(p/2), with m_p = mean (h - mean h)^p; 0 where all units are alike."""
-        around = h - h.mean(-1, keepdim=True)
-        spread = around.square().mean(-1)
-        moment = around.pow_(p).mean(-1)
-        return (moment / spread.pow(p / 2)).masked_fill_(spread == 0, 0)
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """p."""
 
-    def _pull(self, h: Tensor, s: Tensor, p: int) -> Tensor:
-        """Compute s p / n ((d^(p-1) - m_(p-1)) / sd^p - m_p d / sd^(p+2)), with d = h - mean h."""
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m_p / m_2^(p/2), m_p = mean (h - mean h)^p, and (h - mean h) / sqrt(m_2) (..., n).
+
+        Both are 0 where all units are alike.
+        """
         around = h - h.mean(-1, keepdim=True)
-        sd = around.square().mean(-1, keepdim=True).sqrt()
-        around.div_(sd)
-        below = around.pow(p - 1)
+        spread = length(around) / math.sqrt(h.shape[-1])
+        around.div_(spread.masked_fill(spread == 0, 1).unsqueeze(-1))
+        return _whole_power(around, self.order).mean(-1), around
+
+    def value(self, h: Tensor) -> Tensor:
+        return self.value_and_saved(h)[0]
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+        """Compute s p / (n sd) (d^(p-1) - mean d^(p-1) - d mean d^p), d = (h - mean h) / sd."""
+        around = self.value_and_saved(h)[1] if saved is None else saved
+        p, n = self.order, h.shape[-1]
+        below = _whole_power(around, p - 1)
         moment = (below * around).mean(-1, keepdim=True)
         slope = below.sub_(below.mean(-1, keepdim=True)).sub_(around.mul_(moment))
-        slope.mul_((s * (p / h.shape[-1])).unsqueeze(-1)).div_(sd)
-        return slope.masked_fill_((h == 0) | (sd == 0), 0)
+        spread = length(h - h.mean(-1, keepdim=True)).unsqueeze(-1) / math.sqrt(n)
+        slope.mul_((s * (p / n)).unsqueeze(-1) / spread)
+        return slope.masked_fill_((h == 0) | (spread == 0), 0)
 
 
 class Kurtosis(Standardised):
@@ -368,11 +402,14 @@ class Kurtosis(Standardised):
 
     name: Literal["kurtosis"] = "kurtosis"
 
-    def value(self, h: Tensor) -> Tensor:
-        return self._value(h, 4) - 3
+    @property
+    def order(self) -> int:
+        return 4
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        return self._pull(h, s, 4)
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the excess over the 3 of a normal distribution."""
+        moment, saved = super().value_and_saved(h)
+        return moment - 3, saved
 
 
 class Moment(Standardised):
@@ -381,17 +418,31 @@ class Moment(Standardised):
     name: Literal["moment"] = "moment"
     p: int = Field(3, ge=3, le=8, description="the order; 3 is the skewness")
 
-    def value(self, h: Tensor) -> Tensor:
-        return self._value(h, self.p)
-
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        return self._pull(h, s, self.p)
+    @property
+    def order(self) -> int:
+        return self.p
 
 
 def _limit_of_powers(q: float, inputs: int) -> PairKernel:
     """Return the kernel of sum h^q; a pre-activation has the deviation ||x|| / sqrt(m)."""
     factor = q * inputs ** ((2 - q) / 2)
     return PairKernel(power=q, factor=factor, curve=Curve(power_kernel, q))
+
+
+def _whole_power(x: Tensor, p: int) -> Tensor:
+    """Return x^p, p >= 1, by products: the power of a library takes ten times as long."""
+    found = x.clone() if p % 2 else x.square()
+    square = x.square() if p > 2 else x
+    for _ in range((p - 1) // 2):
+        found.mul_(square)
+    return found
+
+
+def _power_of_positive(x: Tensor, exponent: float) -> Tensor:
+    """Return x^exponent where x > 0, and 0 where it is 0."""
+    if exponent == 0.5:
+        return x.sqrt()
+    return x.pow(exponent).masked_fill_(x == 0, 0)
 
 
 def length(h: Tensor) -> Tensor:

@@ -145,7 +145,11 @@ def test_every_goodness_pulls_as_autograd_says(
     assert torch.allclose(
         GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=atol
     )
-    assert not bool(GOODNESS[name].pull(h.clone(), value, s)[~live].any())
+    pull = GOODNESS[name].pull(h.clone(), value, s)
+    assert not bool(pull[~live].any())
+    again, saved = GOODNESS[name].value_and_saved(h.clone())
+    assert torch.equal(again, value)
+    assert torch.equal(GOODNESS[name].pull(h.clone(), value, s, saved), pull)
 
 
 @given(
