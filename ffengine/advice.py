@@ -22,6 +22,7 @@ from ffengine.diagnostics import (
 from ffengine.input_figures import InputFigures
 from ffengine.onset import halfway_lr, onset_before
 from ffengine.partitions import class_shares
+from ffengine.percents import in_percent
 from ffengine.results import Diagnostic, Onset
 from ffengine.spec import CheckSpec, DatasetSpec, ForecastSpec, TrainSpec
 
@@ -221,8 +222,8 @@ def _weak_label(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator
         yield Advice(
             code="label_weak",
             severity="warning",
-            message=f"{facts.name}: a label of {strength:g} has {share:.2%} of the length of a "
-            f"sample: beside the other inputs it is invisible.",
+            message=f"{facts.name}: a label of {strength:g} has {in_percent(share, 2)} of the "
+            f"length of a sample: beside the other inputs it is invisible.",
             evidence={"label_share": share, "label_strength": strength},
             suggestion="Use a larger dataset.label_strength, or leave it out.",
             field="dataset.label_strength",
@@ -251,8 +252,8 @@ def _one_input(_asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator
             code="one_input_dominates",
             severity="warning",
             message=f"{facts.name}: input {figures.largest_input} holds "
-            f"{figures.largest_share:.1%} of the variance, and preprocessing takes one scale for "
-            f"all inputs.",
+            f"{in_percent(figures.largest_share, 1)} of the variance, and preprocessing takes one "
+            f"scale for all inputs.",
             evidence={"input": figures.largest_input, "share": figures.largest_share},
             suggestion="Scale each input by itself before the upload.",
         )
@@ -289,7 +290,7 @@ def _unequal(_asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[A
         yield Advice(
             code="classes_unequal",
             severity="info",
-            message=f"{facts.name}: {share:.0%} of the test samples are of class "
+            message=f"{facts.name}: {in_percent(share, 0)} of the test samples are of class "
             f"{counts.index(max(counts))}: naming it always gives an accuracy of {share:.2f}.",
             evidence={"guessing": share},
             suggestion="Compare accuracies with that, or bring as many test samples of each class.",

@@ -7,6 +7,7 @@ memory.
 
 import io
 import math
+import string
 import struct
 import tokenize
 import zipfile
@@ -32,6 +33,20 @@ PREFIX_BYTES = 12  # before a header: magic, version and length
 MOST_DIRECTORY_BYTES = 2**16
 DIRECTORY_END, DIRECTORY_END_64 = b"PK\5\6", b"PK\6\7"
 END_BYTES, END_64_BYTES, LONGEST_COMMENT = 22, 20, 2**16 - 1
+# how files begin that people send in the place of an .npz
+HEAD_BYTES = 64
+ARCHIVE = b"PK"
+KINDS = {
+    b"\x93NUMPY": "an .npy, which holds one array",
+    b"\x1f\x8b": "compressed with gzip",
+    b"\x89HDF": "HDF5",
+    b"PAR1": "Parquet",
+    b"\x80": "a pickle",
+    b"\x89PNG": "a picture",
+    b"\xff\xd8\xff": "a picture",
+}
+PRINTABLE = frozenset(string.printable.encode())
+EXPECTED = "x (N, ...) and y (N,), as numpy.savez('data.npz', x=x, y=y) writes them"
 DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
@@ -129,6 +144,7 @@ def opened(source: IO[bytes]) -> Iterator[NpzArchive]:
 
     - `DatasetError`: it is not an archive of the members that are expected, or too large.
     """
+    _refuse_other_files(source)
     with _legibly():
         _refuse_long_directory(source)
         archive = zipfile.ZipFile(source)
@@ -147,6 +163,34 @@ def _legibly() -> Iterator[None]:
         raise DatasetError(
             f"not a readable .npz archive ({' '.join(str(error).split())[:200]})"
         ) from error
+
+
+def refusal_of(head: bytes) -> str | None:
+    """Say what a file is instead of an .npz, and what is expected.
+
+    **Arguments:**
+
+    - `head`: its first bytes, HEAD_BYTES of them where it has so many.
+
+    **Returns:**
+
+    One sentence; None where the file may be an .npz.
+    """
+    if head.startswith(ARCHIVE):
+        return None
+    known = (what for begin, what in KINDS.items() if head.startswith(begin))
+    is_text = all(byte in PRINTABLE for byte in head)
+    what = "empty" if not head else next(known, "text" if is_text else "of another kind")
+    return f"not a readable .npz archive: the file is {what}; expected {EXPECTED}"
+
+
+def _refuse_other_files(source: IO[bytes]) -> None:
+    """Raise DatasetError for a file that is no archive at all."""
+    source.seek(0)
+    head = source.read(HEAD_BYTES)
+    source.seek(0)
+    if refusal := refusal_of(head):
+        raise DatasetError(refusal)
 
 
 def _read(file: IO[bytes], count: int) -> bytes:

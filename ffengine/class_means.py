@@ -229,7 +229,8 @@ class ClassMeans(NamedTuple):
         grow. 0 where nothing grows.
         """
         rate = float(self.growth_rates()[0])
-        return self.drift / rate**2 if rate else 0.0
+        square = rate**2  # 0 also where labels are too weak for a square
+        return self.drift / square if square else 0.0
 
 
 def class_means(inputs: TrainingInputs) -> ClassMeans:

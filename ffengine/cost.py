@@ -29,7 +29,18 @@ from ffengine.text import bytes_in_words
 
 # Sustained rates of float32 products, operations per second: an order of magnitude for planning.
 DEVICE_FLOPS: dict[str, float] = {"cpu": 5e10, "cuda": 1e13}
+# What a run takes beside its products, measured with small runs on two cores: to be claimed, begun
+# and stored; then for each step of training, and for each batch of a layer that is measured, calls
+# of torch that take as long for ten samples as for a hundred.
 RUN_OVERHEAD_SECONDS = 1.0
+STEP_SECONDS = 0.001
+MEASURED_BATCH_SECONDS = 0.01
+BASIS = (
+    f"{DEVICE_FLOPS['cpu']:.0e} operations a second on a CPU, {DEVICE_FLOPS['cuda']:.0e} on a GPU; "
+    f"{RUN_OVERHEAD_SECONDS:.0f} s a run, {1e3 * STEP_SECONDS:.0f} ms a step, "
+    f"{1e3 * MEASURED_BATCH_SECONDS:.0f} ms a measured batch of a layer; one worker on a machine "
+    f"that does nothing else (beside other busy processes several times as long)"
+)
 BYTES = 4  # float32
 # What a job leaves on the disk, measured with SQLite. The database has each row three times: as a
 # row, in an event of the job's stream, and in the result.
@@ -112,13 +123,16 @@ class Estimate(BaseModel):
     flops: float
     peak_memory_bytes: int
     disk_bytes: DiskBytes
-    seconds: dict[str, float]
+    seconds: dict[str, float] = Field(
+        description="on each kind of device, as `seconds_based_on` says: for planning"
+    )
     problems: list[str]
     advice: list[Advice] = []
     onset: Onset | None = Field(
         None,
         description="what is known of a training run before it begins; null for checks and studies",
     )
+    seconds_based_on: str = Field(BASIS, description="what `seconds` takes for granted, in words")
     least: LeastCost | None = Field(
         None,
         description="of a search: what it costs with the cheapest values of its space; null for "
@@ -134,11 +148,13 @@ class Cost(NamedTuple):
     - `flops`: floating-point operations.
     - `memory_bytes`: bytes at the peak.
     - `disk`: bytes that it takes up on the disk.
+    - `seconds`: seconds beside those of the operations, on any device.
     """
 
     flops: float
     memory_bytes: int
     disk: DiskBytes = DiskBytes()
+    seconds: float = RUN_OVERHEAD_SECONDS
 
 
 def estimate(
@@ -236,15 +252,13 @@ def _estimate_runs(
     costs = [cost_of(one, facts_of(one.dataset.name)) for one in specs] * times
     flops, memory = sum(cost.flops for cost in costs), max(cost.memory_bytes for cost in costs)
     disk = disk_of(spec, [*specs] * times, [cost.disk for cost in costs])
+    fixed = sum(cost.seconds for cost in costs)
     return Estimate(
         runs=len(costs),
         flops=flops,
         peak_memory_bytes=memory,
         disk_bytes=disk,
-        seconds={
-            kind: round(flops / rate + RUN_OVERHEAD_SECONDS * len(costs), 1)
-            for kind, rate in DEVICE_FLOPS.items()
-        },
+        seconds={kind: round(flops / rate + fixed, 1) for kind, rate in DEVICE_FLOPS.items()},
         problems=exceeded_limits(limits, max(cost.flops for cost in costs), memory, disk),
         advice=advice_on(specs, datasets),
         onset=onset_before(spec, datasets) if isinstance(spec, TrainSpec) else None,
@@ -394,6 +408,7 @@ def forecast_cost(spec: ForecastSpec, facts: Dataset) -> Cost:
             + 2 * measured * (1 + len(spec.widths)) * FORECAST_ROW_BYTES
             + training.epochs * EVENT_BYTES,
         ),
+        small.seconds,
     )
 
 
@@ -436,7 +451,33 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         products[0] + facts.classes * sum(products[1:])
     ) + held_out * 4 * sum(products)
     flops = replicas * (per_sample + evaluation)
-    return Cost(flops, train_memory(spec, facts, inputs), train_disk(spec, facts, inputs, flops))
+    return Cost(
+        flops,
+        train_memory(spec, facts, inputs),
+        train_disk(spec, facts, inputs, flops),
+        train_seconds(spec, facts),
+    )
+
+
+def train_seconds(spec: TrainSpec, facts: Dataset) -> float:
+    """Estimate what a training run takes beside its products.
+
+    All seeds are computed together, so that their number makes no difference.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    Seconds.
+    """
+    samples, layers = spec.dataset.train_count(facts), len(spec.network.widths)
+    steps = len(spec.stages) * spec.epochs * -(-samples // spec.batch_size)
+    measurements = 1 + -(-spec.epochs // spec.monitor.every_epochs)
+    batches = layers * measurements * -(-spec.monitored(facts) // spec.batch_size)
+    return RUN_OVERHEAD_SECONDS + STEP_SECONDS * steps + MEASURED_BATCH_SECONDS * batches
 
 
 def decomposed_pairs(spec: TrainSpec, facts: Dataset) -> int:

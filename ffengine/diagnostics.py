@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from ffengine.intervals import interval_of, wilson
+from ffengine.percents import in_percent
 from ffengine.results import (
     AccuracyRow,
     BaselineRow,
@@ -31,6 +32,7 @@ AGREEMENT = 0.9
 ALIKE = 1e-3
 SMALL_BATCH = 32
 UNDECIDED_SHARE = 0.01
+MOSTLY = 0.5  # undecided: what the others say is not what the layer does
 LABEL_SHARE = 0.01
 COVERED_SHARE = 0.03
 LARGE_INPUTS = 3.0  # root mean square; standardised ones have 1
@@ -80,6 +82,14 @@ BATCH_NOISE = (
 TOO_LOW = (
     "The ratio is too low there. Read earlier epochs; observed_increase_ratio beside it does "
     "not depend on such margins."
+)
+AT_THRESHOLD = (
+    "Near a threshold single steps raise and lower the common scale of the weights in turn, and "
+    "the ratio with them: read the mean over epochs, coefficient_sum, and observed_increase_ratio."
+)
+BELOW_THRESHOLD = (
+    "That is how an objective with a threshold begins: it is over once the goodness has reached "
+    "the threshold. Train for more epochs, and read the epochs after."
 )
 LOOK_BESIDE = (
     "No phase explains this. Look at coefficient_sum and eta, and whether the ratio "
@@ -302,8 +312,8 @@ def of_data(spec: TrainSpec | CheckSpec | ForecastSpec, data: DataFigures) -> It
         yield Diagnostic(
             code="label_weak",
             severity="warning",
-            message=f"The label has {data.label_share:.2%} of the length of a sample: beside the "
-            f"other inputs it is invisible.",
+            message=f"The label has {in_percent(data.label_share, 2)} of the length of a sample: "
+            f"beside the other inputs it is invisible.",
             evidence={
                 "label_share": data.label_share,
                 "input_norm": data.input_norm,
@@ -353,8 +363,8 @@ def overlay_covers_data(covered: int, share: float) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="overlay_covers_data",
             severity="warning",
-            message=f"The label overlays inputs 0 to {covered - 1}, which hold {share:.0%} of the "
-            f"variance.",
+            message=f"The label overlays inputs 0 to {covered - 1}, which hold "
+            f"{in_percent(share, 0)} of the variance.",
             evidence={"covered": covered, "covered_share": share},
             suggestion="Use dataset.labels: append, which leaves all inputs as they are.",
         )
@@ -403,8 +413,9 @@ def _at_chance(
         yield Diagnostic(
             code="accuracy_at_chance",
             severity="info",
-            message=f"The test accuracy is {found.mean:.1%} (95 %: {low:.1%} to {high:.1%}), and "
-            f"naming the largest class always gives {guessing:.1%}: it may be what guessing gives.",
+            message=f"The test accuracy is {in_percent(found.mean, 1)} (95 %: "
+            f"{in_percent(low, 1)} to {in_percent(high, 1)}), and naming the largest class always "
+            f"gives {in_percent(guessing, 1)}: it may be what guessing gives.",
             evidence={
                 "accuracy": found.mean,
                 "low": low,
@@ -446,8 +457,8 @@ def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="beyond_first_order",
             severity="warning",
-            message=f"One step flips {worst.mask_flip_rate:.1%} of the masks: the first-order "
-            f"condition says little about such a step.",
+            message=f"One step flips {in_percent(worst.mask_flip_rate, 1)} of the masks: the "
+            f"first-order condition says little about such a step.",
             evidence={**_location(worst), "mask_flip_rate": worst.mask_flip_rate},
             suggestion="Lower optimizer.lr, or read theorem2_ratio together with "
             "observed_increase_ratio and agreement.",
@@ -455,15 +466,19 @@ def _beyond_first_order(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
 
 
 def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
-    """Find the row whose predicted signs agree least with the observed ones, if they disagree."""
-    measured = [row for row in rows if row.agreement is not None]
+    """Find the row whose predicted signs agree least with the observed ones, if they disagree.
+
+    Rows whose margins are mostly undecided say nothing of it: see `_undecided`.
+    """
+    measured = [row for row in rows if row.agreement is not None and not _mostly_undecided(row)]
     worst = min(measured, key=lambda row: row.agreement or 0.0, default=None)
     if worst is not None and worst.agreement is not None and worst.agreement < AGREEMENT:
         yield Diagnostic(
             code="prediction_disagrees",
             severity="warning",
             message=f"The sign of the real change of S agrees with the predicted one for only "
-            f"{worst.agreement:.1%} of the samples.",
+            f"{in_percent(worst.agreement, 1)} of the {worst.counted('agreement'):,} samples "
+            f"{_whose_margin(worst)}.",
             evidence={
                 **_location(worst),
                 "agreement": worst.agreement,
@@ -471,6 +486,19 @@ def _disagreement(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
             },
             suggestion="The step is too long for first order: lower optimizer.lr.",
         )
+
+
+def _mostly_undecided(row: EpochRow) -> bool:
+    """Whether most margins of theorem 2 are within rounding of zero."""
+    return _share(row.theorem2_undecided, row.samples - row.dead_samples) > MOSTLY
+
+
+def _whose_margin(row: EpochRow) -> str:
+    """Which samples predicted signs are compared of."""
+    unsure = row.theorem2_undecided or 0
+    if not unsure:
+        return "that activate the layer"
+    return f"whose margin is decided ({unsure:,} more are within rounding of zero)"
 
 
 def _act_not_left(spec: TrainSpec, rows: Sequence[EpochRow], onset: Onset) -> Iterator[Diagnostic]:
@@ -579,9 +607,9 @@ def _all_or_nothing(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="batches_all_or_nothing",
             severity="info",
-            message=f"Batches are all or nothing: theorem 2 holds for {worst.theorem2_ratio:.0%} "
-            f"of the samples, but from batch to batch that differs by {spread[id(worst)]:.2f} "
-            f"(standard deviation).",
+            message=f"Batches are all or nothing: theorem 2 holds for "
+            f"{in_percent(worst.theorem2_ratio, 0)} of the samples, but from batch to batch "
+            f"that differs by {spread[id(worst)]:.2f} (standard deviation).",
             evidence={
                 **_location(worst),
                 "ratio": worst.theorem2_ratio,
@@ -621,8 +649,8 @@ def _act_of_lowest_ratio(
         unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)
     ) > UNDECIDED_SHARE:
         where = (
-            f"at epoch {worst.epoch}, where {unsure:.1%} of the margins are within rounding "
-            f"of zero and count as not satisfied"
+            f"at epoch {worst.epoch}, where {in_percent(unsure, 1)} of the margins are within "
+            f"rounding of zero and count as not satisfied"
         )
         return where, TOO_LOW, {"act": None, "undecided": worst.theorem2_undecided}
     later = [row for row in curve if row.epoch > worst.epoch]
@@ -635,7 +663,7 @@ def _act_of_lowest_ratio(
         if over is not None:
             end = (
                 f"It is over by epoch {over.epoch}, where the condition holds for "
-                f"{over.theorem2_ratio or 0.0:.1%} of these samples."
+                f"{in_percent(over.theorem2_ratio or 0.0, 1)} of these samples."
             )
         elif needed is not None:
             end = (
@@ -657,6 +685,14 @@ def _act_of_lowest_ratio(
         number = 2 if act == "selecting" else 3
         where = f"in act {number}, {act} (epoch {worst.epoch}), while the mean of S rises"
         return where, BATCH_NOISE, {"act": act}
+    if act == "sleeping":
+        where = f"in the act sleeping (epoch {worst.epoch}): units switch off, the mean of S rises"
+        return where, AT_THRESHOLD, {"act": act}
+    if act == "inflating":
+        where = (
+            f"in the act inflating (epoch {worst.epoch}): positives outweigh negatives, and S falls"
+        )
+        return where, BELOW_THRESHOLD, {"act": act}
     return (
         f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on",
         LOOK_BESIDE,
@@ -686,8 +722,8 @@ def _readout_not_converged(rows: Sequence[AccuracyRow]) -> Iterator[Diagnostic]:
             code="readout_not_converged",
             severity="warning",
             message=f"The linear classifier of seed {stuck.seed} did not reach the minimum of its "
-            f"loss (penalty {stuck.penalty}): its accuracy {stuck.accuracy:.1%} is not that of the "
-            f"best one.",
+            f"loss (penalty {stuck.penalty}): its accuracy {in_percent(stuck.accuracy, 1)} is not "
+            f"that of the best one.",
             evidence={"seed": stuck.seed, "penalty": stuck.penalty, "layers": list(stuck.layers)},
             suggestion="Use a larger penalty (evaluation.linear_penalties), or normalise the "
             "activations (network.normalize).",
@@ -789,8 +825,8 @@ def _preactivations_at_zero(rate: float, location: dict[str, JsonValue]) -> Diag
     return Diagnostic(
         code="preactivations_at_zero",
         severity="warning",
-        message=f"{rate:.2%} of the pre-activations lie within 1e-6 ||w|| ||x|| of zero, where the "
-        f"theorems' condition is not defined.",
+        message=f"{in_percent(rate, 2)} of the pre-activations lie within 1e-6 ||w|| ||x|| of "
+        f"zero, where the theorems' condition is not defined.",
         evidence={**location, "near_zero_rate": rate},
         suggestion="Look for blank or duplicate samples, or inputs that are all zero (preprocess, "
         "normalize).",
@@ -801,11 +837,12 @@ def _margins_undecided(
     undecided: int, live: int, theorem: str, location: dict[str, JsonValue]
 ) -> Diagnostic:
     """Make the finding of many margins within rounding of zero."""
+    rest = "; as most are, ratio and agreement say little" if undecided > MOSTLY * live else ""
     return Diagnostic(
         code="margins_undecided",
         severity="warning",
         message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} "
-        f"live samples: they count as not satisfied.",
+        f"live samples: they count as not satisfied{rest}.",
         evidence={**location, "undecided": undecided, "live": live},
         suggestion="Check with precision float64; where the margins are still 0, the condition "
         "decides nothing (identity, equal splits).",
@@ -824,8 +861,8 @@ def _condition_rarely_met(
     return Diagnostic(
         code="condition_rarely_met",
         severity="info",
-        message=f"The condition of {theorem} holds for {ratio:.1%} of the live samples at its "
-        f"lowest, {where}.",
+        message=f"The condition of {theorem} holds for {in_percent(ratio, 1)} of the live samples "
+        f"at its lowest, {where}.",
         evidence={**evidence, "ratio": ratio},
         suggestion=suggestion,
     )

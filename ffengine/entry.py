@@ -6,15 +6,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     JsonValue,
     ValidationError,
     ValidationInfo,
 )
 from pydantic._internal._model_construction import ModelMetaclass
-from pydantic_core import CoreSchema, PydanticKnownError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from ffengine.text import is_stored
 
@@ -233,7 +234,46 @@ class Described(BaseModel):
     parameters: dict[str, JsonValue]
 
 
-def default_choice(discriminator: str, name: str) -> BeforeValidator:
+class DefaultChoice:
+    """Lets an object without a discriminator mean one entry of a union.
+
+    In the JSON Schema each other entry requires its discriminator: an object without one would fit
+    several entries, and so none.
+
+    **Attributes:**
+
+    - `discriminator`: the field that names the entry.
+    - `name`: the entry that is meant where the field is missing.
+    """
+
+    def __init__(self, discriminator: str, name: str) -> None:
+        self.discriminator, self.name = discriminator, name
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Fill in the discriminator before the union is told apart."""
+
+        def fill(value: object) -> object:
+            return {self.discriminator: self.name, **value} if isinstance(value, dict) else value
+
+        return core_schema.no_info_before_validator_function(fill, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Require the discriminator in each entry but the one that is meant without."""
+        schema = handler(core)
+        for choice in handler.resolve_ref_schema(schema).get("oneOf", ()):
+            entry = handler.resolve_ref_schema(choice)
+            named = entry["properties"][self.discriminator]
+            if named.get("const") != self.name:
+                required = [one for one in entry.get("required", ()) if one != self.discriminator]
+                entry["required"] = [self.discriminator, *required]
+        return schema
+
+
+def default_choice(discriminator: str, name: str) -> DefaultChoice:
     """Let an object without a discriminator mean the entry of a given name.
 
     **Arguments:**
@@ -243,13 +283,9 @@ def default_choice(discriminator: str, name: str) -> BeforeValidator:
 
     **Returns:**
 
-    A validator for the union of the entries.
+    An annotation for the union of the entries.
     """
-
-    def fill(value: object) -> object:
-        return {discriminator: name, **value} if isinstance(value, dict) else value
-
-    return BeforeValidator(fill)
+    return DefaultChoice(discriminator, name)
 
 
 def entries(union: object) -> list[type[Entry]]:

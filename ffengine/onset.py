@@ -22,6 +22,7 @@ from ffengine.flow import flow_of_step
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
 from ffengine.optimizers import Adam, AnyOptimizer, Nesterov, Sgd
+from ffengine.percents import in_percent
 from ffengine.results import Onset
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
 from ffengine.step_flow import divisor_of, eta_of_flow
@@ -242,14 +243,17 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
         "growth_rates": tuple(rates),
         "overlap": means.overlap,
     }
-    if means.label_energy > STRONG_LABEL:
+    if math.isinf(means.label_energy):
+        why = "all inputs but those of the label are zero"
+        unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
+    elif means.label_energy > STRONG_LABEL:
         why = (
-            f"label inputs have {means.label_energy:.0%} of the others' energy: the theory is of "
-            f"weak labels"
+            f"label inputs have {in_percent(means.label_energy, 0)} of the others' energy: the "
+            f"theory is of weak labels"
         )
         unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
-    elif rates[0] <= 0:
-        why = "all classes have the same mean"
+    elif rates[0] ** 2 <= 0:
+        why = "all classes have the same mean, or nearly"
         unknown |= dict.fromkeys(("recruitment", "falls", "tau_star"), why)
     else:
         falls = means.recruitment > RECRUITS

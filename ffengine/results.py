@@ -897,6 +897,8 @@ def within_0_and_1(found: Interval) -> Interval:
     The interval, whose bounds and mean are within 0 and 1, or NaN where they were.
     """
     parts = {"mean": found.mean, "low": found.low, "high": found.high}
+    if all(value is None or 0.0 <= value <= 1.0 for value in parts.values()):
+        return found  # as nearly every one
     return found.model_copy(
         update={  # in this order NaN stays NaN: it must not look like a share of 0
             name: min(max(value, 0.0), 1.0) for name, value in parts.items() if value is not None

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from ffengine.study import (
     search_of,
     with_params,
 )
-from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey
+from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey, figure_of
 
 ACCURACY = "accuracy"
 DIGITS = 4  # of a drawn number, unless the range is too narrow for them
@@ -80,10 +81,8 @@ class Objective(NamedTuple):
 
         The interval; None where the run has no such figure.
         """
-        found = [
-            (key, one) for text, one in summary.items() if self._is(key := SummaryKey.parse(text))
-        ]
-        _, interval = max(found, key=lambda one: _place_of(one[0]), default=(None, None))
+        chosen = _chosen(self.key, tuple(summary))
+        interval = summary[chosen] if chosen else None
         return interval if interval and math.isfinite(interval.mean) else None
 
     def value(self, summary: Mapping[str, Interval]) -> float | None:
@@ -99,15 +98,6 @@ class Objective(NamedTuple):
         """
         found = self.interval(summary)
         return found.mean if found else None
-
-    def _is(self, key: SummaryKey) -> bool:
-        """Whether a figure may be the objective: in all that the objective names."""
-        if key.figure != self.key.figure:
-            return False
-        if self.key.method is None and key.method not in (None, "exact"):
-            return False
-        named = ((getattr(self.key, name), getattr(key, name)) for name in PLACE_COLUMNS)
-        return all(wanted in (None, there) for wanted, there in named)
 
     def is_better(self, value: float, other: float | None) -> bool:
         """Whether a value is better than another.
@@ -139,6 +129,24 @@ class Objective(NamedTuple):
             if best is None or self.is_better(trial.value, best.value):
                 best = trial
         return best
+
+
+@lru_cache(maxsize=256)  # the runs of a study have the same keys, and hundreds of each
+def _chosen(wanted: SummaryKey, texts: tuple[str, ...]) -> str | None:
+    """Choose among the keys of a summary the figure that an objective names."""
+    named = (text for text in texts if figure_of(text) == wanted.figure)
+    keys = ((text, SummaryKey.parse(text)) for text in named)
+    found = [(text, key) for text, key in keys if _fits(key, wanted)]
+    text, _ = max(found, key=lambda one: _place_of(one[1]), default=(None, None))
+    return text
+
+
+def _fits(key: SummaryKey, wanted: SummaryKey) -> bool:
+    """Whether a figure of that name may be the objective: in all that the objective names."""
+    if wanted.method is None and key.method not in (None, "exact"):
+        return False
+    named = ((getattr(wanted, name), getattr(key, name)) for name in PLACE_COLUMNS)
+    return all(one in (None, there) for one, there in named)
 
 
 def _place_of(key: SummaryKey) -> tuple[int, int, int]:

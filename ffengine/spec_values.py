@@ -7,6 +7,7 @@ from typing import TypeGuard
 
 from pydantic import JsonValue
 
+LARGEST_WHOLE = 1e15  # of a float that is spelled out; larger ones have an exponent
 NAMING = ("name", "strategy")  # fields that say which entry of a catalogue an object is
 
 Scalar = str | int | float | bool | None
@@ -31,7 +32,27 @@ def value_in_words(value: JsonValue) -> str:
             f"{field} {value_in_words(one)}" for field, one in value.items() if field not in NAMING
         ]
         return " ".join([*names, *fields])
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(plain(value))
+
+
+def plain(value: JsonValue) -> JsonValue:
+    """Give a number one spelling: 2 and 2.0 are the same value of a field.
+
+    **Arguments:**
+
+    - `value`: of a field.
+
+    **Returns:**
+
+    The value, each whole number in it as an integer.
+    """
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    if isinstance(value, dict):
+        return {field: plain(one) for field, one in value.items()}
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_WHOLE:
+        return int(value)
+    return value
 
 
 def params_in_words(params: Mapping[str, JsonValue]) -> str:

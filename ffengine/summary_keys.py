@@ -1,5 +1,6 @@
 """The keys of a summary: `ratio[width=64 split=negative method=exact]` as text and as fields."""
 
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 ALL_LAYERS: Final = "all"
@@ -62,19 +63,7 @@ class SummaryKey(NamedTuple):
 
         - `ValueError`: a layer, epoch or width is not a number.
         """
-        _, _, place = text.removesuffix("]").partition("[")
-        values = dict(field.split("=", 1) for field in place.split() if "=" in field)
-        layer, layers = values.get("layer"), values.get("layers")
-        return cls(
-            figure_of(text),
-            layer=ALL_LAYERS if layer == ALL_LAYERS else _number(layer),
-            layers=None if layers is None else tuple(map(int, layers.split("+"))),
-            epoch=_number(values.get("epoch")),
-            width=_number(values.get("width")),
-            split=values.get("split"),
-            partition=values.get("partition"),
-            method=values.get("method"),
-        )
+        return _parsed(text)
 
 
 def figure_of(text: str) -> str:
@@ -94,3 +83,20 @@ def figure_of(text: str) -> str:
 def _number(text: str | None) -> int | None:
     """Convert a field of a key to a number; None stays None."""
     return None if text is None else int(text)
+
+
+@lru_cache(maxsize=4096)  # hundreds of runs have the same keys
+def _parsed(text: str) -> SummaryKey:
+    _, _, place = text.removesuffix("]").partition("[")
+    values = dict(field.split("=", 1) for field in place.split() if "=" in field)
+    layer, layers = values.get("layer"), values.get("layers")
+    return SummaryKey(
+        figure_of(text),
+        layer=ALL_LAYERS if layer == ALL_LAYERS else _number(layer),
+        layers=None if layers is None else tuple(map(int, layers.split("+"))),
+        epoch=_number(values.get("epoch")),
+        width=_number(values.get("width")),
+        split=values.get("split"),
+        partition=values.get("partition"),
+        method=values.get("method"),
+    )

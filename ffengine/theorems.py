@@ -44,8 +44,9 @@ class Theorem(NamedTuple):
     - `statement`: one sentence for the catalogue.
     - `positive_sign`, `negative_sign`: s_i = dL/dG_i of the samples of each split.
     - `needs_negatives`: whether the batch has two splits.
-    - `published`: arXiv 2311.05667, abstract: the condition holds for more than this share of the
-      samples.
+    - `published`: the condition holds for more than this share of the samples. The figure is
+      attributed to arXiv 2311.05667, whose abstract has none and whose text was not at hand
+      (docs/referees.md).
 
     **Source:**
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from ffengine.products import linear
 
 BASIN_COSINE = 0.9  # units whose directions have at least this cosine count as one direction
+SHORTER = 2.0**-32  # brings rows of any length into the range of their weights
 BASIN_UNITS = 8_192  # wider layers have no count of basins: it takes memory for n x n cosines
 
 
@@ -56,8 +57,11 @@ def unit_directions(weight: Tensor) -> UnitDirections:
     total = float(lengths.square().sum())
     if total == 0:
         return UnitDirections(0.0, 0.0, None)
+    longest = lengths.max()
+    if float(longest) > torch.finfo(weight.dtype).max:  # each of its weights is finite
+        weight, longest = weight * SHORTER, longest * SHORTER
     # divided by a length, so that no product overflows; the same bits whatever the scale
-    scaled = weight / lengths.max().to(weight.dtype)
+    scaled = weight / longest.to(weight.dtype)
     gram = _gram(scaled) if len(weight) <= max(BASIN_UNITS, weight.shape[1]) else None
     smaller = gram if gram is not None else _gram(scaled.T)
     energy = float(torch.linalg.vector_norm(scaled.double()).square())

@@ -744,9 +744,19 @@ def doc_of(found: Any) -> str:
     return inspect.cleandoc(found.__doc__ or "") + "\n" if found.__doc__ else ""
 
 
+def changelog() -> str:
+    """What changed in each release, with links from a page of the documentation."""
+    written = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    inside = written.partition("\n")[2].replace("](docs/", "](").strip()
+    return re.sub(r"\[([^\]\n]+)\]\((?!https?:|#)(?=[A-Z]|examples/)[^)]*\)", r"\1", inside)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     make.__name__: make
-    for make in (rest, specs, catalogue, presets, commands, problems, settings, findings, python)
+    for make in (
+        *(rest, specs, catalogue, presets, commands, problems, settings, findings, python),
+        changelog,
+    )
 }
 
 

@@ -101,8 +101,8 @@ def shoot(browser: Browser, url: str, file: Path, size: dict[str, int], *, dark:
         color_scheme="dark" if dark else "light",
     )
     page.goto(url)
-    for number in range(page.locator("figure[data-chart]:not([hidden])").count()):
-        page.locator("figure[data-chart]:not([hidden])").nth(number).locator("canvas").wait_for()
+    for number in range(page.locator("figure[data-chart]:visible").count()):
+        page.locator("figure[data-chart]:visible").nth(number).locator("canvas").wait_for()
     page.wait_for_load_state("networkidle")
     page.screenshot(path=file)
     page.close()

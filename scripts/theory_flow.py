@@ -63,6 +63,7 @@ class Moment:
 
     tau: float
     effective_units: float
+    basins: float
     splits: dict[str, Split]
 
 
@@ -108,8 +109,24 @@ class Flow:
         return Moment(
             tau,
             float(energy.sum() ** 2 / energy.square().sum()),
+            self._basins(),
             {name: self._split(label, z, zdot, direction) for name, label in self.shown.items()},
         )
+
+    def _basins(self) -> float:
+        """n^2 / sum n_b^2 over the directions that units share: from the longest unit to the
+        shortest, one without a direction founds one, and all at a cosine above .9 join it.
+        """
+        unit = torch.nn.functional.normalize(self.weight.double())
+        near = unit @ unit.T > 0.9
+        free = torch.ones(len(unit), dtype=torch.bool)
+        squares = 0
+        for founder in self.weight.norm(dim=1).argsort(descending=True).tolist():
+            if free[founder]:
+                joined = near[founder] & free
+                free &= ~joined
+                squares += int(joined.sum()) ** 2
+        return len(unit) ** 2 / squares
 
     def _split(self, label: Tensor, z: Tensor, zdot: Tensor, direction: Tensor) -> Split:
         strength = self.data.strength

@@ -16,6 +16,7 @@ import torch
 import vl_convert
 
 import ffengine
+from ffengine.acts import few_basins
 from ffengine.arrays import Arrays
 from ffengine.checking import check
 from ffengine.datasets import Datasets
@@ -257,12 +258,13 @@ def acts() -> alt.VConcatChart:
         for seed in SEEDS
     }
     turn = sum(crossing(run) for run in runs.values()) / len(runs)
-    few = sum(first_with_few_units(run, width / 5) for run in runs.values()) / len(runs)
+    few = sum(first_condensed(run, width) for run in runs.values()) / len(runs)
     for moments in zip(*runs.values(), strict=True):
         print_means(moments)
     growth = data.leading_growth()
     print(
-        f"lambda_1 {growth:.3f}, tau* {turn:.2f}, product {growth * turn:.2f}, few from {few:.1f}"
+        f"lambda_1 {growth:.3f}, tau* {turn:.2f}, product {growth * turn:.2f}, "
+        f"condensed from {few:.1f}"
     )
     shades: Rows = [
         {"act": act, "from": start, "to": end, "middle": (start + end) / 2}
@@ -381,9 +383,9 @@ def crossing(run: list[Moment]) -> float:
     return before.tau + part * (after.tau - before.tau)
 
 
-def first_with_few_units(run: list[Moment], few: float) -> float:
-    """The flow time from which fewer units than `few` carry the weights."""
-    return next(moment.tau for moment in run if moment.effective_units < few)
+def first_condensed(run: list[Moment], width: int) -> float:
+    """The flow time from which there are few basins, as the act of a row has it."""
+    return next(moment.tau for moment in run if moment.basins < few_basins(width))
 
 
 def print_means(moments: tuple[Moment, ...]) -> None:
@@ -396,7 +398,8 @@ def print_means(moments: tuple[Moment, ...]) -> None:
         ]
         shown.append(f"{field} {means[0]:.3f} / {means[1]:.3f}")
     units = sum(moment.effective_units for moment in moments) / len(moments)
-    print(*shown, f"effective units {units:.0f}", sep="; ")
+    basins = sum(moment.basins for moment in moments) / len(moments)
+    print(*shown, f"effective units {units:.0f}", f"basins {basins:.1f}", sep="; ")
 
 
 def potentials() -> alt.HConcatChart:

@@ -36,6 +36,24 @@ class JobPage(BaseModel):
     )
 
 
+class ProjectLine(BaseModel):
+    """A project: some job names it."""
+
+    name: StoredText
+    jobs: int = Field(description="how many jobs it has; a study is one, whatever its runs")
+    unfinished: int = Field(description="how many of these have not ended")
+    last_activity: datetime = Field(
+        description="when one of its jobs, or a run of its studies, was submitted, begun or ended "
+        "last"
+    )
+
+
+class ProjectPage(BaseModel):
+    """All projects, the one with the newest activity first."""
+
+    items: list[ProjectLine]
+
+
 class EventPage(BaseModel):
     """Some events of a job, oldest first."""
 
@@ -101,6 +119,25 @@ class ChartList(BaseModel):
     items: list[ChartLine]
 
 
+class Checkpoint(BaseModel):
+    """Weights of a training job that are kept."""
+
+    layer: int = Field(
+        description="of greedy layers, the one that was learning; of others, the last"
+    )
+    epoch: int
+    weights: str = Field(description="the address of the weights")
+
+
+class CheckpointList(BaseModel):
+    """The weights that a training job has by now, in the order in which they came."""
+
+    items: list[Checkpoint]
+
+
+CANNOT_COMPUTE = "cannot compute: "  # begins `paused` of a worker that no job can be computed on
+
+
 class WorkerInfo(BaseModel):
     """What a worker reports of itself."""
 
@@ -113,7 +150,9 @@ class WorkerInfo(BaseModel):
     version: str
     job: str | None
     paused: str | None = Field(
-        None, description="why it begins no job at present, as where the disk has no room"
+        None,
+        description="why it begins no job at present, as where the disk has no room, or where "
+        "PyTorch cannot be loaded (`cannot compute: ...`)",
     )
 
 
@@ -121,6 +160,9 @@ class WorkerLine(WorkerInfo):
     """A live worker, and the seconds since its last sign of life."""
 
     silent_seconds: float
+    can_compute: bool = Field(
+        True, description="false where what computes does not start; `paused` says why"
+    )
 
 
 class WorkerPage(BaseModel):

@@ -9,7 +9,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.needs import lacking
 
-
 # The shell has no windows, and no pages of its own: a test takes a fifth of the processor time.
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
@@ -30,11 +29,14 @@ def chromium(*arguments: str) -> Iterator[Browser]:
 
 @contextmanager
 def faultless_page(browser: Browser, client: httpx.Client, patience: float) -> Iterator[Page]:
-    """A page of the service, whose scripts may not fail; `patience` in milliseconds."""
+    """A page of the service, whose scripts may not fail, and whose charts may not warn of anything;
+    `patience` in milliseconds.
+    """
     context = browser.new_context(base_url=str(client.base_url))
     page, errors = context.new_page(), list[str]()
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if "WARN" in said.text else None)
     page.set_default_timeout(patience)
     yield page
     context.close()
-    assert not errors
+    assert not errors, errors

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import datasets
+from benchmarks import datasets, pages
 from benchmarks.recipes import RECIPES
 from ffengine.datasets import DATASETS, Datasets
 
@@ -28,11 +28,14 @@ def bench(*arguments: str, data: Path, cwd: Path = ROOT) -> subprocess.Completed
     )
 
 
+@pytest.mark.soak
 def test_it_needs_no_preparation(tmp_path: Path) -> None:
     done = bench("benchmarks", "--only", "monitoring", data=tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    row = json.loads(done.stdout)
-    assert row["shapes"] == "10000 samples of mnist, n = 500, batch 500"
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["shapes"] for row in rows] == [
+        f"{count} samples of mnist, n = 500, batch 500" for count in (60_000, 10_000)
+    ]
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
 
@@ -76,3 +79,20 @@ def test_the_page_has_the_table_that_the_program_prints() -> None:
     assert tuple(table[:2]) == datasets.HEAD
     named = [line.split("|")[1].strip() for line in table[2:]]
     assert [name for name in named if name] == [made.meaning for made in datasets.MADE]
+
+
+def test_the_page_of_the_service_has_the_table_of_pages() -> None:
+    page = pages.PAGE.read_text()
+    table = page.split(pages.BEGIN)[1].split(pages.END)[0].strip().splitlines()
+    rows = [line for line in table if line.startswith("|")]
+    assert tuple(rows[:2]) == pages.HEAD
+    named = [line.split("|")[1].strip() for line in rows[2:]]
+    assert named == [meaning for meaning, _ in pages.PAGES.values()]
+
+
+def test_a_page_misses_a_bar_by_its_slower_visit_and_by_its_frames() -> None:
+    quick, slow = {"first_paint_ms": 120.0}, {"first_paint_ms": 301.0}
+    smooth, jerky = {"frame_ms": 16.7, "long_share": 0.01}, {"frame_ms": 16.7, "long_share": 0.2}
+    assert pages.Measured("jobs", quick, quick, smooth).missed == []
+    assert pages.Measured("jobs", quick, slow, smooth).missed == ["first paint"]
+    assert pages.Measured("jobs", slow, quick, jerky).missed == ["first paint", "frames"]

@@ -25,6 +25,7 @@ from ffengine.presets import PRESETS
 from ffengine.spec import Submission
 from ffengine.study import expand
 from ffengine.version import RELEASED, VERSION
+from scripts.docs_reference import GENERATED
 from scripts.theory_pictures import PICTURES
 from service.cli import app as cli
 from service.settings import Settings
@@ -189,6 +190,13 @@ def test_every_page_is_in_the_navigation() -> None:
         page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")
     ]
     assert sorted(leaves(config["nav"])) == sorted(map(str, inside))
+
+
+def test_the_changelog_is_a_page_whose_links_lead_to_other_pages() -> None:
+    text = GENERATED["changelog"]()
+    assert f"## {VERSION} - {RELEASED}" in text
+    for file in re.findall(r"\]\((?!https?:|#)([^)#]*)", text):
+        assert (ROOT / "docs" / file).is_file(), file
 
 
 def leaves(nav: Any) -> Iterator[str]:

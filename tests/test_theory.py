@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ffengine import hoyer_sparsity, theorem2
+from ffengine.unit_directions import unit_directions
 from scripts.theory_flow import LARGE, Flow, Labelled
 from tests.documents import ROOT
 
@@ -173,3 +174,14 @@ def test_every_claim_of_the_page_carries_one_of_its_marks() -> None:
     )
     assert len(marks) > 25
     assert {"derived", "measured", "conjectured"} <= set(marks)
+
+
+def test_basins_of_the_flow_are_those_of_the_rows() -> None:
+    """The picture of the acts ends its second act by the rule that names the act of a row."""
+    flow = Flow(small(), 24, 0)
+    draw = torch.Generator().manual_seed(1)
+    for spread in (0.02, 0.2, 0.4, 2.0):
+        centres = torch.randn(3, flow.weight.shape[1], generator=draw)[torch.arange(24) % 3]
+        noise = torch.randn(flow.weight.shape, generator=draw)
+        flow.weight = centres + spread * noise
+        assert flow._basins() == pytest.approx(unit_directions(flow.weight).basins)

@@ -42,6 +42,7 @@ class HeartbeatThread(PeriodicThread):
 
     def _info(self) -> WorkerInfo:
         self.supervisor.has_room()  # an idle worker is not asked for another job
+        self.supervisor.look_at_runner()
         ready = self.supervisor.runner.ready if self.supervisor.runner else None
         return WorkerInfo(
             id=self.supervisor.worker,
@@ -52,7 +53,7 @@ class HeartbeatThread(PeriodicThread):
             memory_bytes=ready.memory_bytes if ready else None,
             version=VERSION,
             job=self.supervisor.current_job,
-            paused=self.supervisor.lack_of_room,
+            paused=self.supervisor.paused,
         )
 
     def _is_starved(self) -> bool:
@@ -63,7 +64,7 @@ class HeartbeatThread(PeriodicThread):
         idle_since, broker = self.supervisor.idle_since, self.supervisor.settings.redis_url
         if idle_since is None or broker is None or time.monotonic() - idle_since < STARVED_SECONDS:
             return False
-        if self.supervisor.lack_of_room:  # it hears of jobs, but begins none
+        if self.supervisor.paused:  # it hears of jobs, but begins none
             return False
         waited = self.supervisor.queue.longest_wait_seconds()
         return (

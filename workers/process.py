@@ -1,5 +1,6 @@
 """The supervisor's handle on a runner process: start it, exchange messages, end it."""
 
+import contextlib
 import logging
 import os
 import queue
@@ -11,10 +12,13 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ValidationError
 
+from service.encoding.escaping import for_log
 from service.host.processes import kill_group, with_parent_death_signal
 from workers.protocol import FROM_RUNNER, Ended, Ready, line
 
 REAP_SECONDS = 2.0
+STDERR = 2
+LONGEST_REASON = 300
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +39,21 @@ class RunnerProcess:
         self.ready: Ready | None = None
         self.jobs = 0
         self.closed = threading.Event()
+        self.started = threading.Event()  # it is ready, or gone before it was
+        self._said = ""  # its last line on standard error before it was ready
         self._ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             with_parent_death_signal(command, signal.SIGKILL),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
         )
         self._listener = threading.Thread(target=self._listen, name="runner-output", daemon=True)
         self._listener.start()
+        self._errors = threading.Thread(target=self._pass_on, name="runner-errors", daemon=True)
+        self._errors.start()
 
     @property
     def pid(self) -> int:
@@ -96,6 +105,12 @@ class RunnerProcess:
             log.warning("runner %d did not end and is killed", self.pid)
         self.kill()
 
+    def start_failure(self) -> str:
+        """Say in one line why a runner could not start that is gone before it was ready."""
+        how = self.exit_description()
+        self._errors.join(REAP_SECONDS)
+        return for_log(self._said, LONGEST_REASON) if self._said else how
+
     def exit_description(self) -> str:
         """Describe how a runner has ended that is not alive."""
         try:
@@ -115,7 +130,18 @@ class RunnerProcess:
             for raw in output:
                 self._receive(raw)
         self.closed.set()
+        self.started.set()
         self._ended.put(None)
+
+    def _pass_on(self) -> None:
+        """Write what it says on standard error to that of this process."""
+        assert self._process.stderr is not None  # noqa: S101 - narrows the type
+        with self._process.stderr as errors:
+            for raw in errors:
+                with contextlib.suppress(OSError):  # nobody reads it any more
+                    os.write(STDERR, raw)
+                if self.ready is None and raw.strip():
+                    self._said = raw.decode(errors="replace").strip()
 
     def _receive(self, raw: bytes) -> None:
         try:
@@ -125,5 +151,6 @@ class RunnerProcess:
             return
         if isinstance(message, Ready):
             self.ready = message
+            self.started.set()
         else:
             self._ended.put(message)

@@ -15,6 +15,7 @@ from typing import Literal
 from service.host.disk import lack_of_room
 from service.host.log_limits import Outage
 from service.jobs import Command
+from service.schemas import CANNOT_COMPUTE
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
 from service.store.database import DATABASE_ERRORS
@@ -83,6 +84,7 @@ class Supervisor:
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
         self.lack_of_room: str | None = None  # for which no job is begun
+        self.runner_fault: str | None = None  # why the runner cannot start
         self._outage = Outage(log, "renewing leases: the database")
 
     def ensure_runner(self) -> RunnerProcess:
@@ -118,7 +120,7 @@ class Supervisor:
                 self.on_state_change()
 
     def _claim(self) -> Claim | None:
-        if self.shutdown.is_set() or not self.has_room():
+        if self.shutdown.is_set() or not self.has_room() or not self._has_runner():
             return None
         try:
             return self.queue.claim_next(self.worker, self.settings.lease_seconds)
@@ -129,6 +131,42 @@ class Supervisor:
                 extra={"worker": self.worker},
             )
             return None
+
+    @property
+    def paused(self) -> str | None:
+        """Why no job is begun; None where jobs are begun."""
+        if self.runner_fault:
+            return f"{CANNOT_COMPUTE}{self.runner_fault}"
+        return self.lack_of_room
+
+    def look_at_runner(self) -> None:
+        """Note whether the runner has started; a change is logged."""
+        before, runner = self.runner_fault, self.runner
+        if runner is None or not runner.started.is_set():
+            return
+        self.runner_fault = None if runner.ready else runner.start_failure()
+        if self.runner_fault and self.runner_fault != before:
+            log.error(
+                "no job is begun, the runner cannot start: %s",
+                self.runner_fault,
+                extra={"worker": self.worker},
+            )
+        elif before and not self.runner_fault:
+            log.warning("jobs are begun again", extra={"worker": self.worker})
+
+    def _has_runner(self) -> bool:
+        """Whether the runner has started, which is waited for; one that could not is tried anew.
+
+        A job that is claimed before is lost with a runner that cannot start, and after some such
+        losses it fails, although another worker could compute it.
+        """
+        if self.runner is None:  # the first attempt starts it
+            return True
+        runner = self.ensure_runner()
+        while not runner.started.wait(TICK_SECONDS) and not self.shutdown.is_set():
+            pass
+        self.look_at_runner()
+        return self.runner_fault is None
 
     def has_room(self) -> bool:
         """Whether the disk of the artifacts has the reserve free; a change is logged."""

@@ -308,6 +308,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/checkpoints": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The weights that there are
+         * @description The layers and epochs of a training job whose weights are kept, also while it runs.
+         */
+        get: operations["list_checkpoints"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/curves": {
         parameters: {
             query?: never;
@@ -789,6 +809,28 @@ export interface paths {
          * @description The paper's experiments and others, as specs.
          */
         get: operations["read_presets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/projects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List projects
+         * @description The projects that jobs name, the one with the newest activity first.
+         *
+         *     A project is there as long as a job names it: `PATCH` of a job moves it to another one.
+         */
+        get: operations["list_projects"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1503,6 +1545,32 @@ export interface components {
             widths?: number[];
         };
         /**
+         * Checkpoint
+         * @description Weights of a training job that are kept.
+         */
+        Checkpoint: {
+            /** Epoch */
+            epoch: number;
+            /**
+             * Layer
+             * @description of greedy layers, the one that was learning; of others, the last
+             */
+            layer: number;
+            /**
+             * Weights
+             * @description the address of the weights
+             */
+            weights: string;
+        };
+        /**
+         * CheckpointList
+         * @description The weights that a training job has by now, in the order in which they came.
+         */
+        CheckpointList: {
+            /** Items */
+            items: components["schemas"]["Checkpoint"][];
+        };
+        /**
          * DatasetFacts
          * @description A data set.
          */
@@ -2113,10 +2181,19 @@ export interface components {
             problems: string[];
             /** Runs */
             runs: number;
-            /** Seconds */
+            /**
+             * Seconds
+             * @description on each kind of device, as `seconds_based_on` says: for planning
+             */
             seconds: {
                 [key: string]: number;
             };
+            /**
+             * Seconds Based On
+             * @description what `seconds` takes for granted, in words
+             * @default 5e+10 operations a second on a CPU, 1e+13 on a GPU; 1 s a run, 1 ms a step, 10 ms a measured batch of a layer; one worker on a machine that does nothing else (beside other busy processes several times as long)
+             */
+            seconds_based_on?: string;
         };
         /**
          * EvaluationSpec
@@ -3599,6 +3676,41 @@ export interface components {
             message: string;
         };
         /**
+         * ProjectLine
+         * @description A project: some job names it.
+         */
+        ProjectLine: {
+            /**
+             * Jobs
+             * @description how many jobs it has; a study is one, whatever its runs
+             */
+            jobs: number;
+            /**
+             * Last Activity
+             * Format: date-time
+             * @description when one of its jobs, or a run of its studies, was submitted, begun or ended last
+             */
+            last_activity: string;
+            /**
+             * Name
+             * Format: user-text
+             */
+            name: string;
+            /**
+             * Unfinished
+             * @description how many of these have not ended
+             */
+            unfinished: number;
+        };
+        /**
+         * ProjectPage
+         * @description All projects, the one with the newest activity first.
+         */
+        ProjectPage: {
+            /** Items */
+            items: components["schemas"]["ProjectLine"][];
+        };
+        /**
          * Provenance
          * @description How a result was obtained.
          */
@@ -4671,6 +4783,12 @@ export interface components {
          * @description A live worker, and the seconds since its last sign of life.
          */
         WorkerLine: {
+            /**
+             * Can Compute
+             * @description false where what computes does not start; `paused` says why
+             * @default true
+             */
+            can_compute?: boolean;
             /** Device */
             device: string;
             /** Device Name */
@@ -4685,7 +4803,7 @@ export interface components {
             memory_bytes: number | null;
             /**
              * Paused
-             * @description why it begins no job at present, as where the disk has no room
+             * @description why it begins no job at present, as where the disk has no room, or where PyTorch cannot be loaded (`cannot compute: ...`)
              */
             paused?: string | null;
             /** Pid */
@@ -5469,9 +5587,9 @@ export interface operations {
                 search?: string;
                 /** @description the name of the API key that it came with */
                 submitted_by?: string;
-                /** @description a study's id: its runs, which are left out otherwise */
+                /** @description a study's id: only its runs. `any`: only runs, those of all studies. Without it runs of studies are left out, unless `children` asks for them */
                 parent?: string;
-                /** @description list the runs of studies, too */
+                /** @description list the runs of studies, too, beside the other jobs */
                 children?: boolean;
                 /** @description only jobs submitted at this time or later, as 2026-11-26T08:00:00Z */
                 created_after?: string;
@@ -6282,6 +6400,92 @@ export interface operations {
                 };
             };
             /** @description Too many charts and reports wait to be drawn. Or: The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_checkpoints: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckpointList"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The job has no such weights. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8695,6 +8899,71 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["PresetPage"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_projects: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProjectPage"];
                 };
             };
             /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */

@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from statistics import mode
 
+from ffengine.acts import law_and_rest
 from ffengine.findings.bases import LARGE, SEEDS, TINY, layer, parts
 from ffengine.findings.finding import Finding, Plot, Rule, Run, Table
 from ffengine.findings.measured import (
     SPLITS,
+    Moment,
     at_end,
     at_start,
     crossing,
@@ -16,6 +18,7 @@ from ffengine.findings.measured import (
     rows_of,
 )
 from ffengine.findings.wording import is_above, is_below, number, pair
+from ffengine.intervals import interval
 from ffengine.objectives import MeanSquares, SoftplusLoss
 from ffengine.optimizers import Sgd
 from ffengine.spec import StudySpec
@@ -36,7 +39,8 @@ class Acts(Finding):
     )
     falsified_by = (
         "Under difference, S that falls while units switch off, or that rises while "
-        "kappa - kappa_G is zero; theorem 2 that holds for clearly more than half of the samples "
+        "kappa - kappa_G is zero; under softplus, a rise of S to which unevenness adds more than "
+        "units that switch off; theorem 2 that holds for clearly more than half of the samples "
         "while S falls, but for the epochs next to the turn and to the end."
     )
     study = StudySpec(
@@ -126,10 +130,33 @@ def _course(run: Run) -> Iterator[str]:
     if all(is_above(found, 0.5) for found in ends.values()):
         shares = pair(ends.values())
         yield f"At the end it holds for {shares} of positive / negative samples."
+    if low is not last:
+        yield from _parts_of_the_rise(run, low)
     gap, start = at_end(run, "kappa_gap", "positive"), at_start(run, "kappa_gap", "positive")
     if gap and start:
         clear = " (clearly below zero)" if is_below(gap, 0.0) else ""
         yield f"kappa - kappa_G goes from {number(start)} to {number(gap)}{clear}."
+
+
+def _parts_of_the_rise(run: Run, low: Moment) -> Iterator[str]:
+    """Say how much of the rise of C after the lowest S follows from p, and what is left."""
+    rows = {(row.epoch, row.seed): row for row in rows_of(run, 0, "positive")}
+    last = max(epoch for epoch, _ in rows)
+    found = [
+        parts
+        for epoch, seed in rows
+        if epoch == last and (parts := law_and_rest(rows[low.epoch, seed], rows[last, seed]))
+    ]
+    if not found:
+        return
+    law, rest = (interval(list(of_seeds)) for of_seeds in zip(*found, strict=True))
+    switched = "switch on" if law.mean < 0 else "switch off"
+    uneven = "more" if rest.mean > 0 else "less"
+    yield (
+        f"From tau = {low.tau:.1f} on, C = 1 - sqrt(p) kappa of positives changes by "
+        f"{number(law)} since units {switched}, and by {number(rest)} since the active ones become "
+        f"{uneven} unequal than p makes them."
+    )
 
 
 def _rows(run: Run) -> Iterator[tuple[str, ...]]:

@@ -14,6 +14,7 @@ from ffengine.forecast_curves import width_factor
 from ffengine.intervals import interval_of
 from ffengine.objectives import Difference, MeanSquares, SoftplusLoss
 from ffengine.optimizers import Sgd
+from ffengine.percents import in_percent, percent
 from ffengine.results import EpochRow, ForecastResult, ForecastRow, Interval, Split
 from ffengine.spec import ForecastSpec, MonitorSpec, StudyPart, StudySpec, TrainSpec
 
@@ -272,10 +273,12 @@ def _coverage(kind: Kind, runs: Sequence[Run]) -> str:
     seeds = max(len(place.rows) for place in places)
     what = "softplus: " if _result(kind[0]).units_interact else ""
     bands = "bands of the forecast" if len(kind) == 1 else f"bands of {len(kind)} forecasts"
-    each = [100 * _share_covered([one], runs) for one in kind]
-    spread = f" (of each {min(each):.0f} to {max(each):.0f} %)" if len(kind) > 1 else ""
+    each = [_share_covered([one], runs) for one in kind]
+    spread = (
+        f" (of each {percent(min(each), 0)} to {in_percent(max(each), 0)})" if len(kind) > 1 else ""
+    )
     return (
-        f"{what}{100 * _share_covered(kind, runs):.0f} % of the values of S of {seeds} runs of "
+        f"{what}{in_percent(_share_covered(kind, runs), 0)} of the values of S of {seeds} runs of "
         f"{_short(wide)} (flow times: {taus}, both splits) lie within the 95 % {bands} "
         f"{_short(kind[0])}{spread}, which are at most +- {half:.3f} wide"
     )
@@ -353,7 +356,7 @@ def _theorem2(kind: Kind, runs: Sequence[Run]) -> Iterator[str]:
     if start and later:
         inside = [told.low <= value <= told.high for told, value in later]
         yield (
-            f"Theorem 2 {_short(kind[0])}: {100 * sum(inside) / len(inside):.0f} % of the means "
+            f"Theorem 2 {_short(kind[0])}: {in_percent(sum(inside) / len(inside), 0)} of the means "
             f"over the runs after the start lie within the band, {_off(later):.2f} from the "
             f"forecast at most; at initialisation they are up to {_off(start):.2f} from it. "
             + (

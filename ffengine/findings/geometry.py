@@ -11,6 +11,7 @@ from ffengine.findings.wording import is_above, is_below, listed, number
 from ffengine.intervals import interval
 from ffengine.objectives import MeanSquares, SoftplusLoss
 from ffengine.optimizers import Sgd
+from ffengine.percents import in_percent
 from ffengine.results import (
     CheckResult,
     Interval,
@@ -72,7 +73,8 @@ class Geometry(Finding):
         "and by the angle between the sample and the mean of the pair. A push is given in standard "
         "deviations of the margin over samples; below zero it lowers S. The limit of infinite "
         "width is computed for the same data at initialisation. Epochs of one act are averaged for "
-        "each seed. The pictures show, of the first seed, the samples with the most negative "
+        "each seed; an act that fewer than half of the seeds pass through is left out. The "
+        "pictures show, of the first seed, the samples with the most negative "
         "margins (class, label of a negative, margin), each with the pairs that push it down most "
         "(class, wrong label, push, angle)."
     )
@@ -248,7 +250,8 @@ def stretches_of(run: Run) -> list[Stretch]:
 
     **Returns:**
 
-    The acts in the order in which they are first met, each with positives first.
+    The acts in the order in which they are first met, each with positives first. An act that fewer
+    than half of the seeds pass through is left out: their epochs lie between two acts.
     """
     assert isinstance(run.result, TrainResult | CheckResult)  # noqa: S101 - narrows the type
     batches: dict[tuple[str, Split], dict[int, dict[int, Batch]]] = defaultdict(
@@ -258,6 +261,7 @@ def stretches_of(run: Run) -> list[Stretch]:
         act = row.act or (START if row.method == "exact" else LIMIT)
         batches[act, row.split][row.seed][row.epoch][row.relation] = row
     ratios = _ratios(run)
+    seeds = {row.seed for row in run.result.decomposition}
     return [
         Stretch(
             run.part,
@@ -270,6 +274,7 @@ def stretches_of(run: Run) -> list[Stretch]:
             },
         )
         for (act, split), by_seed in batches.items()
+        if 2 * len(by_seed) >= len(seeds)
     ]
 
 
@@ -424,8 +429,9 @@ def _strongest(run: Run) -> Iterator[str]:
         most = max(sorted(set(classes)), key=classes.count)
         angles = sorted(by.angle for by in pushers)
         yield (
-            f"The pairs that push the most negative margins down most, {act}: {others:.0%} are of "
-            f"other classes, {classes.count(most) / len(classes):.0%} of class {most}; their "
+            f"The pairs that push the most negative margins down most, {act}: "
+            f"{in_percent(others, 0)} are of other classes, "
+            f"{in_percent(classes.count(most) / len(classes), 0)} of class {most}; their "
             f"median angle is {angles[len(angles) // 2]:.0f} degrees."
         )
 
@@ -516,11 +522,12 @@ def _own_pair(stretches: Sequence[Stretch]) -> str:
     where = max(shares, key=lambda place: shares[place])
     small = shares[where] < SMALL
     return _verdict(
-        f"while training, the own pair is a small term: below {SMALL:.0%} of the three groups' "
+        f"while training, the own pair is a small term: below {in_percent(SMALL, 0)} of the three "
+        f"groups' "
         f"sizes",
         [small],
         [not small],
-        f"at most {shares[where]:.1%}, {', '.join(where)}",
+        f"at most {in_percent(shares[where], 1)}, {', '.join(where)}",
     )
 
 

@@ -9,6 +9,7 @@ from ffengine.findings.measured import crossing, curve, lowest, rows_of, turns
 from ffengine.findings.wording import number
 from ffengine.intervals import interval
 from ffengine.onset import TURN, TURN_SPREAD
+from ffengine.percents import in_percent
 from ffengine.results import Interval, TrainResult
 from ffengine.spec import DatasetName, Preprocess, StudyPart, StudySpec, TrainSpec
 
@@ -128,11 +129,12 @@ class Onset(Finding):
         ]
         sure = "Yes" if _farthest(found) <= CLOSE else "Only roughly"
         lines = [
-            f"{sure}, to within {_farthest(found):.0%}: q lambda_1 tau* is {_middle(found):.2f} "
+            f"{sure}, to within {in_percent(_farthest(found), 0)}: q lambda_1 tau* is "
+            f"{_middle(found):.2f} "
             f"over {len(found)} settings ({_range(found)}).",
-            f"The spread from setting to setting, as a standard deviation, is {_spread(found):.0%};"
-            f" that of lambda_1 tau*, without q, is {_spread(rates):.0%} "
-            f"({_middle(rates):.2f}, {_range(rates)}).",
+            f"The spread from setting to setting, as a standard deviation, is "
+            f"{in_percent(_spread(found), 0)}; that of lambda_1 tau*, without q, is "
+            f"{in_percent(_spread(rates), 0)} ({_middle(rates):.2f}, {_range(rates)}).",
             f"q lambda_1 tau* is within {TURN} +- {TURN_SPREAD} in {len(found) - len(outside)} "
             f"of {len(found)} settings."
             + (f" Outside are {', '.join(outside)}." if outside else ""),

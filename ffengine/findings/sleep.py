@@ -7,6 +7,7 @@ from ffengine.findings.finding import Finding, Plot, Run, Table
 from ffengine.findings.measured import SPLITS, at_end, at_epoch, at_start, curve, lowest, points
 from ffengine.findings.wording import number
 from ffengine.optimizers import Sgd
+from ffengine.percents import in_percent
 from ffengine.spec import (
     DatasetSpec,
     MonitorSpec,
@@ -111,4 +112,5 @@ def _share(run: Run) -> str:
     )
     if start is None or end is None:
         return "no sample"
-    return f"{start.mean:.0%} of the samples at first and {end.mean:.0%} at the end"
+    first, last = in_percent(start.mean, 0), in_percent(end.mean, 0)
+    return f"{first} of the samples at first and {last} at the end"

@@ -5,23 +5,26 @@ from collections.abc import Iterable
 from ffengine.results import Interval
 
 
-def number(found: Interval | None, digits: int = 3) -> str:
+def number(found: Interval | None, digits: int = 3, *, of: int = 0) -> str:
     """Write a mean with its interval.
 
     **Arguments:**
 
     - `found`: None where there is none.
     - `digits`: after the point.
+    - `of`: how many seeds were run, where some may lack the figure.
 
     **Returns:**
 
-    Such as "0.376 [0.360, 0.392]"; without brackets for one seed.
+    Such as "0.376 [0.360, 0.392]"; without brackets for one seed, and with "(1 of 5 seeds)" behind
+    where some lack it.
     """
     if found is None:
         return "-"
+    some = f" ({found.seeds} of {of} seeds)" if found.seeds < of else ""
     if found.low is None or found.high is None:
-        return f"{found.mean:.{digits}f}"
-    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+        return f"{found.mean:.{digits}f}{some}"
+    return f"{found.mean:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]{some}"
 
 
 def pair(found: Iterable[Interval | None], digits: int = 2) -> str:

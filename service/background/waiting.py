@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from service.schemas import WorkerLine
+from service.schemas import CANNOT_COMPUTE, WorkerLine
 from service.store.queue import WAITS
 
 NO_WORKER = f"{WAITS}no worker is running: start one with `fflab worker`"
 NO_BROKER = (
     f"{WAITS}the API was started without FFLAB_REDIS_URL, so that no worker hears of new jobs"
 )
+REPAIR = "repair its installation, `fflab doctor` on its machine says more"
 MAKE_ROOM = "delete jobs that are not needed, or make room"
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
 
@@ -30,7 +31,14 @@ def why_jobs_wait(
         return NO_BROKER
     if no_room:
         return f"{WAITS}{no_room}: {MAKE_ROOM}"
-    paused = [worker.paused for worker in workers]
+    paused = [worker.paused for worker in workers if worker.can_compute]
+    if not paused:
+        return f"{WAITS}no worker can compute: {_without_beginning(workers[0])}; {REPAIR}"
     if all(paused):
         return f"{WAITS}every worker pauses, {paused[0]}: {MAKE_ROOM}"
     return None if broker_ok else BROKER_AWAY
+
+
+def _without_beginning(worker: WorkerLine) -> str:
+    """Return why a worker cannot compute."""
+    return (worker.paused or "").removeprefix(CANNOT_COMPUTE)

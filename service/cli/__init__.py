@@ -66,7 +66,10 @@ app.command(epilog="Example: fflab submit paper --wait, or fflab submit spec.yam
 app.command(
     epilog="Example: fflab estimate paper, or fflab estimate spec.yaml --set network.widths=[4000]"
 )(jobs.estimate)
-app.command(epilog="Example: fflab jobs --state running, or fflab jobs --search theorem")(jobs.jobs)
+app.command(
+    epilog="Example: fflab jobs --state running, or fflab jobs --runs --where 'widths>=256'"
+)(jobs.jobs)
+app.command(epilog="Example: fflab projects, then fflab jobs --project NAME")(jobs.projects)
 app.command(epilog="Example: fflab show last")(jobs.show)
 app.command(epilog="Example: fflab watch last")(results.watch)
 app.command(epilog="Example: fflab result last, or fflab result last -o sparsity.png")(

@@ -39,8 +39,25 @@ if TYPE_CHECKING:
 
 LISTED = 1_000
 COMES_WITH_FFLAB = "comes with fflab"
-KeyName = Annotated[str, typer.Argument(callback=as_typed)]
-NameArgument = Annotated[str, typer.Argument(autocompletion=completion.datasets)]
+KeyName = Annotated[
+    str, typer.Argument(metavar="NAME", help="For whom or what it is.", callback=as_typed)
+]
+KeyArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="Its id; or its name, where one valid key has it.",
+        callback=as_typed,
+    ),
+]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="The name that specs give it; `fflab data list` lists them.",
+        autocompletion=completion.datasets,
+    ),
+]
 
 data_app = typer.Typer(no_args_is_help=True, help="Data sets: list, fetch, import, remove.")
 keys_app = typer.Typer(
@@ -116,9 +133,9 @@ def _datasets_here(settings: Settings) -> list[list[str]]:
 
 @data_app.command("fetch")
 def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Download a data set below the data root and verify it.
+    """Download a data set of the catalogue, and verify it.
 
-    Those that come with fflab are only verified.
+    It goes to FFLAB_DATA, or else into the home. Those that come with fflab are only verified.
     """
     settings = load_settings()
     _make_home_for(name, settings)
@@ -141,7 +158,13 @@ def data_fetch(name: NameArgument, as_json: JsonOption = False) -> None:
 
 
 @data_app.command("import")
-def data_import(name: NameArgument, source: Path, as_json: JsonOption = False) -> None:
+def data_import(
+    name: NameArgument,
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A folder of files, or an .npz of x and y.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
     """Verify a data set, and copy it to where fflab finds it.
 
     SOURCE is the folder of a known data set's files, or an .npz of x and y under a new name.
@@ -171,7 +194,7 @@ def _make_home_for(name: str, settings: Settings) -> None:
 
 @data_app.command("remove")
 def data_remove(
-    name: Annotated[str, typer.Argument(autocompletion=completion.datasets)],
+    name: NameArgument,
     as_json: JsonOption = False,
 ) -> None:
     """Remove an upload from this machine's home, unless unfinished jobs of its service need it."""
@@ -239,10 +262,20 @@ def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 
 @keys_app.command("revoke")
-def keys_revoke(key: KeyName, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Revoke an API key by its id or name."""
+def keys_revoke(key: KeyArgument, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Revoke an API key by its id; or by its name, where one valid key has it."""
     with open_store(home) as store:
-        if not store.api_keys.revoke(key):
+        from service.store import SeveralKeys
+
+        try:
+            is_revoked = store.api_keys.revoke(key)
+        except SeveralKeys as error:
+            fail(
+                f"{len(error.ids)} valid keys are named {key!r}: {', '.join(error.ids)}; give the "
+                f"id of one",
+                EXIT_USAGE,
+            )
+        if not is_revoked:
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
 
@@ -275,10 +308,10 @@ def retention(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List or delete what the retention lets go, and what belongs to no job. See FFLAB_RETENTION.
+    """List or delete jobs and files that are no longer kept.
 
-    The service deletes by itself, from time to time, what the retention lets go. Artifacts of jobs
-    that the database does not know are removed by --apply alone.
+    The service deletes by itself, from time to time, the jobs that FFLAB_RETENTION lets go.
+    Artifacts that belong to no job of the database are removed by --apply alone.
     """
     with require_extra("server"):
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep

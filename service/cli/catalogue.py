@@ -11,7 +11,14 @@ from ffengine.spec import StudySpec, as_document
 from ffengine.spec_values import value_in_words
 from ffengine.study import resolved
 from service.cli import completion
-from service.cli.options import EXIT_NOT_FOUND, JsonOption, fail, show_json, write_output
+from service.cli.options import (
+    EXIT_NOT_FOUND,
+    EXIT_USAGE,
+    JsonOption,
+    fail,
+    show_json,
+    write_output,
+)
 from service.cli.output import table
 from service.specs.files import as_yaml
 from service.specs.spec_schema import spec_schema_text
@@ -30,7 +37,7 @@ def presets(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the ready-made studies, or print one as a spec file to start from."""
+    """List ready-made studies, or print one as a spec file."""
     if name is not None and name not in PRESETS:
         fail(f"PRESET: {not_one_of(name, list(PRESETS))}", EXIT_NOT_FOUND)
     if name is None and as_json:
@@ -116,5 +123,7 @@ def schema(
     text = spec_schema_text()
     if output is None or str(output) == "-":
         typer.echo(text, nl=False)
+    elif output.suffix != ".json":
+        fail(f"{output}: the schema is JSON; choose a name that ends in .json", EXIT_USAGE)
     else:
         write_output(output, text.encode(), as_json=as_json)

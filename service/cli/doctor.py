@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from ffengine.arrays import DatasetError
 from ffengine.bundled import read_bundled
@@ -50,6 +50,10 @@ PURPOSE = {"server": "the service", "worker": "workers, or specs here"}
 Outcome = Literal["ok", "note", "warn", "fail"]
 
 
+# what needs action is said first
+URGENCY: tuple[Outcome, ...] = ("fail", "warn", "note", "ok")
+
+
 class Check(NamedTuple):
     """The outcome of one check: its subject, a verdict, what was found, and what to do."""
 
@@ -60,7 +64,7 @@ class Check(NamedTuple):
 
 
 def run_checks(settings: Settings) -> Iterator[Check]:
-    """Yield all checks, in the order in which one would mend what they find."""
+    """Yield all checks, each group in the order in which one would mend what it finds."""
     installation: tuple[Callable[[Settings], Iterator[Check]], ...] = (
         _python,
         _subject,
@@ -104,7 +108,7 @@ def _extras(_settings: Settings) -> Iterator[Check]:
             verdict: Outcome = "note" if packages[0] in missing else "warn"
             yield Check(f"extra {extra}", verdict, f"{', '.join(missing)} not installed", advice)
         else:
-            yield Check(f"extra {extra}", "ok", f"all of {', '.join(packages)}")
+            yield Check(f"extra {extra}", "ok", f"installed, to run {PURPOSE[extra]}")
 
 
 def installed(package: str) -> bool:
@@ -133,22 +137,24 @@ def _torch(_settings: Settings) -> Iterator[Check]:
 
 def _datasets(settings: Settings) -> Iterator[Check]:
     """Check the data sets of this machine. Those that are not here are no fault."""
-    absent = []
+    bundled, there, absent = [], [], []
     for name, facts in DATASETS.items():
         try:
             if facts.files is None:
                 verified(facts, read_bundled(name))
-                yield Check(f"data {name}", "ok", "comes with fflab, digest verified")
-            elif folder := settings.datasets.folder_of(facts):
-                yield Check(f"data {name}", "ok", f"in {folder}")
+                bundled.append(name)
+            elif settings.datasets.folder_of(facts):
+                there.append(name)
             else:
                 absent.append(name)
         except (DatasetError, OSError) as error:
             yield Check(f"data {name}", "fail", str(error), "install fflab again")
-    if absent:
-        advice = f"fflab data fetch {absent[0]}, or set FFLAB_DATA to the folder that has them"
-        found = f"not below {settings.data_root}: {', '.join(absent)}"
-        yield Check("other data", "note", found, advice)
+    parts = (
+        f"{', '.join(bundled)} come with fflab, digests verified" if bundled else "",
+        f"below {settings.data_root}: {', '.join(there)}" if there else "",
+        f"{len(absent)} others when they are wanted: fflab data list" if absent else "",
+    )
+    yield Check("data", "ok", "; ".join(filter(None, parts)))
     for name in settings.datasets.uploaded():
         try:
             settings.datasets.refuse_missing(name)
@@ -312,22 +318,34 @@ def _service(settings: Settings) -> Iterator[Check]:
     try:
         with Client(settings.url, key, attempts=1) as client:
             workers = client.get("/v1/workers")["items"]
-            data = [facts["name"] for facts in client.get("/v1/datasets")["items"]]
+            items = client.get("/v1/datasets")["items"]
+            uploads = [facts["name"] for facts in items if facts["uploaded"]]
     except Unreachable as error:
         wrong, _, advice = str(error).partition("; ")
         yield Check("service", "warn" if settings.names_service else "note", wrong, advice)
     except FflabError as error:  # the service answers, but refuses the key or has another version
         yield Check("service", "fail", str(error))
     else:
-        yield Check("service", "ok", f"{settings.url} answers, with the data {', '.join(data)}")
-        names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in workers)
-        for worker in workers:
-            if why := worker.get("paused"):
-                advice = "make room, or delete jobs: until then it begins no job"
-                yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
-        yield Check(
-            "workers",
-            "ok" if workers else "warn",
-            names or "none is alive",
-            "" if workers else "start one with `fflab worker`",
-        )
+        with_uploads = f", with the uploads {', '.join(uploads)}" if uploads else ""
+        yield Check("service", "ok", f"{settings.url} answers{with_uploads}")
+        yield from _workers(workers)
+
+
+def _workers(workers: list[dict[str, Any]]) -> Iterator[Check]:
+    """Check the live workers: whether one is there that can compute."""
+    able = [worker for worker in workers if worker.get("can_compute", True)]
+    for worker in workers:
+        if worker not in able:
+            advice = "repair PyTorch on its machine, and restart it: until then it begins no job"
+            yield Check(f"worker {worker['id']}", "fail", str(worker["paused"]), advice)
+        elif why := worker.get("paused"):
+            advice = "make room, or delete jobs: until then it begins no job"
+            yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
+    names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in able)
+    none = "none can compute" if workers else "none is alive"
+    yield Check(
+        "workers",
+        "ok" if able else "warn",
+        names or none,
+        "" if able else "start one with `fflab worker`",
+    )

@@ -1,5 +1,6 @@
 """`fflab export`: writes a job for other tools. Each target is an option, and a function here."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,14 @@ from service.client import Client, requests
 from service.jobs import Job
 from service.results.chart_formats import COLUMN_FONT_PT
 
-TARGETS = "--paper DIR, --tensorboard DIR, --mlflow URI or --wandb FILE"
+TARGETS = "--paper DIR, --tensorboard DIR, --mlflow URI or --wandb FILE.csv"
 COLUMN_MM = 84.0
+MLFLOW_ADDRESS = re.compile(r"[a-z][a-z0-9+-]*:|databricks$|uc$")  # also of MLflow's other stores
+# ends of the names of files: a folder that is called so is a slip
+OF_FILES = (
+    *(".csv", ".json", ".txt", ".md", ".html", ".tex", ".pdf", ".bib", ".png", ".svg"),
+    *(".parquet", ".npz", ".zip", ".db", ".yaml", ".yml"),
+)
 
 
 def export(
@@ -62,7 +69,8 @@ def export(
     wandb: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="A .csv in the form of Weights & Biases: a line for each epoch."
+            metavar="FILE.csv",
+            help="CSV in the form of Weights & Biases' tables: a line for each epoch.",
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -73,6 +81,12 @@ def export(
     """
     if not (paper or tensorboard or mlflow or wandb):
         fail(f"say what to write: {TARGETS}", EXIT_USAGE)
+    _refuse_folder_of_a_files_name("paper", paper)
+    _refuse_folder_of_a_files_name("tensorboard", tensorboard)
+    if mlflow and not MLFLOW_ADDRESS.match(mlflow):
+        fail(f"--mlflow {mlflow}: expected http://HOST:PORT or sqlite:///FILE", EXIT_USAGE)
+    if wandb and wandb.suffix.lower() != ".csv":
+        fail(f"--wandb {wandb}: the table is CSV; choose a name that ends in .csv", EXIT_USAGE)
     written: dict[str, str] = {}
     with make_client(PATIENT_ATTEMPTS) as client:
         job = resolve(client, job_id)
@@ -90,6 +104,14 @@ def export(
     else:
         for line in written.values():
             typer.echo(line)
+
+
+def _refuse_folder_of_a_files_name(option: str, folder: Path | None) -> None:
+    """Fail where a folder has the name of a file, such as run.csv, or where one has its name."""
+    if folder is None or folder.is_dir():
+        return
+    if folder.is_file() or folder.suffix.lower() in OF_FILES:
+        fail(f"--{option} {folder}: expected a folder, and this is the name of a file", EXIT_USAGE)
 
 
 def _to_paper(
@@ -135,7 +157,7 @@ def _to_wandb(client: Client, job: Job, file: Path) -> str:
 
     with _writing(file):
         count = write_table(lambda: exported_runs(client, job), file)
-    return f"{file}: {_counted(count, 'run')}"
+    return f"{file}: {_counted(count, 'run')} as CSV, a line for each epoch"
 
 
 @contextmanager

@@ -32,13 +32,14 @@ def import_files(name: str, source: Path, datasets: Datasets) -> Path:
             return BUNDLED_IN
         verified(facts, facts.files.read(source))
     except (DatasetError, OSError) as error:
-        new = facts is None and source.suffix != ".npz"
+        said = f"{source}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        # a folder is what the files of a known data set are brought in
         advice = (
-            f"; bring a new data set as an .npz, or one of {', '.join(DATASETS)} as a folder"
-            if new
+            f"; a new data set is an .npz, and a folder brings one of {', '.join(DATASETS)}"
+            if facts is None and source.is_dir()
             else ""
         )
-        raise SpecError(f"{error}{advice}") from error
+        raise SpecError(f"{said}{advice}") from error
     target = datasets.root / facts.files.folder / facts.files.inside
     try:
         found = [path for name in facts.files.names if (path := present(source, name))]

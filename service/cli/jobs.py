@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ffengine.cost import DiskBytes
 from ffengine.spec import StudySpec, TrainSpec
@@ -25,7 +26,15 @@ from service.cli.options import (
     resolve,
     show_json,
 )
-from service.cli.output import job_lines, jobs_table, out, table
+from service.cli.output import (
+    fitted_table,
+    job_lines,
+    jobs_table,
+    line,
+    moment_in_table,
+    out,
+    table,
+)
 from service.cli.results import follow
 from service.client import Client, FflabError, Refused
 from service.encoding.escaping import for_terminal
@@ -40,21 +49,28 @@ from service.specs.files import explain_refusal, read_spec
 
 EMPTIED = ("project", "note")  # what an empty text takes away
 PAGE = 500  # as many jobs as one answer may have
+ANY_STUDY = "any"
+Filters = dict[str, str | list[str]]
+NameOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A name for people.", callback=as_typed)
+]
 
 
 def submit(
     spec: SpecArgument,
     settings: SetOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, with progress.")] = False,
-    name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
+    name: NameOption = None,
     tag: Annotated[
-        list[str] | None, typer.Option(help="A tag; may be repeated.", callback=as_typed)
+        list[str] | None,
+        typer.Option(metavar="TAG", help="A tag; may be repeated.", callback=as_typed),
     ] = None,
     project: Annotated[
-        str | None, typer.Option(help="The project that it belongs to.", callback=as_typed)
+        str | None,
+        typer.Option(metavar="NAME", help="The project that it belongs to.", callback=as_typed),
     ] = None,
     note: Annotated[
-        str | None, typer.Option(help="A remark for people.", callback=as_typed)
+        str | None, typer.Option(metavar="TEXT", help="A remark for people.", callback=as_typed)
     ] = None,
     priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
     fresh: Annotated[
@@ -111,14 +127,20 @@ def _show_advice(client: Client, document: dict[str, Any]) -> None:
 
 def jobs(
     state: Annotated[
-        list[JobState] | None, typer.Option(help="Only jobs in that state; may be repeated.")
+        list[JobState] | None,
+        typer.Option(
+            metavar="STATE",
+            help=f"Only jobs in that state, of {', '.join(JobState)}; may be repeated.",
+        ),
     ] = None,
     kind: Annotated[JobKind | None, typer.Option(help="Only jobs of that kind.")] = None,
     tag: Annotated[
-        str | None, typer.Option(help="Only jobs with that tag.", callback=as_typed)
+        str | None,
+        typer.Option(metavar="TAG", help="Only jobs with that tag.", callback=as_typed),
     ] = None,
     project: Annotated[
-        str | None, typer.Option(help="Only jobs of that project.", callback=as_typed)
+        str | None,
+        typer.Option(metavar="NAME", help="Only jobs of that project.", callback=as_typed),
     ] = None,
     where: Annotated[
         str | None,
@@ -132,7 +154,8 @@ def jobs(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Sort by that column; behind a -, the largest first.",
+            help="Sort by that column, the smallest first; with - in front, as in -T2+, the "
+            "largest first.",
             callback=as_typed,
         ),
     ] = None,
@@ -146,7 +169,9 @@ def jobs(
     ] = None,
     search: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Only jobs with that in their name.", callback=as_typed),
+        typer.Option(
+            metavar="TEXT", help="Only jobs with that in their name, or that id.", callback=as_typed
+        ),
     ] = None,
     by: Annotated[
         str | None,
@@ -159,20 +184,39 @@ def jobs(
     after: Annotated[
         str | None,
         typer.Option(
-            "--created-after", metavar="TIME", help="Only jobs submitted then or later (RFC 3339)."
+            "--created-after",
+            metavar="TIME",
+            help="Only jobs submitted then or later, as 2026-11-26T08:00:00Z.",
         ),
     ] = None,
     before: Annotated[
         str | None,
         typer.Option("--created-before", metavar="TIME", help="Only jobs submitted before then."),
     ] = None,
+    parent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY|any",
+            help="Only the runs of that study, or `any`: only runs, those of all studies.",
+            callback=as_typed,
+        ),
+    ] = None,
+    runs: Annotated[
+        bool, typer.Option("--runs", help="Runs of studies, too, which are left out otherwise.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 20,
     count: Annotated[
         bool, typer.Option("--count", help="Only say how many jobs there are.")
     ] = False,
+    wide: Annotated[
+        bool,
+        typer.Option("--wide", help="Show all of it, also where the terminal is too narrow."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first. In a pipe, each is a line of tab-separated columns.
+
+    A study is one line; --runs and --parent list its runs, too, and filters look at them then.
 
     CONDITIONS and COLUMN name facts of a job (state, duration, owner), fields of its spec (lr,
     widths, optimizer.momentum) and its figures (S+, S-, T1, T2+, T2-, accuracy).
@@ -191,34 +235,84 @@ def jobs(
         "created_before": before,
     }
     with make_client() as client:
-        filters: dict[str, str | list[str]] = {
-            field: value for field, value in given.items() if value
-        }
+        filters: Filters = {field: value for field, value in given.items() if value}
+        of_runs = _of_runs(client, parent, runs)
         if count:
-            typer.echo(client.count_jobs(**filters))
+            typer.echo(client.count_jobs(**filters, **of_runs))
             return
+        asked = {**filters, **of_runs, "limit": min(limit, PAGE)}
+        if parent not in (None, ANY_STUDY) and not sort:
+            asked["sort"] = "run"
         if columns is not None:
-            rows = islice(client.job_table([columns], limit=min(limit, PAGE), **filters), limit)
-            _show_columns(columns, list(rows), as_json)
-            return
-        found = list(islice(client.jobs(limit=min(limit, PAGE), **filters), limit))
-    if as_json:
-        show_json([job.model_dump(mode="json") for job in found])
+            rows = list(islice(client.job_table([columns], **asked), limit))
+            _show_columns(columns, rows, as_json, wide)
+        else:
+            found = list(islice(client.jobs(**asked), limit))
+            if as_json:
+                show_json([job.model_dump(mode="json") for job in found])
+            else:
+                jobs_table(found, wide=wide)
+            rows = [{"id": job.id} for job in found]
+        if not rows and not as_json and out.is_terminal:
+            _say_that_there_are_none(client, filters, of_runs)
+
+
+def _of_runs(client: Client, parent: str | None, runs: bool) -> dict[str, str]:
+    """Return the filters that say whether runs of studies are listed, and of which."""
+    if parent is None:
+        return {"children": "true"} if runs else {}
+    if runs:
+        fail("--runs and --parent: one of them says which runs are listed", EXIT_USAGE)
+    return {"parent": ANY_STUDY if parent == ANY_STUDY else resolve(client, parent).id}
+
+
+def _say_that_there_are_none(client: Client, filters: Filters, of_runs: dict[str, str]) -> None:
+    """Say that no job is listed, and whether runs of studies would be."""
+    if not filters and not of_runs:
+        line(Text("no jobs; `fflab submit quick` makes one", "dim"))
+        return
+    fit = 0 if of_runs else client.count_jobs(**filters, parent=ANY_STUDY)
+    if fit:
+        they = "run of a study does" if fit == 1 else "runs of studies do"
+        line(Text(f"no job fits, but {fit:,} {they}: add --runs to list them", "dim"))
     else:
-        jobs_table(found)
+        line(Text("no job fits", "dim"))
 
 
-def _show_columns(names: str, rows: list[dict[str, Any]], as_json: bool) -> None:
-    """Print the columns that were asked for."""
+def _show_columns(names: str, rows: list[dict[str, Any]], as_json: bool, wide: bool) -> None:
+    """Print the columns that were asked for; the last of them are left out where all do not fit."""
     if as_json:
         show_json(rows)
         return
-    shown = parse_columns([names], MOST_COLUMNS)
-    numbers = [place for place, column in enumerate(shown, 1) if column.is_number]
+    shown = [column for column in parse_columns([names], MOST_COLUMNS) if column.name != "id"]
     lines = [
         [row["id"], *(cell_text(column, row[column.name]) for column in shown)] for row in rows
     ]
-    table(["id", *(column.name for column in shown)], lines, right=numbers)
+    columns = ["id", *(column.name for column in shown)]
+    fitted_table(
+        columns,
+        lines,
+        texts=[column.name for column in shown if column.type == "text" and not column.choices],
+        leave_out=[name for name in reversed(columns[1:]) if name != "state"],
+        right=[column.name for column in shown if column.is_number],
+        wide=wide,
+    )
+
+
+def projects(as_json: JsonOption = False) -> None:
+    """List the projects that jobs name, the one with the newest activity first."""
+    with make_client() as client:
+        found = client.projects()
+    if as_json:
+        show_json([one.model_dump(mode="json") for one in found])
+        return
+    rows = [
+        [one.name, str(one.jobs), str(one.unfinished), moment_in_table(one.last_activity)]
+        for one in found
+    ]
+    table(["project", "jobs", "unfinished", "last activity"], rows, right=(1, 2))
+    if not found and out.is_terminal:
+        line(Text("no job names a project; `fflab submit --project NAME` does", "dim"))
 
 
 def show(job_id: JobArgument, as_json: JsonOption = False) -> None:
@@ -273,6 +367,7 @@ def estimate(spec: SpecArgument, settings: SetOption = None, as_json: JsonOption
         rows += [
             [f"at least, on {kind}", duration(seconds)] for kind, seconds in least.seconds.items()
         ]
+    rows.append(["based on", found.seconds_based_on])
     rows += [["too large", problem] for problem in found.problems]
     if found.onset and found.onset.message:
         rows.append(["beginning", found.onset.message])
@@ -306,16 +401,24 @@ def log(job_id: JobArgument) -> None:
 
 def change(
     job_id: JobArgument,
-    name: Annotated[str | None, typer.Option(help="A name for people.", callback=as_typed)] = None,
+    name: NameOption = None,
     tag: Annotated[
-        list[str] | None, typer.Option(help="All of its tags; may be repeated.", callback=as_typed)
+        list[str] | None,
+        typer.Option(
+            metavar="TAG",
+            help="A tag in the place of those that it has; may be repeated.",
+            callback=as_typed,
+        ),
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option(help='The project that it belongs to; "" for none.', callback=as_typed),
+        typer.Option(
+            metavar="NAME", help='The project that it belongs to; "" for none.', callback=as_typed
+        ),
     ] = None,
     note: Annotated[
-        str | None, typer.Option(help='A remark for people; "" for none.', callback=as_typed)
+        str | None,
+        typer.Option(metavar="TEXT", help='A remark for people; "" for none.', callback=as_typed),
     ] = None,
     priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
     pin: Annotated[

@@ -61,7 +61,7 @@ JobsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="ID...",
-        help="As of `fflab show`.",
+        help="Two or more jobs: ids, beginnings or ends of them, names, or `last`.",
         callback=as_typed,
         autocompletion=completion.jobs,
     ),

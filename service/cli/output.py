@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ffengine.results import Diagnostic, ForecastResult
 from ffengine.text import visible
+from service.cli.fitted_table import fitted
 from service.encoding.escaping import for_terminal
 from service.jobs import TERMINAL, Job, JobState, actions_on
 from service.lists.columns import seconds_run
@@ -46,6 +47,8 @@ COMPARED = ("quantity", "measured", "95 % interval", "paper", "verdict", "sample
 WIDE_TABLE = 120  # characters: with fewer, a comparison has no columns
 JOB_COLUMNS = ("id", "kind", "state", "done", "name", "by", "submitted", "tags")
 SOMETIMES = ("by", "tags")  # columns that a terminal shows where one of the jobs has them
+CUT = ("name", "tags", "by")  # columns that a narrow terminal cuts
+LEFT_OUT = ("tags", "by", "kind", "submitted", "done")  # and then leaves out, the first first
 Cell = str | Text
 
 
@@ -115,8 +118,55 @@ def heading(text: str) -> None:
     line(Text(text, "bold"))
 
 
-def jobs_table(jobs: Sequence[Job]) -> None:
-    """Print a line for each job; in a pipe with all columns, and times as in JSON."""
+def fitted_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    texts: Sequence[str],
+    leave_out: Sequence[str],
+    right: Sequence[str] = (),
+    wide: bool = False,
+) -> None:
+    """Print a table that fits the terminal, and name what it leaves out; in a pipe as `table`.
+
+    Without rows it is empty on a terminal.
+
+    **Arguments:**
+
+    - `texts`, `leave_out`, `right`: those of `fitted`.
+    - `wide`: print all of it, whatever the width of the terminal.
+    """
+    if not out.is_terminal:
+        table(columns, rows)
+        return
+    if not rows:
+        return
+    shown = [
+        [cell if isinstance(cell, Text) else for_terminal(cell) for cell in row] for row in rows
+    ]
+    found = fitted(
+        columns,
+        shown,
+        None if wide else out.width,
+        texts=texts,
+        leave_out=leave_out,
+        right=right,
+        ellipsis="…" if out.encoding.startswith("utf") else "~",
+    )
+    for one in found.lines:
+        line(one)
+    if found.left_out:
+        names = ", ".join(found.left_out)
+        line(Text(f"not shown: {names} (--wide)", "dim"))
+
+
+def jobs_table(jobs: Sequence[Job], *, wide: bool = False) -> None:
+    """Print a line for each job; in a pipe with all columns, and times as in JSON.
+
+    **Arguments:**
+
+    - `wide`: print all columns whole, whatever the width of the terminal.
+    """
     columns = [
         column
         for column in JOB_COLUMNS
@@ -125,9 +175,7 @@ def jobs_table(jobs: Sequence[Job]) -> None:
         or any(_job_cell(job, column) for job in jobs)
     ]
     rows = [[_job_cell(job, column) for column in columns] for job in jobs]
-    table(columns, rows, right=(3,))
-    if not jobs and out.is_terminal:
-        line(Text("no jobs; `fflab submit quick` makes one", "dim"))
+    fitted_table(columns, rows, texts=CUT, leave_out=LEFT_OUT, right=("done",), wide=wide)
 
 
 def _job_cell(job: Job, column: str) -> Cell:
@@ -136,14 +184,19 @@ def _job_cell(job: Job, column: str) -> Cell:
         "kind": job.kind,
         "state": coloured(job.state.value),
         "done": f"{job.progress.fraction:.0%}",
-        "name": job.name or "",
+        "name": " / ".join(filter(None, (job.name, job.label))),
         "by": job.submitted_by or "",
         "tags": ", ".join(job.tags),
-        "submitted": time_ago(job.created_at)
-        if out.is_terminal
-        else job.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "submitted": moment_in_table(job.created_at),
     }
     return cells[column]
+
+
+def moment_in_table(at: datetime) -> str:
+    """Return a moment as a table has it: how long ago it is; in a pipe the time, as in JSON."""
+    if out.is_terminal:
+        return time_ago(at)
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def job_lines(job: Job, page: str, best: str | None = None) -> None:

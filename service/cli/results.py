@@ -85,9 +85,11 @@ OutputOption = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="A .json, .csv, .parquet (every epoch), .html (report), CHART.png, CHART.svg, "
-        "CHART.pdf, .npz (figures of every sample), .safetensors, .tex (table), .bib or .md "
-        "(methods) file; `-`: standard output, as JSON, or CSV with --rows.",
+        metavar="FILE",
+        help="A file; its end says what is written: .json or .csv (the result), .parquet (every "
+        "epoch), .html (report), CHART.png, CHART.svg or CHART.pdf, .npz (figures of every "
+        "sample), .safetensors (weights), .tex (table), .bib (references) or .md (methods). `-`: "
+        "standard output, as JSON, or the table of --rows.",
         autocompletion=completion.outputs,
     ),
 ]
@@ -99,9 +101,10 @@ TitleOption = Annotated[
 RowsOption = Annotated[
     Rows | None,
     typer.Option(
-        help="Which table: every measured epoch, its means over seeds, what a check or a "
-        "training run says of single samples, or for LaTeX also the comparison, runs, figures, "
-        "cells and epochs. In a pipe it is CSV."
+        metavar="TABLE",
+        help="One table: curves (every measured epoch) or means (over seeds) as CSV or Parquet; "
+        "potentials or decomposition (of single samples) as CSV; comparison, runs, figures, cells "
+        "or epochs as LaTeX. -o FILE writes it there; without it, it is printed.",
     ),
 ]
 WidthOption = Annotated[
@@ -305,10 +308,19 @@ def run(
     ] = "cpu",
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .json, .csv or (training) .safetensors file."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="A .json or .csv file, or of a training run .safetensors for its weights.",
+        ),
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="Check these: a .safetensors file that fflab exported.")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Of a check of trained weights: the .safetensors file that has them.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -25,15 +25,19 @@ ALL = "all"
 def share(
     job_id: JobArgument,
     expires: Annotated[
-        str | None, typer.Option(help="How long it is valid, as 12h, 30d or 8w; else for ever.")
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="How long it is valid, as 12h, 30d or 8w; else for ever."
+        ),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the job's links.")] = False,
     revoke: Annotated[
-        str | None, typer.Option(help="Revoke a link by its id, or `all` links of the job.")
+        str | None,
+        typer.Option(metavar="LINK|all", help="Revoke a link by its id, or all links of the job."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a link by which anybody may read a job, without a key.
+    """Make a link that reads a job without a key.
 
     It shows the job's page, charts, results and report, and nothing else. The link is shown once.
     """

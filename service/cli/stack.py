@@ -2,15 +2,16 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ffengine.presets import PRESETS
 from ffengine.text import bytes_in_words
 from service.cli import completion
-from service.cli.doctor import installed, run_checks
+from service.cli.doctor import URGENCY, installed, run_checks
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -64,7 +65,7 @@ def api(
         str,
         typer.Option(help="Beyond loopback API keys must exist, or FFLAB_REQUIRE_KEYS=1 be set."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
 ) -> None:
     """Run the HTTP API alone. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
     with require_extra("server"):
@@ -116,18 +117,31 @@ def demo(
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Check what is installed and reachable, and say what to do."""
+    """Check what is installed and reachable, and say what to do.
 
-    checks = []
-    for check in run_checks(load_settings()):
-        checks.append(check)
-        if not as_json:
-            advice = f"  ->  {check.advice}" if check.advice else ""
-            typer.echo(f"{check.verdict:<5} {check.what:<18} {check.finding}{advice}")
+    A line for each check: what needs action first (fail, warn), then what one may want (note), then
+    what is well.
+    """
+
+    found = run_checks(load_settings())
+    checks = sorted(found, key=lambda check: URGENCY.index(check.verdict))
     if as_json:
         show_json([check._asdict() for check in checks])
+    else:
+        for check in checks:
+            advice = f"  ->  {check.advice}" if check.advice else ""
+            typer.echo(f"{check.verdict:<5} {check.what:<18} {check.finding}{advice}")
+        urgent = sum(check.verdict in ("fail", "warn") for check in checks)
+        needs = "1 check needs" if urgent == 1 else f"{urgent} checks need"
+        typer.echo(f"{needs} action" if urgent else "nothing needs action")
     if any(check.verdict == "fail" for check in checks):
         sys.exit(EXIT_FAILED)
+
+
+def _why_it_begins_none(worker: Mapping[str, Any]) -> str:
+    """Say why a worker begins no job; "" where it does."""
+    why = worker.get("paused") or ""  # an older service does not say it
+    return f"paused: {why}" if why and worker.get("can_compute", True) else str(why)
 
 
 def workers(as_json: JsonOption = False) -> None:
@@ -149,7 +163,7 @@ def workers(as_json: JsonOption = False) -> None:
             str(one["device"]),
             str(one["device_name"] or ""),
             bytes_in_words(one["memory_bytes"]) if one["memory_bytes"] else "",
-            str(one["job"] or (f"paused: {one['paused']}" if one.get("paused") else "")),
+            str(one["job"] or _why_it_begins_none(one)),
             f"{one['silent_seconds']:.0f} s ago",
         ]
         for one in found

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ffengine.archives import HEAD_BYTES, refusal_of
 from ffengine.text import bytes_in_words
 from service.cli.options import (
     EXIT_USAGE,
@@ -43,6 +44,8 @@ def upload(
         content = file.read_bytes()
     except OSError as error:
         fail(f"{file}: cannot be read ({error.strerror or error})", EXIT_USAGE)
+    if refusal := refusal_of(content[:HEAD_BYTES]):
+        fail(f"{file}: {refusal}", EXIT_USAGE)
     named = name or file.stem
     with make_client() as client, _progress(len(content)) as sent:
         found = client.upload(named, content, meaning=meaning or "", on_sent=sent)

@@ -32,7 +32,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import NewShare, Result, SearchReport, Share
+from service.schemas import Checkpoint, NewShare, ProjectLine, Result, SearchReport, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,6 +204,10 @@ class AsyncClient:
         page = await self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
         return page.total or 0
 
+    async def projects(self) -> list[ProjectLine]:
+        """Return the projects that jobs name, the one with the newest activity first."""
+        return (await self._send(requests.projects())).items
+
     async def act(self, job_id: str, action: str) -> Job:
         """Ask for an action on a job, and return the job.
 
@@ -275,6 +279,10 @@ class AsyncClient:
     async def revoke_share(self, job_id: str, share_id: str | None = None) -> None:
         """Revoke a share link of a job, by default all of them. Raises NotFound."""
         await self._send(requests.revoke(job_id, share_id))
+
+    async def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return the layers and epochs of a training job whose weights are kept."""
+        return (await self._send(requests.checkpoints(job_id))).items
 
     async def download(
         self, job_id: str, what: str, params: Mapping[str, Sent] | None = None

@@ -24,9 +24,11 @@ from service.jobs import Job
 from service.schemas import (
     RESULT,
     ChartList,
+    CheckpointList,
     EventPage,
     JobPage,
     NewShare,
+    ProjectPage,
     Result,
     RowPage,
     SearchReport,
@@ -197,6 +199,11 @@ def job_table(
     return ApiRequest("GET", whole.path, _DOCUMENT.validate_json, params=params)
 
 
+def projects() -> ApiRequest[ProjectPage]:
+    """Read all projects."""
+    return ApiRequest("GET", "/v1/projects", ProjectPage.model_validate_json)
+
+
 def sparse_jobs(
     fields: Sequence[str], filters: Mapping[str, QueryValue], cursor: str | None
 ) -> ApiRequest[Document]:
@@ -282,6 +289,11 @@ def trials(job_id: str, view: Mapping[str, str]) -> ApiRequest[SearchReport]:
 def charts(job_id: str) -> ApiRequest[ChartList]:
     """List the charts."""
     return ApiRequest("GET", job_path(job_id, "charts"), ChartList.model_validate_json)
+
+
+def checkpoints(job_id: str) -> ApiRequest[CheckpointList]:
+    """List the weights that are kept."""
+    return ApiRequest("GET", job_path(job_id, "checkpoints"), CheckpointList.model_validate_json)
 
 
 class WatchedContent:

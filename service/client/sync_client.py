@@ -29,7 +29,7 @@ from service.client.requests import ApiRequest, Document, Sent, Spec
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
 from service.jobs import Event, Job
-from service.schemas import NewShare, Result, SearchReport, Share
+from service.schemas import Checkpoint, NewShare, ProjectLine, Result, SearchReport, Share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,6 +218,10 @@ class Client:
         page = self._send(requests.jobs({**filters, "total": "true", "limit": 1}, None))
         return page.total or 0
 
+    def projects(self) -> list[ProjectLine]:
+        """Return the projects that jobs name, the one with the newest activity first."""
+        return self._send(requests.projects()).items
+
     def act(self, job_id: str, action: str) -> Job:
         """Ask for an action on a job, and return the job.
 
@@ -286,6 +290,10 @@ class Client:
     def revoke_share(self, job_id: str, share_id: str | None = None) -> None:
         """Revoke a share link of a job, by default all of them. Raises NotFound."""
         self._send(requests.revoke(job_id, share_id))
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return the layers and epochs of a training job whose weights are kept."""
+        return (self._send(requests.checkpoints(job_id))).items
 
     def download(self, job_id: str, what: str, params: Mapping[str, Sent] | None = None) -> bytes:
         """Return a file of a job.

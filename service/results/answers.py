@@ -5,11 +5,13 @@ Each kind of job has one function, which gives both; KINDS lists them, and the f
 the job answers.
 """
 
+import math
 from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 from ffengine.acts import ACTS
 from ffengine.intervals import interval_of
+from ffengine.percents import digits_of
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic, EpochRow, ForecastResult, Interval, TrainResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec, digest
@@ -24,7 +26,15 @@ from service.results.leading_charts import PAPER_CHARTS
 from service.results.paper_comparison import COLOURS, ComparisonRow, Verdict, comparison
 from service.results.paper_summary import is_paper_study
 from service.results.run_labels import inputs_of, labels_of
-from service.results.shares import number, of_means, share, shares, signed, with_interval
+from service.results.shares import (
+    number,
+    of_means,
+    share,
+    shares,
+    shares_alone,
+    signed,
+    with_interval,
+)
 from service.results.sources import ChartSource, GridCell, PartialRun, Source, StudyGrid
 from service.results.stored_rows import StoredRows
 from service.results.trials import best_in_words
@@ -173,14 +183,15 @@ def _of_run(run: Source) -> Iterator[Statement]:
     rows = comparison([run])
     aside = f", {inputs_of(run.spec)}" if isinstance(run.spec, TrainSpec) else ""
     end = [row for row in rows if row.key.figure == "theorem2_training" and _is_last(row)]
+    digits = digits_of([*course.last.ratio, *(course.rarest.ratio if course.rarest else ())])
     lowest = (
-        f"; lowest {_means(course.rarest.ratio)} at epoch {course.rarest.epoch}"
+        f"; lowest {shares_alone(course.rarest.ratio, digits)} at epoch {course.rarest.epoch}"
         if course.rarest
         else ""
     )
     yield Statement(
         f"Theorem 2 after epoch {course.last.epoch}{aside}",
-        f"{shares(course.last.ratio)} of samples{lowest}",
+        f"{shares(course.last.ratio, digits)} of samples{lowest}",
         *_coloured(end),
     )
     rise = [row for row in rows if row.key.figure == "sparsity_rise" and _is_last(row)]
@@ -231,14 +242,16 @@ GRID_FIGURES = (
         lambda key: key == SummaryKey("accuracy", layer=ALL_LAYERS, partition="test"),
     ),
     _Best(
-        "Theorem 2, both splits",
+        "Theorem 2, mean of both splits",
         "theorem2_ratio",
         True,
         lambda key: key.figure == "theorem2_ratio",
     ),
-    _Best("Sparsity S, both splits", "sparsity", False, lambda key: key.figure == "sparsity"),
     _Best(
-        "Theorem's ratio, both splits",
+        "Sparsity S, mean of both splits", "sparsity", False, lambda key: key.figure == "sparsity"
+    ),
+    _Best(
+        "Theorem's ratio, mean of both splits",
         "ratio",
         True,
         lambda key: key.figure == "ratio" and key.method == "exact",
@@ -321,30 +334,65 @@ def _range(
     ]
     if not found:
         return
-    write = with_interval if best.is_share else _three_digits
     high, low = max(found, key=_mean_of), min(found, key=_mean_of)
-    if high == low:
-        yield Statement(best.subject, f"{write(high[0])} ({high[1]})")
-        return
+    ends = [high[0].value, low[0].value]
+    digits = digits_of(ends) if best.is_share else 3
+    most, least = (with_interval(end, digits) if best.is_share else number(end, 3) for end in ends)
     told = len(found) + len(left_out)
     rest = "" if told == len(cells) else f"; {told} of {len(cells)} runs have it"
     if left_out:
         rest += f"; without {', '.join(left_out)}, where most margins are undecided"
+    if _alike(high, low):
+        where = high[1] if len(found) == 1 else f"the same in all {len(found)} runs"
+        yield Statement(best.subject, f"{most} ({where}){_when(found)}{rest}")
+        return
     yield Statement(
         best.subject,
-        f"highest {write(high[0])} ({high[1]}), lowest {write(low[0])} ({low[1]}){rest}",
+        f"highest {most} ({_tied(found, high)}), lowest {least} ({_tied(found, low)})"
+        f"{_when(found)}{rest}",
     )
 
 
-def _mean_of(one: tuple[Interval, str]) -> float:
-    return one[0].mean
+class _End(NamedTuple):
+    """A figure of a run after its last epoch; None: a figure that is of no epoch."""
+
+    value: Interval
+    epoch: int | None
 
 
-def _three_digits(found: Interval) -> str:
-    return number(found, 3)
+_Found = tuple[_End, str]  # with the label of the run
 
 
-def _at_end(cell: GridCell, best: _Best) -> Interval | None:
+def _mean_of(one: _Found) -> float:
+    return one[0].value.mean
+
+
+def _alike(one: _Found, other: _Found) -> bool:
+    return math.isclose(_mean_of(one), _mean_of(other), rel_tol=1e-9, abs_tol=1e-12)
+
+
+def _tied(found: Sequence[_Found], end: _Found) -> str:
+    """The label of a run, and of those that have the same figure."""
+    labels = [label for one, label in found if _alike((one, label), end)]
+    if len(labels) == 1:
+        return labels[0]
+    if len(labels) == 2:
+        return f"tied: {labels[0]}; {labels[1]}"
+    return f"tied: {labels[0]}, and {len(labels) - 1} more"
+
+
+def _when(found: Sequence[_Found]) -> str:
+    """After which epoch the figures are."""
+    epochs = {one.epoch for one, _ in found}
+    if len(epochs) > 1:
+        return ", after the last epoch of each run"
+    (epoch,) = epochs
+    if epoch is None:
+        return ""
+    return f", after epoch {epoch}" if epoch else ", at initialisation"
+
+
+def _at_end(cell: GridCell, best: _Best) -> _End | None:
     """The figure after the last epoch; of several layers or splits their mean, which has no
     interval.
     """
@@ -353,12 +401,12 @@ def _at_end(cell: GridCell, best: _Best) -> Interval | None:
         for text, value in cell.found.summary.items()
         if best.matches(key := SummaryKey.parse(text))
     ]
-    last = max((key.epoch or 0 for key, _ in own), default=0)
-    found = [value for key, value in own if (key.epoch or 0) == last]
+    last = max((key.epoch for key, _ in own if key.epoch is not None), default=None)
+    found = [value for key, value in own if key.epoch == last]
     if len(found) < 2:
-        return found[0] if found else None
+        return _End(found[0], last) if found else None
     mean = sum(one.mean for one in found) / len(found)
-    return Interval(mean=mean, low=None, high=None, seeds=found[0].seeds)
+    return _End(Interval(mean=mean, low=None, high=None, seeds=found[0].seeds), last)
 
 
 # One training run
@@ -394,8 +442,17 @@ def _training_lines(run: ChartSource, *, alone: bool) -> Iterator[Statement]:
             yield from _course_lines(course, aside, ended=isinstance(run, Source))
             if len(layers) == 1:
                 yield from _act_line(rows, aside)
+        elif _is_dead([row for row in rows if row.layer == layer]):
+            yield Statement(f"Sparsity S{aside}", "undefined: no unit is active for any sample")
     if isinstance(run, Source) and isinstance(run.result, TrainResult):
         yield from _accuracy_line(run.result, label)
+
+
+def _is_dead(rows: Sequence[EpochRow]) -> bool:
+    """Whether no sample activates a unit of the layer at the last measured epoch."""
+    last = max((row.epoch for row in rows), default=0)
+    ends = [row for row in rows if row.epoch == last]
+    return bool(ends) and all(row.dead_samples == row.samples for row in ends)
 
 
 def _course_lines(course: Course, aside: str, *, ended: bool) -> Iterator[Statement]:
@@ -519,10 +576,6 @@ def _intervals(rows: Sequence[ComparisonRow]) -> list[Interval]:
     return [
         Interval(mean=row.measured, low=row.low, high=row.high, seeds=row.seeds) for row in rows
     ]
-
-
-def _means(found: Sequence[Interval]) -> str:
-    return " / ".join(share(one.mean) for one in found)
 
 
 def _published(row: ComparisonRow) -> str:

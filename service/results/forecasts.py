@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ffengine.forecast_curves import curves_of, forecast_rows, onset_of
+from ffengine.percents import digits_of, in_percent
 from ffengine.results import EpochsNeeded, ForecastResult, ForecastRow, SelectionOnset
 from ffengine.spec import SEEDS_OF_MEAN_FIELD, ForecastSpec
 from service.results.sources import ChartSource, PartialRun, Source
@@ -183,8 +184,9 @@ def _widths(result: ForecastResult) -> Iterator[str]:
         start, lowest, end = _course(result.rows, width)
         half = max((row.run_high - row.run_low) / 2 for row in result.rows if row.width == width)
         yield (
-            f"A run of width {width:,} has S of {_pair(start)} at first, {_pair(lowest)} at the "
-            f"lowest and {_pair(end)} at the end, each within {half:.3f} (95 %)."
+            f"A single run of {width:,} units has S of {_pair(start)} at first, {_pair(lowest)} at "
+            f"its lowest (flow time {_taus(lowest)}) and {_pair(end)} at the end (flow time "
+            f"{_taus(end)}); 95 % of runs are within {half:.3f} of each."
         )
 
 
@@ -210,8 +212,10 @@ def _theorem2(result: ForecastResult) -> str:
 
 def _ratios(rows: Sequence[ForecastRow]) -> str:
     """Theorem 2's ratio of both splits."""
+    digits = digits_of([row.theorem2_ratio for row in rows if row.theorem2_ratio is not None])
     return " / ".join(
-        "none" if row.theorem2_ratio is None else f"{row.theorem2_ratio:.2f}" for row in rows
+        "none" if row.theorem2_ratio is None else in_percent(row.theorem2_ratio, digits)
+        for row in rows
     )
 
 
@@ -226,6 +230,11 @@ def _course(
     sides = [side for side in sides if side]
     lowest = [min(side, key=lambda row: row.sparsity) for side in sides]
     return [side[0] for side in sides], lowest, [side[-1] for side in sides]
+
+
+def _taus(rows: Sequence[ForecastRow]) -> str:
+    """The flow time of rows, of each split where they differ."""
+    return " / ".join(dict.fromkeys(f"{row.tau:.3g}" for row in rows))
 
 
 def _pair(rows: Sequence[ForecastRow]) -> str:

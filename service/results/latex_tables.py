@@ -5,7 +5,7 @@ needs longtable, which comes with LaTeX.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from service.encoding.latex import for_latex
 from service.results.paper_tables import PaperTable
@@ -61,13 +61,16 @@ def latex(table: PaperTable) -> str:
     if stacked:
         widths = _widths(table, stacked=True)
     size = "footnotesize" if sum(widths) <= ROOM["footnotesize"] else "scriptsize"
+    broken = _broken(table, widths, size)
     return (LONG_FORM if len(table.rows) > LONG else FORM) % {
         "rules": RULES,
         "size": size,
         "caption": rf"\caption{{{for_latex(table.caption)}}}\label{{tab:fflab-{table.name}}}",
-        "columns": _columns(table, widths, size),
+        "columns": _columns(table, broken, size),
         "head": _head(table, widths),
-        "body": "\n".join(_line(row, len(table.columns), stacked=stacked) for row in table.rows),
+        "body": "\n".join(
+            _line(row, len(table.columns), broken, stacked=stacked) for row in table.rows
+        ),
     }
 
 
@@ -96,8 +99,10 @@ def _parts(cell: str) -> list[str]:
     return [mean, f"[{interval}"] if bracket and interval.endswith("]") else [cell]
 
 
-def _columns(table: PaperTable, widths: Sequence[int], size: str) -> str:
-    """The kinds of the columns; texts get lines where the table would be too wide."""
+def _broken(table: PaperTable, widths: Sequence[int], size: str) -> dict[int, int]:
+    """How many characters columns have room for whose texts get lines, because the table would be
+    too wide.
+    """
     texts = [at for at, column in enumerate(table.columns) if not column.is_number]
     over = sum(widths) - ROOM[size]
     broken: dict[int, int] = {}
@@ -105,6 +110,11 @@ def _columns(table: PaperTable, widths: Sequence[int], size: str) -> str:
         if over > 0 and widths[at] > NARROWEST_TEXT:
             broken[at] = max(NARROWEST_TEXT, widths[at] - over)
             over -= widths[at] - broken[at]
+    return broken
+
+
+def _columns(table: PaperTable, broken: Mapping[int, int], size: str) -> str:
+    """The kinds of the columns."""
     return "".join(
         rf"p{{{broken[at] * CM_PER_CHARACTER[size]:.1f}cm}}"
         if at in broken
@@ -134,8 +144,23 @@ def _stack(lines: Sequence[str], side: str) -> str:
     return rf"\shortstack[{side}]{{{below_each_other}}}"
 
 
-def _line(row: Sequence[str], columns: int, *, stacked: bool) -> str:
+def _line(row: Sequence[str], columns: int, broken: Mapping[int, int], *, stacked: bool) -> str:
     if len(row) == 1 < columns:  # a heading
-        return rf"\multicolumn{{{columns}}}{{l}}{{\itshape {for_latex(row[0])}}} \\"
-    cells = [_stack(_parts(cell) if stacked else [cell], "r") for cell in row]
-    return " & ".join(cells) + r" \\"
+        text = _breakable(row[0], NARROWEST_TEXT)
+        return rf"\multicolumn{{{columns}}}{{p{{0.97\linewidth}}}}{{\itshape {text}}} \\"
+    cells = [
+        rf"\raggedright {_breakable(cell, broken[at] - BLANKS)}"
+        if at in broken
+        else _stack(_parts(cell) if stacked else [cell], "r")
+        for at, cell in enumerate(row)
+    ]
+    return " & ".join(cells) + r" \tabularnewline"
+
+
+def _breakable(text: str, room: int) -> str:
+    """A text for lines of so many characters: words that are longer may be broken anywhere."""
+    words = (
+        r"\allowbreak{}".join(map(for_latex, word)) if len(word) > room else for_latex(word)
+        for word in text.split(" ")
+    )
+    return " ".join(words)

@@ -12,13 +12,22 @@ from ffengine.intervals import interval, interval_of
 from ffengine.negatives import WrongLabel
 from ffengine.objectives import Difference, SumSquares
 from ffengine.optimizers import Adam
+from ffengine.percents import digits_of, percent
 from ffengine.results import AccuracyRow, EpochRow, Interval, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import THEOREMS, TheoremNumber
 from service.results.compared_runs import compared, without_width
 from service.results.course import SPLITS, Course, Moment, change_between, course_of
 from service.results.paper_comparison import ComparisonRow, comparison
-from service.results.shares import number, of_means, share, shares, signed, with_interval
+from service.results.shares import (
+    number,
+    of_means,
+    share,
+    shares,
+    shares_alone,
+    signed,
+    with_interval,
+)
 from service.results.sources import Source
 
 HALF = 0.5
@@ -116,7 +125,7 @@ def _theorem(sources: Sequence[Source], number: TheoremNumber) -> Iterator[str]:
     width = max(row.key.width or 0 for row in rows)
     rows = [row for row in rows if row.key.width == width]
     published = THEOREMS[number].published
-    more = "half" if published == HALF else f"{100 * published:g} %"
+    more = "half" if published == HALF else f"{percent(published)} %"
     samples = f"{max(row.samples // max(1, row.seeds) for row in rows):,}"
     spec = next(
         s.spec for s in sources if isinstance(s.spec, CheckSpec) if s.spec.theorem == number
@@ -126,8 +135,8 @@ def _theorem(sources: Sequence[Source], number: TheoremNumber) -> Iterator[str]:
     units = f"n = {width:,} units; {_brackets(rows[0].seeds)}" if number == 1 else f"n = {width:,}"
     when = "at initialisation" if not (rows[0].key.at and rows[0].key.at.epoch) else "trained"
     yield (
-        f"Theorem {number} {when}: {told}, to first order ({units}; the paper reports more than "
-        f"{more}): {_verdicts(rows)}."
+        f"Theorem {number} {when}: {told}, to first order ({units}; attributed to the "
+        f"paper: more than {more}): {_verdicts(rows)}."
     )
 
 
@@ -183,22 +192,25 @@ def _training(run: Run, *, first: bool) -> Iterator[str]:
         for row in rows
         if row.key.figure == "theorem2_training" and row.key.at and row.key.at.role == "last"
     ]
-    end = f"{run.at(course.last)}, for {shares(course.last.ratio)}: {_verdicts(at_end)}"
+    rarest = course.rarest or min(course.moments[1:], key=lambda moment: moment.mean_ratio)
+    digits = digits_of([*course.last.ratio, *rarest.ratio])
+    end = f"{run.at(course.last)}, for {shares(course.last.ratio, digits)}: {_verdicts(at_end)}"
+    low = f"{shares_alone(rarest.ratio, digits)} at {run.at(rarest)}"
     crossings = _crossings(run)
     if crossings is None or course.rarest is None:
         lowest = [
             min(moment.ratio[split].mean for moment in course.moments[1:]) for split in (0, 1)
         ]
-        least = " / ".join(map(share, lowest))
+        least = " / ".join(share(one, digits) for one in lowest)
         held = (
-            f"at least {least} of samples from the first epoch on"
+            f"at least {least} of samples at every epoch from the first on"
             if min(lowest) > HALF
-            else f"{least} of samples at its lowest"
+            else f"{shares_alone(rarest.ratio, digits)} of samples at its lowest, {run.at(rarest)}"
         )
         yield f"Theorem 2 {who}: it holds for {held}; at the end, {end}."
     else:
         yield (
-            f"Theorem 2 {who}: it holds for less than half (lowest: {_means(course.rarest.ratio)}) "
+            f"Theorem 2 {who}: it holds for less than half (lowest: {low}) "
             f"while units switch on, until {_until(run, crossings, first=first)}; then it holds "
             f"for more than half; at the end, {end}."
         )
@@ -298,10 +310,6 @@ def _crossing(run: Run, line: Sequence[tuple[int, float]]) -> float | None:
     return crossed if tau is None else tau
 
 
-def _means(found: Sequence[Interval]) -> str:
-    return " / ".join(share(one.mean) for one in found)
-
-
 # Signs, widths and accuracy
 
 
@@ -389,12 +397,14 @@ def _beside(objective: str, early: Run, late: Run) -> str:
     accuracies = [_accuracy(run) for run in (early, late)]
     if None in accuracies:
         return ""
-    told = " to ".join(with_interval(found) for found in accuracies if found)
+    digits = digits_of([*(found for found in accuracies if found), *zeros])
+    told = " to ".join(with_interval(found, digits) for found in accuracies if found)
+    silent = " to ".join(share(zero, digits) for zero in zeros)
     return (
         f"Accuracy (objective: {OBJECTIVES.get(objective, objective)}): from epoch "
         f"{moments[0].epoch} to {moments[1].epoch}, S {_way(*values)} from {values[0]:.3f} to "
-        f"{values[1]:.3f}, the share of silent units {_way(*zeros)} from {share(zeros[0])} to "
-        f"{share(zeros[1])}, and test accuracy by goodness "
+        f"{values[1]:.3f}, the share of silent units {_way(*zeros)} from {silent}, "
+        f"and test accuracy by goodness "
         f"{_way(*(found.mean for found in accuracies if found))} from {told}."
     )
 

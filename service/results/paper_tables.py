@@ -30,6 +30,7 @@ TableKind = Literal[
 KINDS: tuple[TableKind, ...] = get_args(TableKind)
 MOST_EPOCHS = 12  # of a table of curves
 MOST_ROWS = 200
+MOST_FIELDS = 3  # with a column each; more stand in one column, which has lines
 STUDENT = "Student's t over seeds"
 OF_SHARES = f"{STUDENT}; of shares of samples the wider of that and Wilson's over samples"
 CURVE_FIGURES = ("sparsity", "theorem2_ratio", "theorem1_ratio", "agreement")
@@ -268,20 +269,18 @@ def _runs(cells: Sequence[StudyCell], sources: Sequence[Source]) -> PaperTable:
     figures = [key for key in RUN_FIGURES if any(key in one for one in found)]
     fields = list(dict.fromkeys(field for cell in shown for field in cell.params))
     parts = len({cell.part for cell in shown}) > 1
+    together = len(fields) > MOST_FIELDS
     rows = [
         [
             *([cell.part] if parts else []),
-            *(
-                value_in_words(cell.params[field]) if field in cell.params else ""
-                for field in fields
-            ),
+            *([params_in_words(cell.params)] if together else _values(cell, fields)),
             *(with_interval(one.get(key)) for key in figures),
         ]
         for cell, one in zip(shown, found, strict=True)
     ]
     columns = [
         *([Column("part", is_number=False)] if parts else []),
-        *(Column(field, is_number=False) for field in fields),
+        *(Column(name, is_number=False) for name in (["run"] if together else fields)),
         *(Column(RUN_FIGURES[key]) for key in figures),
     ]
     caption = (
@@ -289,6 +288,11 @@ def _runs(cells: Sequence[StudyCell], sources: Sequence[Source]) -> PaperTable:
         f"their largest width.{_first(len(shown), len(cells))} {obtained(sources)}"
     )
     return PaperTable("runs", caption, columns, rows)
+
+
+def _values(cell: StudyCell, fields: Sequence[str]) -> list[str]:
+    """The values of a run's fields, a cell for each."""
+    return [value_in_words(cell.params[one]) if one in cell.params else "" for one in fields]
 
 
 def _last_figures(cell: StudyCell) -> Iterator[tuple[tuple[str, str | None], Interval]]:

@@ -1,10 +1,10 @@
 """A job's result as one self-contained HTML page, made from `report.html` in this folder."""
 
-import base64
 import contextlib
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
+from urllib.parse import quote
 
 import jinja2
 
@@ -15,7 +15,7 @@ from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.answers import answer
 from service.results.bibliography import bibtex
-from service.results.charts import CHARTS, NothingToDraw, available, render
+from service.results.charts import CHARTS, NothingToDraw, available, for_report
 from service.results.charts.finish import svg_with_dark_variant
 from service.results.descriptions import provenance_lines, title_of
 from service.results.finding_runs import what_was_found
@@ -25,9 +25,11 @@ from service.results.paper_comparison import by_run, comparison, legend
 from service.results.row_keys import quantity_of
 from service.results.sources import ChartSource, Source, StudyGrid
 
+SAFE = " =:/;,()[]{}.-_!*+@$|~^`\\"  # of an SVG, what may stand in an address within quotes
+
 
 class Chart(NamedTuple):
-    """A chart of the report: what it shows, and its SVG in base64."""
+    """A chart of the report: what it shows, and its SVG as a part of an address."""
 
     meaning: str
     image: str
@@ -129,5 +131,6 @@ def _charts(drawn: Sequence[ChartSource], names: Sequence[str]) -> Iterator[Char
     """
     for name in names:
         with contextlib.suppress(NothingToDraw):
-            svg = svg_with_dark_variant(render(name, drawn, "svg").decode())
-            yield Chart(CHARTS[name].meaning, base64.b64encode(svg.encode()).decode())
+            yield Chart(
+                CHARTS[name].meaning, quote(svg_with_dark_variant(for_report(name, drawn)), SAFE)
+            )

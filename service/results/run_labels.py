@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from ffengine.datasets import DATASETS
 from ffengine.presets import PRESETS
 from ffengine.spec import CheckSpec, Preprocess, StudySpec, TrainSpec
-from ffengine.spec_values import flatten, params_in_words, value_in_words
+from ffengine.spec_values import flatten, params_in_words, plain, value_in_words
 from ffengine.study import Cell
 from service.jobs import Job
 
@@ -41,7 +41,9 @@ class RunKey(NamedTuple):
         """The key of a run with these varied fields."""
         return cls(
             part,
-            tuple((field, json.dumps(value, sort_keys=True)) for field, value in params.items()),
+            tuple(
+                (field, json.dumps(plain(value), sort_keys=True)) for field, value in params.items()
+            ),
         )
 
     @property

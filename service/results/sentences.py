@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ffengine.datasets import DATASETS
 from ffengine.intervals import interval_of
+from ffengine.percents import digits_of, percent
 from ffengine.results import CheckResult, TrainResult
 from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS, THEOREMS
@@ -15,7 +16,7 @@ from service.results.paper_comparison import Verdict, verdict_on
 from service.results.paper_setting import is_papers_setting
 from service.results.paper_summary import summary
 from service.results.run_labels import INPUTS, RunKey
-from service.results.shares import of_means, share, shares
+from service.results.shares import of_means, share, shares, shares_alone
 from service.results.sources import Source
 
 HALF = THEOREMS[2].published
@@ -26,6 +27,11 @@ COMPARED_WITH_HALF = {
 }
 SIDES: dict[Verdict, int] = {"met": 1, "NOT met": -1}  # of one half, 0 where the interval has it
 BOTH = "both positive and negative samples"
+STEPS = {
+    1: "a step that lowers the goodness of its batch",
+    2: "a step that raises the goodness of positive samples and lowers that of negative ones",
+}
+ALONG = f"theorem 2 {DIRECTIONS['training_step']}"
 MOST_RUNS = 6  # that have sentences: so many checks, and so many trainings, of one study
 
 
@@ -39,7 +45,20 @@ def sentences(sources: Sequence[Source]) -> list[str]:
         warnings = [line for source in sources for line in _warnings(source)]
         return [*found, *paper, *warnings, how_to_read(sources)]
     rest = _of_runs(sources)
-    return [*found, *([how_to_read(sources), *rest] if rest else [])]
+    how = " ".join([how_to_read(sources), *_terms(sources)])
+    return [*found, *([how, *rest] if rest else [])]
+
+
+def _terms(sources: Sequence[Source]) -> Iterator[str]:
+    """What the words of the sentences mean, those that occur."""
+    checks = {one.spec.theorem for one in sources if isinstance(one.spec, CheckSpec)}
+    trains = any(isinstance(one.result, TrainResult) for one in sources)
+    for number in sorted({*checks, *([2] if trains else [])}):
+        step = STEPS[number]
+        yield f"Theorem {number} holds for a sample where {step} raises its S, to first order."
+    yield "n is the number of units of a layer."
+    if trains and any(len(one.result.provenance.seeds) > 1 for one in sources):
+        yield "A change of S is clear where its interval is above or below 0 for both splits."
 
 
 def _of_runs(sources: Sequence[Source]) -> list[str]:
@@ -49,7 +68,8 @@ def _of_runs(sources: Sequence[Source]) -> list[str]:
     lines = [line for source in checks[:MOST_RUNS] for line in _of_check(source)]
     lines += [line for source in trainings[:MOST_RUNS] for line in _of_training(source)]
     more = sum(max(0, len(found) - MOST_RUNS) for found in (checks, trainings))
-    rest = [f"The figures of {more} more runs are in the table."] if more else []
+    told = f"These sentences are of the first {MOST_RUNS} runs"
+    rest = [f"{told}; the figures of {more} more are in the table."] if more else []
     return [*lines, *rest]
 
 
@@ -79,15 +99,20 @@ def _of_training(source: Source) -> list[str]:
     course = course_of(source.result.curves)
     if course is None:
         return []
-    details = [*_fall(course), *_rise(course), *_rounding(course)]
+    details = [*_fall(course), *_rise(course), *_end(course), *_rounding(course)]
     headline = f"{_title(source)}: {_headline(course, judged=_is_judged(source))}"
     return [headline, *(f"  {sentence}" for sentence in details)]
 
 
 def _fall(course: Course) -> Iterator[str]:
-    """From the beginning to where S is lowest."""
+    """From the beginning to where S is lowest, and where theorem 2 is rarest on the way."""
     if rarest := course.rarest:
-        yield f"{_change(course.first, course.lowest)} {_ratio_at(rarest)}."
+        epochs = [moment for moment in course.moments if moment.mean_ratio == rarest.mean_ratio]
+        alike = [one for one in epochs if rarest.epoch < one.epoch <= course.lowest.epoch]
+        yield (
+            f"{_change(course.first, course.lowest)} On the way, {ALONG} holds for the fewest "
+            f"samples at epoch {rarest.epoch}: {shares(rarest.ratio)}{_and_later(alike)}."
+        )
 
 
 def _rise(course: Course) -> Iterator[str]:
@@ -95,30 +120,52 @@ def _rise(course: Course) -> Iterator[str]:
     if not course.rising:
         return
     top = course.rising[-1]
-    least = " / ".join(
-        share(min(moment.ratio[split].mean for moment in course.rising)) for split in (0, 1)
+    rarest = min(course.rising, key=lambda moment: moment.mean_ratio)
+    digits = digits_of([*top.ratio, *rarest.ratio])
+    least = (
+        f"; the fewest on the way are {shares_alone(rarest.ratio, digits)}, at epoch {rarest.epoch}"
+        if rarest is not top
+        else ""
     )
     yield (
-        f"{_change(course.lowest, top)} {_ratio_at(top)}; from epoch {course.rising[0].epoch} on, "
-        f"its means are at least {least}."
+        f"{_change(course.lowest, top)} At epoch {top.epoch}, {ALONG} holds for "
+        f"{shares(top.ratio, digits)} of samples{least}."
     )
     if top is not course.last:
         yield _change(top, course.last)
 
 
-def _rounding(course: Course) -> Iterator[str]:
-    """A warning where rounding makes ratios too low."""
-    worst = max(course.moments, key=lambda moment: moment.undecided)
-    if not worst.is_decided:
+def _end(course: Course) -> Iterator[str]:
+    """How often theorem 2 holds after the last epoch, unless that has been said."""
+    told = (course.rarest, course.rising[-1] if course.rising else None)
+    if course.last not in told:
         yield (
-            f"At epoch {worst.epoch} the margins of up to {share(worst.undecided)} of samples "
-            f"are within rounding of zero and count as not satisfied: ratios there are too low."
+            f"At the end, epoch {course.last.epoch}, {ALONG} holds for {shares(course.last.ratio)} "
+            f"of samples."
         )
 
 
-def _ratio_at(moment: Moment) -> str:
-    along = DIRECTIONS["training_step"]
-    return f"Theorem 2 {along} holds for {shares(moment.ratio)} of samples at epoch {moment.epoch}"
+def _and_later(alike: Sequence[Moment]) -> str:
+    """The epochs that share a figure with the one that is told."""
+    if not alike:
+        return ""
+    epochs = ", ".join(str(one.epoch) for one in alike[:MOST_RUNS])
+    more = f" and {len(alike) - MOST_RUNS} more" if len(alike) > MOST_RUNS else ""
+    return f"; the same at epoch{'' if len(alike) == 1 else 's'} {epochs}{more}"
+
+
+def _rounding(course: Course) -> Iterator[str]:
+    """A warning where rounding makes ratios too low."""
+    worst = max(course.moments, key=lambda moment: moment.undecided)
+    unsure = [moment for moment in course.moments if not moment.is_decided]
+    if unsure:
+        more = len(unsure) - 1
+        rest = f", and fewer at {more} more epoch{'' if more == 1 else 's'}" if more else ""
+        yield (
+            f"At epoch {worst.epoch} rounding hides whether theorem 2 holds for up to "
+            f"{share(worst.undecided)} of the samples of a seed{rest}: their margins are too close "
+            f"to zero. They count as not satisfied, so ratios there are too low."
+        )
 
 
 def _change(before: Moment, after: Moment) -> str:
@@ -179,7 +226,7 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
     if sides == [1, 1]:
         always = min(found.mean for moment in rising for found in moment.ratio) > HALF
         when = "" if always else " at the end"
-        source = ", as the paper reports" if judged else ""
+        source = ", as is attributed to the paper" if judged else ""
         return f"holds for more than half of {BOTH}{when}{source}"
     if sides[0] == sides[1]:
         found = COMPARED_WITH_HALF[sides[0]].format(BOTH)
@@ -188,7 +235,7 @@ def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
             COMPARED_WITH_HALF[side].format(f"{split} samples")
             for side, split in zip(sides, SPLITS, strict=True)
         )
-    return found + ("; the paper reports more than half" if judged else "")
+    return found + ("; attributed to the paper: more than half" if judged else "")
 
 
 def _is_judged(source: Source) -> bool:
@@ -244,8 +291,8 @@ def _of_check(source: Source) -> list[str]:
     )
     held = shares([found for found in by_split if found])
     moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
-    published = "half" if theorem.published == HALF else f"{100 * theorem.published:g} %"
-    paper = f" The paper reports more than {published}." if _is_judged(source) else ""
+    published = "half" if theorem.published == HALF else f"{percent(theorem.published)} %"
+    paper = f" Attributed to the paper: more than {published}." if _is_judged(source) else ""
     aside = _aside(source, RunKey.of(f"theorem-{theorem.number}", {}))
     direction = widest[0].theorem2_direction
     along = f" {DIRECTIONS[direction]}," if direction else ""

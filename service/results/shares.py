@@ -1,10 +1,12 @@
-"""Shares and means over seeds in words, the same in all sentences."""
+"""Shares and means over seeds in words, the same in all sentences.
+
+All percents of one line have the same number of digits (ffengine.percents.digits_of).
+"""
 
 from collections.abc import Sequence
 
+from ffengine.percents import digits_of, percent
 from ffengine.results import Interval
-
-MOST_DIGITS = 6
 
 
 def of_means(pair: Sequence[Interval], digits: int = 3) -> str:
@@ -12,16 +14,29 @@ def of_means(pair: Sequence[Interval], digits: int = 3) -> str:
     return " / ".join(f"{one.mean:.{digits}f}" for one in pair)
 
 
-def shares(found: Sequence[Interval]) -> str:
-    """Shares of both splits with their intervals."""
-    return " / ".join(with_interval(one) for one in found)
+def shares(found: Sequence[Interval], digits: int | None = None) -> str:
+    """Shares of both splits with their intervals.
+
+    **Arguments:**
+
+    - `digits`: those of the line; None: there are no other shares on it.
+    """
+    told = digits_of(found) if digits is None else digits
+    return " / ".join(with_interval(one, told) for one in found)
 
 
-def with_interval(found: Interval) -> str:
+def shares_alone(found: Sequence[Interval], digits: int | None = None) -> str:
+    """Shares of both splits without their intervals: `10 % / 8 %`."""
+    told = digits_of(found) if digits is None else digits
+    return " / ".join(share(one.mean, told) for one in found)
+
+
+def with_interval(found: Interval, digits: int | None = None) -> str:
     """A share with its interval: `69 % [67, 71]`."""
+    told = digits_of([found]) if digits is None else digits
     if found.low is None or found.high is None:
-        return share(found.mean)
-    return f"{share(found.mean)} [{percent(found.low)}, {percent(found.high)}]"
+        return share(found.mean, told)
+    return f"{share(found.mean, told)} [{percent(found.low, told)}, {percent(found.high, told)}]"
 
 
 def number(found: Interval, digits: int) -> str:
@@ -38,16 +53,6 @@ def signed(found: Interval) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
-def share(value: float) -> str:
+def share(value: float, digits: int | None = None) -> str:
     """A share in percent, with the sign."""
-    return f"{percent(value)} %"
-
-
-def percent(value: float) -> str:
-    """A share in percent: whole numbers in the middle, more digits near 0 and 100 %; only what is
-    0 or 1 is written 0 or 100.
-    """
-    digits = 0 if value in (0.0, 1.0) or 0.1 <= value <= 0.95 else 1 if value < 0.995 else 2
-    while digits < MOST_DIGITS and 0 < value < 1 and float(f"{100 * value:.{digits}f}") in (0, 100):
-        digits += 1
-    return f"{100 * value:.{digits}f}"
+    return f"{percent(value, digits)} %"

@@ -2,7 +2,6 @@
 them may be seen over.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,12 +11,13 @@ from pydantic import JsonValue
 from ffengine.results import StudyCell
 from ffengine.search import Objective, Trial, default_objective, objective_of, trials_of
 from ffengine.search_spec import Direction
-from ffengine.spec_values import params_in_words
+from ffengine.spec_values import params_in_words, value_in_words
 from ffengine.summary_keys import ALL_LAYERS, SummaryKey
 from service.results.sources import ChartSource, StudyGrid
 from service.schemas import SearchReport, TrialLine
 
 NUMBER = "trial"  # the column of the number of a run
+MOST_LISTED = 5  # trials that tie with the best
 MOST_FIGURES = 150  # columns of figures that are offered
 
 
@@ -52,7 +52,7 @@ class Compared(NamedTuple):
         return [
             field
             for field in fields
-            if len({json.dumps(trial.params.get(field)) for trial in complete}) > 1
+            if len({value_in_words(trial.params.get(field)) for trial in complete}) > 1
         ]
 
 
@@ -113,7 +113,7 @@ def figures_of(cells: Sequence[StudyCell]) -> list[str]:
 def default_columns(found: Compared) -> tuple[str, str]:
     """The columns where nobody chose others: the field with the most values, and the objective."""
     values = {
-        field: len({json.dumps(trial.params.get(field)) for trial in found.trials})
+        field: len({value_in_words(trial.params.get(field)) for trial in found.trials})
         for field in found.varied
     }
     x = max(values, key=lambda field: values[field], default=NUMBER)
@@ -181,10 +181,21 @@ def best_in_words(found: Compared) -> list[str]:
         return []
     most = "largest" if found.objective.direction == "maximize" else "smallest"
     figure = in_words(str(found.objective.key))
+    trials = [trial.number for trial in found.complete if trial.value == best.value]
+    others = [number for number in trials if number != best.number]
+    ties = "Trials {} tie with it." if len(others) > 1 else "Trial {} ties with it."
+    tied = f" {ties.format(_listed(others))}" if others else ""
     return [
         f"The {most} {figure} of {len(found.complete):,} runs is {shown(best.value)}, that of "
-        f"trial {best.number}: {params_in_words(best.params)}."
+        f"trial {best.number}: {params_in_words(best.params)}.{tied}"
     ]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Some numbers of trials, and how many more there are."""
+    told = ", ".join(map(str, numbers[:MOST_LISTED]))
+    more = len(numbers) - MOST_LISTED
+    return f"{told} and {more} more" if more > 0 else told
 
 
 def _fields(trial: Trial) -> dict[str, object]:

@@ -5,7 +5,7 @@ from typing import Self
 
 from ffengine.datasets import Datasets
 from service.jobs import NewJob
-from service.store.api_keys import ApiKey, ApiKeys
+from service.store.api_keys import ApiKey, ApiKeys, SeveralKeys
 from service.store.curve_rows import Row
 from service.store.database import Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
@@ -13,6 +13,7 @@ from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import (
+    ANY_STUDY,
     CursorGone,
     Idempotency,
     IdempotencyConflict,
@@ -29,6 +30,7 @@ from service.store.studies import Studies
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
 
 __all__ = [
+    "ANY_STUDY",
     "DEAD_WORKER_SECONDS",
     "ApiKey",
     "ApiKeys",
@@ -50,6 +52,7 @@ __all__ = [
     "Queue",
     "QueueFull",
     "Row",
+    "SeveralKeys",
     "Shares",
     "StillNeeded",
     "Store",

@@ -17,6 +17,14 @@ class ApiKey(NamedTuple):
     is_revoked: bool
 
 
+class SeveralKeys(Exception):
+    """Several valid keys have the name by which one is asked for; `ids` are theirs."""
+
+    def __init__(self, ids: list[str]) -> None:
+        super().__init__(", ".join(ids))
+        self.ids = ids
+
+
 class ApiKeys:
     """The keys that may use the API, where keys are required."""
 
@@ -40,14 +48,21 @@ class ApiKeys:
                 ApiKey(row.id, row.name, row.digest, row.revoked_at is not None) for row in rows
             ]
 
-    def revoke(self, key_id: str) -> bool:
-        """Revoke a key by its id or name; whether there was one."""
+    def revoke(self, key: str) -> bool:
+        """Revoke a key by its id, or by its name; whether there was one.
+
+        **Raises** SeveralKeys where several valid keys have that name.
+        """
+        valid = select(KeyRow).where(KeyRow.revoked_at.is_(None))
         with self._database.writing() as session:
-            found = session.scalars(
-                select(KeyRow).where(
-                    (KeyRow.id == key_id) | (KeyRow.name == key_id), KeyRow.revoked_at.is_(None)
-                )
-            ).all()
+            found = (
+                session.scalars(valid.where(KeyRow.id == key)).all()
+                or session.scalars(
+                    valid.where(KeyRow.name == key).order_by(KeyRow.created_at)
+                ).all()
+            )
+            if len(found) > 1:
+                raise SeveralKeys([row.id for row in found])
             for row in found:
                 row.revoked_at = Database.now(session)
             return bool(found)

@@ -6,7 +6,7 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     cast,
     delete,
     exists,
@@ -39,7 +40,7 @@ from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.lists.columns import Column, column_of
 from service.lists.conditions import Condition, Order
-from service.schemas import row_key
+from service.schemas import ProjectLine, row_key
 from service.store.database import Database
 from service.store.faults import DATABASE_ERRORS
 from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
@@ -63,6 +64,7 @@ from service.store.tables import (
 )
 
 REMEMBERED_HEADLINES = 5_000
+ANY_STUDY = "any"  # as the parent that is asked for: the runs of all studies
 FIGURES_AT_ONCE = 500
 OWNERS_AT_ONCE = 500
 ROWS_AT_ONCE = 500
@@ -248,6 +250,12 @@ class Jobs:
         with self._database.reading() as session:
             return list(session.scalars(query.order_by(JobRow.id.desc()).limit(limit)))
 
+    def count(self, **filters: Any) -> int:
+        """How many jobs pass all filters, which are those of `filtered`."""
+        query = select(func.count()).select_from(JobRow).where(*self.filtered(**filters))
+        with self._database.reading() as session:
+            return session.scalar(query) or 0
+
     def filtered(
         self,
         *,
@@ -273,7 +281,7 @@ class Jobs:
           several states.
         - `created_after`, `created_before`: only jobs submitted at that time or later, or before.
         - `search`: a part of a name, or an id.
-        - `parent`: the id of a study; only its runs.
+        - `parent`: the id of a study; only its runs. "any": only the runs of all studies.
         - `children`: with the runs of studies, which are left out otherwise.
         - `where`: conditions on columns.
         - `having`: only jobs with a value in this column.
@@ -283,7 +291,9 @@ class Jobs:
         Conditions of a query on JobRow.
         """
         found: list[ColumnElement[bool]] = []
-        if parent:
+        if parent == ANY_STUDY:
+            found.append(JobRow.parent_id.is_not(None))
+        elif parent:
             found.append(JobRow.parent_id == parent)
         elif not children:
             found.append(JobRow.parent_id.is_(None))
@@ -347,11 +357,32 @@ class Jobs:
         found = dict(session.execute(counted).all())
         return {state.value: found[state.value] for state in JobState if state.value in found}
 
-    def projects(self) -> list[str]:
-        """The names of all projects, sorted."""
-        named = select(JobRow.project).where(JobRow.project.is_not(None)).distinct()
+    def projects(self) -> list[ProjectLine]:
+        """All projects, the one with the newest activity first."""
+        latest = func.max(func.coalesce(JobRow.finished_at, JobRow.started_at, JobRow.created_at))
+        alone = JobRow.parent_id.is_(None)
+        of_each = (
+            select(
+                JobRow.project,
+                func.sum(case((alone, 1), else_=0)),
+                func.sum(case((alone & UNFINISHED, 1), else_=0)),
+                latest,
+            )
+            .where(JobRow.project.is_not(None))
+            .group_by(JobRow.project)
+        )
         with self._database.reading() as session:
-            return sorted(name for name in session.scalars(named) if name)
+            found = session.execute(of_each.order_by(latest.desc(), JobRow.project)).all()
+        return [
+            ProjectLine(
+                name=name or "",
+                jobs=jobs,
+                unfinished=unfinished,
+                last_activity=datetime.fromtimestamp(seconds, UTC),
+            )
+            for name, jobs, unfinished, seconds in found
+            if jobs
+        ]
 
     def result(self, job_id: str) -> str | None:
         """The JSON text of the job's result; None where there is none."""

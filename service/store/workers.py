@@ -2,7 +2,7 @@
 
 from sqlalchemy import delete, insert, select
 
-from service.schemas import WorkerInfo, WorkerLine
+from service.schemas import CANNOT_COMPUTE, WorkerInfo, WorkerLine
 from service.store.database import Database
 from service.store.tables import WorkerRow, now_seconds
 
@@ -40,4 +40,8 @@ class Workers:
 
 def _to_line(row: WorkerRow, now: float) -> WorkerLine:
     said = {name: getattr(row, name) for name in WorkerInfo.model_fields}
-    return WorkerLine(**said, silent_seconds=round(max(0.0, now - row.seen_at), 1))
+    return WorkerLine(
+        **said,
+        silent_seconds=round(max(0.0, now - row.seen_at), 1),
+        can_compute=not (row.paused or "").startswith(CANNOT_COMPUTE),
+    )

@@ -1,5 +1,6 @@
 """What a spec may contain. The API answers with these documents and the pages show them."""
 
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -66,8 +67,12 @@ class PresetLine(BaseModel):
     spec: dict[str, Any]
 
 
+@cache
 def build_catalog() -> Catalog:
-    """Return the name, meaning and parameters of every entry, and the JSON Schema of all specs."""
+    """Return the name, meaning and parameters of every entry, and the JSON Schema of all specs.
+
+    All callers are given the same object, which they must not change.
+    """
     return Catalog(
         datasets=catalogue_datasets(),
         preprocess=[_line(name, meaning) for name, meaning in PREPROCESS_MEANING.items()],

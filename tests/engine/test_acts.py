@@ -1,11 +1,13 @@
 """The acts of training: told from rows, and found in runs that the theory describes."""
 
+from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import pytest
 
 import ffengine
-from ffengine.acts import FEW_BASINS, few_basins, with_acts
+from ffengine.acts import FEW_BASINS, few_basins, gaussian_kappa, with_acts
 from ffengine.results import EpochRow
 from ffengine.spec import TrainSpec
 
@@ -70,8 +72,26 @@ START = {
         ),
         # lowering everything: p falls along the Gaussian law
         ({}, {"active_share": 0.2, "kappa": 0.767, "log_goodness": -2.0}, "sleeping"),
-        # units switch off while only one split is lowered: selected against
-        ({}, {"active_share": 0.2, "kappa": 0.767, "log_goodness": (0.5, -2.0)}, "selecting"),
+        # the same along the law while one split is lowered, or none: units switch off all the same
+        ({}, {"active_share": 0.2, "kappa": 0.767, "log_goodness": (0.5, -2.0)}, "sleeping"),
+        ({}, {"active_share": 0.2, "kappa": 0.767, "log_goodness": 0.5}, "sleeping"),
+        # the finding `acts`, softplus at its threshold, tau 2.4 and 5.4: kappa_G - kappa shrinks
+        (
+            {"active_share": 0.806, "kappa": 0.791},
+            {"active_share": 0.610, "kappa": 0.765, "log_goodness": 0.1},
+            "sleeping",
+        ),
+        # the finding `centering`, centred images at tau 1.6 and 2: more units silent, the active
+        # ones more unequal, and goodness 1.6 times as large
+        (
+            {"active_share": 0.469, "kappa": 0.7725},
+            {"active_share": 0.458, "kappa": 0.7622, "log_goodness": 0.5},
+            "selecting",
+        ),
+        # four fifths of the rise by the law: enough where the goodness of both splits fell
+        ({}, {"active_share": 0.4, "kappa": 0.7488, "log_goodness": 0.1}, "selecting"),
+        ({}, {"active_share": 0.4, "kappa": 0.7488, "log_goodness": -0.1}, "sleeping"),
+        ({}, {"active_share": 0.4, "kappa": 0.7488, "log_goodness": 0.1, "basins": 3}, "condensed"),
         # softplus far below its threshold: the positives outweigh
         (
             {"coefficient_sum": (0.87, 0.13)},
@@ -92,6 +112,42 @@ def test_an_act_is_told_from_two_measurements(
     earlier = pair(1, **{**START, **before})
     rows = pair(2, **{**START, **before, "act": None, **after})
     assert [row.act for row in with_acts(rows, earlier, (128,))] == [act, act]
+
+
+def figures(z: np.ndarray) -> dict[str, float]:
+    """Return the figures of one sample from the pre-activations of its units."""
+    h = np.maximum(z, 0.0)
+    p, kappa = float((h > 0).mean()), float(h.sum() / np.sqrt((h > 0).sum() * (h**2).sum()))
+    return {
+        "active_share": p,
+        "kappa": kappa,
+        "kappa_gap": kappa - gaussian_kappa(p),
+        "log_goodness": float(np.log((h**2).sum())),
+    }
+
+
+@pytest.mark.parametrize("scale", [1.0, 8.0])
+@pytest.mark.parametrize(
+    ("change", "act"),
+    [
+        (lambda z, _: z - 0.2, "sleeping"),
+        (lambda z, _: z + 0.2, "recruiting"),
+        (lambda z, rate: z * np.exp(0.5 * rate), "selecting"),
+        # both at once: some units leave, and the others outgrow each other
+        (lambda z, rate: (z - 0.05) * np.exp(0.5 * rate), "selecting"),
+    ],
+)
+def test_an_act_is_the_cause_that_moved_the_units(
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray], act: str, scale: float
+) -> None:
+    """A common push switches units on or off, and rates of their own make them unequal, whatever
+    the goodness does: every pre-activation is multiplied by a scale afterwards.
+    """
+    draws = np.random.default_rng(0)
+    z, rate = draws.standard_normal((2, 100_000))
+    before, after = figures(z), figures(scale * change(z, rate))
+    rows = pair(2, **START | after)
+    assert [row.act for row in with_acts(rows, pair(1, **START | before), (128,))] == [act, act]
 
 
 def test_the_initialisation_and_a_stage_that_begins_have_no_act() -> None:
@@ -126,6 +182,20 @@ def test_lowering_every_sample_is_sleep(split: str) -> None:
     assert set(acts(split, negatives={"strategy": "noise"}, optimizer={"lr": 0.2})) == {"sleeping"}
     lowering = {"name": "softplus", "threshold": -20.0, "goodness": "sum_squares"}
     assert set(acts(split, objective=lowering, optimizer={"lr": 0.2})) == {"sleeping"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["positive", "negative"])
+def test_softplus_at_its_threshold_puts_units_to_sleep(split: str) -> None:
+    """Theory, "The weight of a sample": goodness stays, kappa hardly changes, and units leave."""
+    found = acts(
+        split,
+        objective={"name": "softplus"},
+        optimizer={"lr": 128 * 128 * 0.02},
+        epochs=60,
+        monitor={"samples": 500, "every_epochs": 20},
+    )
+    assert found == ["inflating", "sleeping", "sleeping"]
 
 
 def test_centred_images_select_from_the_first_epoch_on() -> None:

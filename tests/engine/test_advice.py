@@ -138,7 +138,7 @@ def test_each_kind_of_data_has_its_advice(datasets: Datasets) -> None:
     for preprocess in ("standardize", "center", "unit_norm"):
         better = train("kelvin", labels="append", preprocess=preprocess)
         assert said(datasets, better) == {}
-    assert "95% of the test samples are of class 0" in (
+    assert "95 % of the test samples are of class 0" in (
         said(datasets, train("unequal"))["classes_unequal"].message
     )
 

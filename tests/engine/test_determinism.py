@@ -141,7 +141,7 @@ def computed_with(threads: int) -> dict[str, list[dict[str, object]]]:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_another_number_of_threads_stays_within_rounding_and_is_recorded() -> None:
     one, two = computed_with(1), computed_with(2)
     assert (one["threads"], two["threads"]) == (1, 2)

@@ -113,9 +113,9 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
                 (0.7, 0.443, 0.18),
             ],
             "recruiting",
-            "holds for 7.0% of the live samples at its lowest, in act 1, recruiting (epoch 1): "
+            "holds for 7.0 % of the live samples at its lowest, in act 1, recruiting (epoch 1): "
             "units switch on, and S falls.",
-            "That is what act 1 is. It is over by epoch 2, where the condition holds for 52.0% "
+            "That is what act 1 is. It is over by epoch 2, where the condition holds for 52.0 % "
             "of these samples.",
         ),
         (
@@ -127,7 +127,7 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
         (
             [(0.44, 0.464, 0.50), (0.64, 0.465, 0.50)],
             None,
-            "44.0% of the live samples at its lowest, at initialisation",
+            "44.0 % of the live samples at its lowest, at initialisation",
             "draw decides",
         ),
         (
@@ -135,6 +135,12 @@ def curve(*points: tuple[float, float, float]) -> list[EpochRow]:
             "selecting",
             "in act 2, selecting (epoch 1), while the mean of S rises",
             "blur the ratio",
+        ),
+        (  # units switch off: S follows from p
+            [(0.6, 0.40, 0.3), (0.1, 0.45, 0.4), (0.6, 0.50, 0.5)],
+            "sleeping",
+            "in the act sleeping (epoch 1): units switch off, the mean of S rises",
+            "raise and lower the common scale",
         ),
         (
             [(0.6, 0.40, 0.3), (0.1, 0.41, 0.3), (0.6, 0.40, 0.35)],
@@ -154,6 +160,17 @@ def test_a_condition_that_is_rarely_met_says_in_which_act_and_whether_that_is_ex
     assert suggestion in found.suggestion
 
 
+def test_softplus_below_its_threshold_is_expected_to_lower_s() -> None:
+    rows = curve((0.6, 0.46, 0.5), (0.1, 0.37, 0.3), (0.6, 0.36, 0.29))
+    rows = [row.model_copy(update={"act": "inflating"}) if row.epoch == 1 else row for row in rows]
+    [found] = diagnostics.of_training(TrainSpec(), rows)
+    assert found.evidence["act"] == "recruiting"  # what the lowest ratio leads to
+    rows = [row for row in rows if row.epoch < 2]
+    [found] = diagnostics.of_training(TrainSpec(), rows)
+    assert "in the act inflating (epoch 1): positives outweigh negatives" in found.message
+    assert "reached the threshold" in found.suggestion
+
+
 def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_more_of_it() -> None:
     rows = curve((0.7, 0.46, 0.5), (0.4, 0.5, 0.4))
     rows = [
@@ -165,7 +182,7 @@ def test_where_rounding_decides_that_is_said_first_and_of_the_theorem_that_has_m
     unsure, rare = diagnostics.of_training(TrainSpec(), rows)  # the cause stands first
     assert rare.code == "condition_rarely_met"
     assert (
-        "at epoch 1, where 34.0% of the margins are within rounding of zero and count as not "
+        "at epoch 1, where 34.0 % of the margins are within rounding of zero and count as not "
         "satisfied" in rare.message
     )
     assert "too low" in rare.suggestion
@@ -260,7 +277,7 @@ def test_batches_that_are_all_or_nothing_are_named(spread: float | None, expecte
     found = diagnostics.of_training(TrainSpec(), rows)
     assert [one.code for one in found] == (["batches_all_or_nothing"] if expected else [])
     if expected:
-        assert "for 60% of the samples, but from batch to batch that differs by 0.45" in (
+        assert "for 60 % of the samples, but from batch to batch that differs by 0.45" in (
             found[0].message
         )
 
@@ -331,14 +348,14 @@ def test_checks_are_judged_by_their_exact_cells() -> None:
     for changes, message, suggestion in (
         (
             {},
-            "theorem 2 along the step on G(negative) - G(positive) holds for 40.0% of the live "
+            "theorem 2 along the step on G(negative) - G(positive) holds for 40.0 % of the live "
             "samples at its lowest, at initialisation, n = 64.",
             "the draw decides",
         ),
         ({"epoch": 5}, "at its lowest, at epoch 5, n = 64.", "the curve of S of its training job"),
         (
             {"theorem": 1},
-            "The condition of theorem 1 holds for 40.0%",
+            "The condition of theorem 1 holds for 40.0 %",
             "angles between the samples",
         ),
     ):
@@ -484,7 +501,7 @@ def test_an_overlay_of_what_the_data_are_made_of_is_noticed(unlike_mnist: Datase
     found = findings_on(unlike_mnist, "six-five")
     message = found["overlay_covers_data"].message
     assert re.fullmatch(
-        r"The label overlays inputs 0 to 4, which hold 9\d% of the variance.", message
+        r"The label overlays inputs 0 to 4, which hold 9\d % of the variance.", message
     )
     assert "labels: append" in found["overlay_covers_data"].suggestion
     assert found["accuracy_at_chance"].evidence["guessing"] == 0.2
@@ -555,3 +572,20 @@ def test_every_finding_is_documented() -> None:
     # tests/engine/test_forecast.py provokes these
     of_forecasts = {code for code in codes if code.startswith("forecast_")}
     assert codes == set(PROVOKING) | of_uploads | others | by_rows_alone | of_forecasts
+
+
+def test_agreement_is_told_of_samples_whose_margin_is_decided_alone() -> None:
+    """Where most margins are within rounding of zero there is nothing to agree with."""
+    rows = pair(agreement=0.0, theorem2_undecided=99)
+    [found] = diagnostics.of_training(TrainSpec(), rows)
+    assert found.code == "margins_undecided"
+    assert "99 of 100 live samples" in found.message
+    assert found.message.endswith("as most are, ratio and agreement say little.")
+    some = diagnostics.of_training(TrainSpec(), pair(agreement=0.875, theorem2_undecided=20))
+    [disagrees] = [one for one in some if one.code == "prediction_disagrees"]
+    assert disagrees.message.endswith(
+        "for only 87.5 % of the 80 samples whose margin is decided (20 more are within rounding of "
+        "zero)."
+    )
+    [whole] = diagnostics.of_training(TrainSpec(), pair(agreement=0.125))
+    assert whole.message.endswith("for only 12.5 % of the 100 samples that activate the layer.")

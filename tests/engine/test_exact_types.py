@@ -117,6 +117,23 @@ def test_whole_numbers_may_be_written_with_a_point_and_any_number_without() -> N
     assert TrainSpec.model_validate({"epochs": 3}) == TrainSpec(epochs=3)
 
 
+ADAPTER: TypeAdapter[Any] = TypeAdapter(AnySpec)
+SCHEMA = Draft202012Validator(ADAPTER.json_schema())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"negatives": {}}, {"objective": {}}, {"optimizer": {}}, {"negatives": {"redraw": "once"}}],
+    ids=str,
+)
+def test_an_object_that_names_no_entry_is_the_usual_one_and_fits_the_schema(
+    fields: dict[str, Any],
+) -> None:
+    document = {"kind": "train", **fields}
+    ADAPTER.validate_python(document)
+    assert SCHEMA.is_valid(document), [error.message for error in SCHEMA.iter_errors(document)]
+
+
 def test_what_was_accepted_once_is_read() -> None:
     document = {"spec": {**CHECK, "theorem": True, "seeds": ["3"], "samples": "20"}}
     spec = Submission.model_validate(document, context=STORED).spec
@@ -125,8 +142,6 @@ def test_what_was_accepted_once_is_read() -> None:
 
 
 VALUES = st.none() | st.booleans() | st.integers(-5, 300) | st.floats() | st.sampled_from(["1", ""])
-ADAPTER: TypeAdapter[Any] = TypeAdapter(AnySpec)
-SCHEMA = Draft202012Validator(ADAPTER.json_schema())
 
 
 @given(

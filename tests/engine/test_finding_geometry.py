@@ -133,7 +133,7 @@ def test_the_conclusion_says_of_each_statement_whether_it_holds() -> None:
     assert "Does not hold: with centred inputs" in told
     assert "Not tested: at infinite width" in told
     assert "own class up at 40 to 70 degrees (+1.01)" in told
-    assert "recruiting: 100% are of other classes, 100% of class 0" in told
+    assert "recruiting: 100 % are of other classes, 100 % of class 0" in told
 
 
 def test_each_most_pushed_sample_stands_beside_its_pushers_where_there_are_pictures() -> None:
@@ -149,3 +149,17 @@ def test_each_most_pushed_sample_stands_beside_its_pushers_where_there_are_pictu
     assert finding.plot(without).tiles == ()
     assert finding.plot(without).points == finding.plot(RUNS).points
     assert finding.table(without) == finding.table(RUNS)
+
+
+def test_an_act_that_few_seeds_pass_through_is_left_out() -> None:
+    """One seed of three is asleep at epoch 2: its row alone would have no interval."""
+    run = RUNS[0]
+    assert isinstance(run.result, TrainResult)
+    rows = tuple(
+        row.model_copy(update={"act": "sleeping"}) if (row.seed, row.epoch) == (1, 2) else row
+        for row in run.result.decomposition
+    )
+    asleep = run._replace(result=run.result.model_copy(update={"decomposition": rows}))
+    found = stretches_of(asleep)
+    assert {one.act for one in found} == {"initialisation", "recruiting", "selecting"}
+    assert all(len(one.batches) == 3 for one in found)

@@ -536,3 +536,11 @@ def test_steps_that_are_nothing_beside_the_turn_have_no_number_of_epochs(lr: flo
     else:
         assert onset.epochs_to_selection > 1e300
     assert onset.goodness_growth in (0.0, None)
+
+
+@pytest.mark.parametrize("fields", [{}, {"train_samples": 2, "preprocess": "standardize"}])
+def test_a_label_that_is_too_weak_for_a_square_is_said(fields: dict[str, object]) -> None:
+    dataset = {"name": "mnist-mini", "label_strength": 5e-324, **fields}
+    onset = onset_of(TrainSpec.model_validate({"dataset": dataset}))
+    assert (onset.falls, onset.tau_star) == (None, None)
+    assert onset.unknown["falls"] == "all classes have the same mean, or nearly"

@@ -6,6 +6,7 @@ from typing import Any
 import optuna
 import pytest
 
+from ffengine import summary_keys
 from ffengine.cost import estimate
 from ffengine.proposals import importances, known_of, propose, pruned_at, pruner_of
 from ffengine.results import Interval
@@ -161,6 +162,20 @@ def test_the_objective_takes_the_validation_samples_the_deepest_layer_and_the_la
         ("goodness[split=positive]", None),
     ):
         assert objective_of(text).value(given) == value, text
+
+
+def test_the_keys_of_hundreds_of_runs_are_read_once() -> None:
+    keys = [f"sparsity[layer={layer} epoch=1 split=positive]" for layer in range(50)]
+    objective = objective_of("sparsity[split=positive]")
+    found = summary_keys._parsed.cache_info
+    before = found().hits + found().misses
+    for run in range(300):
+        summary = {
+            key: Interval(mean=run + layer, low=None, high=None, seeds=1)
+            for layer, key in enumerate(keys)
+        }
+        assert objective.value(summary) == run + 49  # of the deepest layer
+    assert found().hits + found().misses - before <= len(keys)
 
 
 def test_a_failed_a_pruned_and_an_unfinished_run_are_no_best_trial() -> None:

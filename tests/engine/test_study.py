@@ -521,3 +521,26 @@ def test_limits_that_are_passed_are_named_with_the_numbers() -> None:
     assert " of disk, " in found.problems[2]
     assert estimate(TrainSpec()).problems == []
     assert estimate(StudySpec.model_validate({"preset": "paper"})).runs == 9
+
+
+def test_small_batches_take_time_that_their_products_do_not_show() -> None:
+    """Each step and each measured batch has a price of its own, which many of them add up to."""
+
+    def run(batch_size: int, **fields: object) -> TrainSpec:
+        dataset = {"name": "mnist-mini", "train_samples": 1000}
+        given = {"epochs": 10, "network": {"widths": [64]}, "dataset": dataset, **fields}
+        return TrainSpec.model_validate({**given, "batch_size": batch_size})
+
+    by_batch = {size: estimate(run(size)) for size in (10, 100, 1000)}
+    assert by_batch[10].flops == by_batch[1000].flops
+    seconds = {size: found.seconds["cpu"] for size, found in by_batch.items()}
+    # 1 000 steps and 1 100 measured batches, a tenth, a hundredth of them
+    assert seconds[10] - seconds[100] == pytest.approx(0.9 + 9.9, abs=0.1)
+    assert seconds[100] - seconds[1000] == pytest.approx(0.09 + 0.99, abs=0.1)
+    sparse = estimate(run(10, monitor={"every_epochs": 10})).seconds["cpu"]
+    assert sparse == pytest.approx(1 + 1 + 2, abs=0.3), (
+        "a run, 1 000 steps and 200 measured batches"
+    )
+    greedy = estimate(run(10, network={"widths": [64, 64]}, layers="greedy")).seconds["cuda"]
+    assert greedy == pytest.approx(1 + 2 * (1 + 11), abs=0.1)
+    assert "1 ms a step" in by_batch[10].seconds_based_on

@@ -67,6 +67,14 @@ def test_a_power_of_two_changes_no_bit(seed: int, exponent: int) -> None:
     assert unit_directions(weight * 2.0**exponent) == unit_directions(weight)
 
 
+def test_rows_longer_than_the_largest_number_have_figures() -> None:
+    weight = torch.randn(30, 400, generator=torch.Generator().manual_seed(0))
+    long = weight * 2.0**125
+    assert bool(long.isfinite().all())
+    assert not bool(torch.linalg.vector_norm(long, dim=1).isfinite().any())
+    assert unit_directions(long) == unit_directions(weight)
+
+
 def test_random_units_have_a_direction_each_and_equal_ones_share_one() -> None:
     weight = torch.randn(64, 784, generator=torch.Generator().manual_seed(0))
     assert unit_directions(weight).basins == 64

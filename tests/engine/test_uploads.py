@@ -4,6 +4,7 @@ same arrays for ever.
 
 import contextlib
 import errno
+import gzip
 import io
 import os
 import pickle
@@ -34,6 +35,13 @@ from tests.examples import examples
 def npz(compressed: bool = False, **arrays: np.ndarray) -> io.BytesIO:
     target = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(target, **arrays)  # type: ignore[arg-type]
+    target.seek(0)
+    return target
+
+
+def npy_of(array: np.ndarray) -> io.BytesIO:
+    target = io.BytesIO()
+    np.save(target, array)
     target.seek(0)
     return target
 
@@ -154,7 +162,14 @@ class Evil:
 
 HOSTILE = {
     "objects": (npz(x=np.array([Evil()] * 20), y=LABELS), "x.npy has dtype object"),
-    "a pickle": (io.BytesIO(pickle.dumps(Evil())), "not a readable"),
+    "a pickle": (io.BytesIO(pickle.dumps(Evil())), "not a readable .* is a pickle; expected x"),
+    "an array": (
+        npy_of(LABELS),
+        r"is an \.npy, which holds one array; expected x \(N,",
+    ),
+    "a table": (io.BytesIO(b"a,b\r\n1,2\r\n"), "the file is text; expected x"),
+    "a compressed file": (io.BytesIO(gzip.compress(b"a")), "is compressed with gzip; expected x"),
+    "noise": (io.BytesIO(bytes(range(255, 0, -1))), "is of another kind; expected x"),
     "a bomb": (
         member(
             "x.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (20, 1000000000000)}")
@@ -183,7 +198,7 @@ HOSTILE = {
     ),
     "a path": (member("../x.npy", b""), "expected x, y"),
     "a stranger": (npz(x=images(), y=LABELS, z=LABELS), "expected x, y"),
-    "nothing": (io.BytesIO(b""), "not a readable"),
+    "nothing": (io.BytesIO(b""), "not a readable .npz archive: the file is empty; expected x"),
     "no labels": (npz(x=images()), "expected x and y"),
     "half a test": (npz(x=images(), y=LABELS, x_test=images()), "neither"),
     "text": (npz(x=np.array([["a", "b"]] * 20), y=LABELS), "expected uint8 or floats"),

@@ -22,6 +22,8 @@ from playwright.sync_api import Browser, Page, expect
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved
+from ffengine.text import bytes_in_words
+from service.results.descriptions import duration
 from service.stack.stack import Stack
 from service.store import Store
 from service.web.auth import create_key
@@ -100,7 +102,7 @@ def looked_at(page: Page, name: str) -> None:
         )
         if folder := os.environ.get("FFLAB_SCREENSHOTS"):
             page.wait_for_timeout(400)  # charts are drawn anew
-            for chart in page.locator("figure[data-chart]:not([hidden])").all():
+            for chart in page.locator("figure[data-chart]:visible").all():
                 chart.scroll_into_view_if_needed()
                 expect(chart.locator("canvas")).to_be_visible()
             page.screenshot(path=Path(folder) / f"{name}-{width}.png", full_page=True)
@@ -296,9 +298,9 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
     page.get_by_label("seeds", exact=True).fill("1")
     expect(page.locator("#difference li")).to_have_text(["parts.train.base.seeds: 0 → 1"])
     expect(page.locator("#cost")).to_contain_text(
-        f"about {cost['seconds']['cpu'] / 3600:.1f} h on a CPU"
+        f"about {duration(cost['seconds']['cpu'])} on an idle CPU"
     )
-    disk = f"{cost['disk_bytes']['total'] / 2**20:.0f} MiB of disk"
+    disk = f"{bytes_in_words(cost['disk_bytes']['total'])} of disk"
     expect(page.locator("#cost")).to_contain_text(disk)
     page.get_by_label("Name", exact=True).focus()
     looked_at(page, "new-hinton-one-seed")

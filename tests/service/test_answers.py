@@ -35,13 +35,13 @@ def test_a_study_of_the_paper_opens_with_both_theorems_and_the_course_of_trainin
         ),
         Statement(
             "Theorem 2 at initialisation",
-            "70 % [70, 70] / 70 % [70, 70] of samples, n = 256; paper: > 50 %",
+            "70.1 % [69.9, 70.3] / 70.1 % [69.9, 70.3] of samples, n = 256; paper: > 50 %",
             "met",
             "met",
         ),
         Statement(
             "Theorem 2 after epoch 4, pixels as they are",
-            "65 % [63, 67] / 63 % [61, 65] of samples; lowest 10.0 % / 8.0 % at epoch 1",
+            "65 % [63, 67] / 63 % [61, 65] of samples; lowest 10 % / 8 % at epoch 1",
             "met",
             "met",
         ),
@@ -77,7 +77,11 @@ def test_a_training_run_opens_with_its_course_its_act_and_its_accuracy() -> None
             "65 % [63, 67] / 63 % [61, 65] of samples at epoch 4",
             "more than half",
         ),
-        ("Act", "selecting: S rises, because loud units grow faster than quiet ones", ""),
+        (
+            "Act",
+            "selecting: S rises, because active units become unequal: loud ones outgrow quiet ones",
+            "",
+        ),
     ]
     assert found.charts == ["theorem2", "sparsity"]
 
@@ -135,7 +139,7 @@ def test_a_grid_opens_with_its_best_and_its_worst_run() -> None:
     assert found.statements == [
         Statement(
             "Test accuracy by goodness",
-            "highest 75 % (lr 1.0), lowest 25 % (lr 3.0); 3 of 4 runs have it",
+            "highest 75 % (lr 1), lowest 25 % (lr 3); 3 of 4 runs have it",
         )
     ]
     assert found.charts == ["grid_accuracy", "study_scatter"]
@@ -170,9 +174,9 @@ def test_a_grid_names_no_ratio_of_margins_that_are_undecided() -> None:
     found = answer([StudyGrid("", cells), Source("", result, specs[1])], [])
     assert found.statements == [
         Statement(
-            "Theorem 2, both splits",
-            "highest 60 % (seed 0), lowest 40 % (seed 2); without seed 1, where most margins are "
-            "undecided",
+            "Theorem 2, mean of both splits",
+            "highest 60 % (seed 0), lowest 40 % (seed 2), after epoch 3; without seed 1, where "
+            "most margins are undecided",
         )
     ]
 
@@ -217,3 +221,19 @@ def test_another_kind_of_study_adds_a_function(monkeypatch: pytest.MonkeyPatch) 
     said = Opening((Statement("Best", "0.9"),), (("sparsity",),))
     monkeypatch.setattr("service.results.answers.KINDS", [lambda drawn: said, *KINDS])
     assert opened(*study()).statements == said.statements
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.5, 0.125, 0.125], "highest 50 % (lr 0), lowest 13 % (tied: lr 1; lr 2)"),
+        ([0.1, 0.5, 0.1, 0.1], "highest 50 % (lr 1), lowest 10 % (tied: lr 0, and 2 more)"),
+        ([0.25, 0.25, 0.25], "25 % (the same in all 3 runs)"),
+        ([0.2, 0.04], "highest 20.0 % (lr 0), lowest 4.0 % (lr 1)"),
+    ],
+)
+def test_ties_are_said_and_one_line_has_one_number_of_digits(
+    values: list[float | None], said: str
+) -> None:
+    [line] = opened(grid(values)).statements
+    assert line.found == said

@@ -225,6 +225,19 @@ def test_an_older_database_does_not_open_a_service(settings: Settings, tmp_path:
         refused(client.get("/v1/jobs"), 401, "key-needed")
 
 
+def test_keys_of_one_name_are_revoked_by_their_ids(settings: Settings, fflab: Fflab) -> None:
+    for _ in range(2):
+        assert fflab("keys", "create", "ada").code == 0
+    first, second = (line.split("\t")[0] for line in fflab("keys", "list").lines[1:])
+    several = fflab("keys", "revoke", "ada")
+    said = f"2 valid keys are named 'ada': {first}, {second}; give the id of one"
+    assert (several.code, several.err) == (2, f"fflab: {said}\n")
+    assert [line.split("\t")[2] for line in fflab("keys", "list").lines[1:]] == ["valid"] * 2
+    assert fflab("keys", "revoke", first).code == 0
+    assert fflab("keys", "revoke", "ada").code == 0, "only one valid key has that name now"
+    assert fflab("keys", "revoke", "ada").code == 4
+
+
 def test_one_command_opens_the_service_again(settings: Settings, fflab: Fflab) -> None:
     assert fflab("keys", "create", "ada").code == 0
     assert fflab("keys", "revoke", "ada").code == 0

@@ -211,3 +211,31 @@ def test_what_was_found_is_read_without_scrolling(
         assert answer < height
         # beside each other both charts are there; above each other, on a phone, the first one is
         assert max(charts if width > 1_000 else charts[:1]) <= height, spec.kind
+
+
+def test_long_names_without_spaces_are_wrapped_everywhere(
+    context: BrowserContext, client: httpx.Client, store: Store
+) -> None:
+    long = {letter: 200 * letter for letter in "ntup"}
+    job = submit(client, name=long["n"], tags=[long["t"], long["u"]], project=long["p"]).id
+    other = submit(client, name=200 * "m", tags=[long["t"]]).id
+    finished(store, job, training([(0.7, 0.47), (0.1, 0.40)]))
+    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path in (
+        "/",
+        f"/?project={long['p']}",
+        f"/?name={200 * 'x'}",
+        f"/jobs/{job}",
+        f"/jobs/{other}",
+        f"/compare?job={job}&job={other}",
+        f"/new?like={job}",
+        f"/datasets?name={200 * 'x'}",
+        f"/v1/jobs/{job}/report.html",
+    ):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, path
+        wide = page.locator("td, th").evaluate_all(
+            "cells => cells.filter(cell => cell.clientWidth > 400).length"
+        )
+        assert not wide, path

@@ -9,18 +9,20 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.results import EpochRow
-from ffengine.spec import TrainSpec
+from ffengine.spec import NetworkSpec, StudySpec, TrainSpec
+from service.jobs import JobState
 from service.store import Store
 from tests.chromium import chromium, faultless_page
-from tests.factories import HALF, LEASE, submit
+from tests.factories import HALF, LEASE, finished, read, submit
 from tests.service.samples import epoch_row, train_result
 
 PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
 expect.set_options(timeout=PATIENCE)
 EPOCHS = 4
 DRAWN = "figure[data-chart]:not([hidden])"
+OPEN = ":is(.lead, details.theme[open]) figure[data-chart]:not([hidden])"
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,9 @@ def rows(layers: int = 1) -> list[EpochRow]:
 
 def trained(store: Store, found: list[EpochRow]) -> str:
     """A job that has succeeded with these rows."""
-    job = submit(store, TrainSpec(epochs=EPOCHS, seeds=(0,)), fresh=True)
+    layers = len({row.layer for row in found})
+    network = NetworkSpec(widths=(8,) * layers)
+    job = submit(store, TrainSpec(epochs=EPOCHS, seeds=(0,), network=network), fresh=True)
     claim = store.queue.claim(job.id, "w1", LEASE)
     assert claim is not None
     store.queue.record(job.id, claim.attempt, lease_seconds=LEASE, progress=HALF, rows=found)
@@ -63,8 +67,29 @@ def trained(store: Store, found: list[EpochRow]) -> str:
     return job.id
 
 
+def studied(store: Store) -> str:
+    """A study whose four runs have succeeded, each with two layers."""
+    study = submit(
+        store,
+        StudySpec(
+            base=TrainSpec(epochs=EPOCHS, seeds=(0,), network=NetworkSpec(widths=(8, 8))),
+            grid={"optimizer.lr": [0.1, 0.2], "batch_size": [100, 200]},
+        ),
+    )
+    result = train_result().model_copy(update={"curves": tuple(rows(layers=2))})
+    for run, _ in store.jobs.children(study.id):
+        finished(store, run.id, result)
+    wait_until(
+        lambda: read(store, study.id).state == JobState.succeeded or None, "the study has ended"
+    )
+    return study.id
+
+
 def chart(page: Page, name: str) -> Locator:
     figure = page.locator(f"figure[data-name={name}]")
+    theme = page.locator("details.theme:not([open])").filter(has=figure)
+    if theme.count():
+        theme.locator("summary").click()
     figure.scroll_into_view_if_needed()
     expect(figure.locator("canvas")).to_be_visible()
     return figure
@@ -240,9 +265,77 @@ def test_cards_are_free_of_barriers_and_as_wide_as_a_phone(page: Page, store: St
         ("dark", {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}),
     ):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.evaluate("document.querySelectorAll('details.theme').forEach(one => one.open = true)")
         for card in page.locator(DRAWN).all():
             card.scroll_into_view_if_needed()
             expect(card.locator("canvas")).to_be_visible()
         found = Axe().run(page, options=rules)
         assert [one["id"] for one in found.response["violations"]] == []
         assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def asked_charts(page: Page) -> list[str]:
+    """The names of the charts that a page asks the service for, as they are asked for."""
+    found: list[str] = []
+    page.on(
+        "request",
+        lambda one: (
+            found.append(one.url.rpartition("/")[2].partition(".")[0])
+            if "/chart/" in one.url
+            else None
+        ),
+    )
+    return found
+
+
+def test_what_is_secondary_of_a_study_is_folded_and_drawn_once_it_is_opened(
+    page: Page, store: Store
+) -> None:
+    asked = asked_charts(page)
+    page.goto(f"/jobs/{studied(store)}")
+    for number in range(page.locator(OPEN).count()):
+        expect(page.locator(OPEN).nth(number).locator("canvas")).to_be_visible()
+    page.evaluate("new Promise((done) => requestIdleCallback(done))")
+    shown = set(asked)
+    assert page.evaluate("document.documentElement.scrollHeight") < 5_000
+    units = page.locator("details.theme").filter(has_text="Units")
+    expect(units.locator("summary")).to_contain_text("basins")  # found by its name
+    assert "basins" not in shown
+    units.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("figure[data-name=basins] canvas")).to_be_visible()
+    assert set(asked) - shown <= {"basins", "kappa_gap", "effective_sizes"}
+    page.get_by_label("flow time").check()
+    flowing = page.locator("figure[data-name=sparsity_flow]")
+    expect(flowing).to_be_hidden()  # its theme is as the reader left it
+    page.locator("details.theme > summary").filter(has_text="Sparsity").click()
+    expect(flowing.locator("canvas")).to_be_visible()
+
+
+SHIFT = """() => new Promise((done) => {
+  let shift = 0;
+  const add = (one) => { shift += one.hadRecentInput ? 0 : one.value; };
+  new PerformanceObserver((list) => list.getEntries().forEach(add))
+    .observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(shift), 100);
+})"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (1024, 768), (390, 844)])
+def test_a_page_has_its_height_before_its_charts_are_drawn(
+    page: Page, store: Store, width: int, height: int
+) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    for job in (trained(store, rows(layers=3)), studied(store)):
+        charts, length = "**/chart/*.json*", "document.documentElement.scrollHeight"
+        page.route(charts, lambda route: route.fulfill(status=503, body="{}"))
+        page.goto(f"/jobs/{job}")
+        expect(page.locator(".lead .failed-chart")).to_have_count(2)
+        before = page.evaluate(length)
+        page.unroute(charts)
+        page.goto(f"/jobs/{job}")
+        expect(page.locator(".lead canvas")).to_have_count(2)
+        for number in range(page.locator(OPEN).count()):
+            expect(page.locator(OPEN).nth(number).locator("canvas")).to_be_visible()
+        assert page.evaluate(SHIFT) < 0.1, job
+        assert page.evaluate(length) == pytest.approx(before, rel=0.1), job

@@ -62,6 +62,7 @@ from service.results.charts.finish import (
 from service.results.charts.geometry import limit_curve
 from service.results.charts.overlay import OVERLAID
 from service.results.charts.style import MOST_PANELS
+from service.results.compared_runs import compared
 from service.results.csv_export import table, to_csv
 from service.results.finding_runs import what_was_found
 from service.results.histograms import (
@@ -76,6 +77,7 @@ from service.results.paper_setting import is_papers_setting
 from service.results.report import report
 from service.results.run_labels import run_keys
 from service.results.weight_figures import reader_of
+from tests.service.courses import training
 from tests.service.drawn import trained_with_weights
 from tests.service.samples import check_cell, check_result, epoch_row, provenance, train_result
 
@@ -307,6 +309,7 @@ def test_charts_over_flow_time_have_the_tau_of_each_row(
     assert name not in available([source._replace(result=earlier)])
 
 
+@pytest.mark.slow
 def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) -> None:
     jobs = [
         source._replace(label=f"job {number}") for number, source in enumerate([sources[0]] * 9)
@@ -339,6 +342,7 @@ def test_curves_of_several_jobs_lie_over_each_other(sources: list[ChartSource]) 
 QUICKLY_RENDERED = ("theorem2", "grid_theorem1")  # one of a run, one of a study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -366,6 +370,64 @@ def test_every_chart_renders_in_every_format(
         assert render(name, drawn, fmt).lstrip().startswith(starts[fmt]), fmt
 
 
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_two_series_of_a_chart_look_alike(
+    sources: list[ChartSource],
+    centering: list[ChartSource],
+    alike: list[ChartSource],
+    name: str,
+) -> None:
+    """Series differ in colour, and by dash or shape too, for readers who see no colours."""
+    drawn = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else sources
+    drawn = [many_cells(sources)] if name == "search_importance" else drawn
+    document = json.loads(render(name, drawn, "json"))
+    for views in layered(document):
+        coloured = series_by(views, "color")
+        assert coloured or name in WITHOUT_SERIES
+        for field, colours in coloured.items():
+            assert len(set(colours)) == len(colours) or name in BY_METHOD
+            others = [
+                found[field]
+                for channel in ("strokeDash", "shape")
+                if field in (found := series_by(views, channel))
+            ]
+            beside = [list(map(str, found)) for found in others if len(found) == len(colours)]
+            assert name in BY_SIDE or any(len(set(found)) == len(colours) for found in beside)
+
+
+WITHOUT_SERIES = {  # one series in each panel, or a colour for each number
+    *("search_history", "search_importance", "search_parallel", "study_scatter"),
+    *("receptive_fields", "weight_histogram", "unit_lengths"),
+    *("grid_theorem1", "grid_theorem2", "grid_sparsity", "grid_accuracy", "grid_agreement"),
+}
+BY_SIDE = {"geometry"}  # bars above and below zero, and a line
+BY_METHOD = {"margins"}  # the lines of both methods have the colour of their samples
+
+
+def layered(part: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The layers of each plot of a chart; those of a plot share scales."""
+    if "layer" in part:
+        return [[one for layer in part["layer"] for one in units(layer)]]
+    inner = [*part.get("vconcat", ()), *part.get("hconcat", ()), *part.get("concat", ())]
+    inner += [part["spec"]] if "spec" in part else []
+    return [views for one in inner for views in layered(one)]
+
+
+def units(part: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for layer in part["layer"] for one in units(layer)] if "layer" in part else [part]
+
+
+def series_by(views: list[dict[str, Any]], channel: str) -> dict[str, list[Any]]:
+    """By the field of the series: what each of them has on a channel."""
+    return {
+        found["field"]: found["scale"]["range"]
+        for view in views
+        if (found := view.get("encoding", {}).get(channel)) and "range" in found.get("scale", {})
+        if found["type"] == "nominal"
+    }
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
     sources: list[ChartSource],
@@ -419,6 +481,7 @@ def test_theorem_2_has_a_panel_for_each_preprocessing(alike: list[ChartSource]) 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_SEVERAL_RUNS)
 def test_the_predicted_turn_is_drawn_where_one_is_predicted(
     alike: list[ChartSource], name: str
@@ -586,6 +649,7 @@ def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [1_999, 2_000, 2_001])
 def test_long_curves_are_bins_with_their_smallest_and_largest_values(epochs: int) -> None:
     """Compared with the full rows: no value is outside what is drawn, and none is invented."""
@@ -905,7 +969,7 @@ def test_bars_are_the_energy_of_the_angles_with_the_theorems_signs(checks: list[
                 signs[row.split] * sum(row.energy) / total
             )
     caption = caption_of("geometry", [checks[0].source])
-    assert "100.0% of the energy is at angles below 90°" in caption
+    assert "100 % of the energy is at angles below 90°" in caption
     assert "The line is for relu and squares" not in caption
 
 
@@ -994,7 +1058,7 @@ def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() ->
     document = json.loads(render("grid_theorem2", one, "json"))
     assert "facet" not in document
     assert {(row["x"], row["low"], row["high"]) for row in rows_of("grid_theorem2", one, "x")} == {
-        (x, 0.5, 0.7) for x in ("0.1", "1.0", "10.0")
+        (x, 0.5, 0.7) for x in ("0.1", "1", "10")
     }
     three = [
         grid_of(
@@ -1049,6 +1113,7 @@ def test_a_study_of_checks_has_their_widths_as_an_axis() -> None:
     assert len(rows) == 8
 
 
+@pytest.mark.slow
 def test_a_large_study_is_drawn_without_numbers_in_its_cells() -> None:
     large = [grid_of([{"a": a, "b": b} for a in range(50) for b in range(40)])]
     document = render("grid_theorem2", large, "json")
@@ -1320,3 +1385,39 @@ def test_the_report_stands_alone(sources: list[ChartSource]) -> None:
     assert ">verdict<" in page
     for meaning in legend(comparison([source for source in sources if isinstance(source, Source)])):
         assert meaning in html.unescape(page)
+
+
+def test_widths_of_a_grid_are_compared_where_all_else_is_equal_and_the_caption_says_so() -> None:
+    """Of a grid of widths and rates the first run of each width was drawn, without a word."""
+    runs = [
+        Source(f"{lr} {width}", training([(0.5, 0.4), (0.6, 0.5)]), a_run(lr, width))
+        for width in (8, 16)
+        for lr in (0.5, 2.0)
+    ]
+    assert [run.label for run in compared(runs, "network.widths")] == ["0.5 8", "0.5 16"]
+    caption = caption_of("sparsity_widths", runs)
+    assert "Of the runs of this study, those with lr 0.5 are drawn." in caption
+    longest = [*runs, Source("longer", runs[0].result, a_run(2.0, 8, epochs=9))]
+    assert [run.label for run in compared(longest, "network.widths")] == ["0.5 8", "0.5 16"]
+    unlike = [runs[0], runs[3]]
+    assert compared(unlike, "network.widths") == unlike
+    assert "those with lr 0.5 / 2 are drawn" in caption_of("sparsity_widths", unlike)
+    assert "Of the runs" not in caption_of("sparsity_widths", [runs[0], runs[2]])
+
+
+def a_run(lr: float, width: int, epochs: int = 2) -> TrainSpec:
+    return TrainSpec.model_validate(
+        {
+            **TINY,
+            "network": {"widths": [width]},
+            "epochs": epochs,
+            "optimizer": {"name": "sgd", "lr": lr},
+        }
+    )
+
+
+def test_points_of_a_few_epochs_tell_splits_of_a_long_line_apart() -> None:
+    run = Source("", training([(0.5, 0.4 + epoch / 1_000) for epoch in range(200)]))
+    rows = [row for row in rows_of("prediction", [run], "marked") if row["split"] == "positive"]
+    assert 10 <= sum(row["marked"] for row in rows if row["what"] == "predicted") <= 12
+    assert "marked" not in render("prediction", [run], "csv").decode().splitlines()[0]

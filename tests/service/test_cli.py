@@ -152,7 +152,7 @@ def test_workers_estimates_and_logs_are_plain_lines(
     assert json.loads(fflab("estimate", "quick", "--json").out)["runs"] == 3
     (tmp_path / "spec.yaml").write_text("kind: train\ndataset: {name: digits}\n")
     advised = fflab("estimate", str(tmp_path / "spec.yaml")).out
-    assert "advice\tdigits: the label overlays inputs 0 to 9, which hold 9% of the var" in advised
+    assert "advice\tdigits: the label overlays inputs 0 to 9, which hold 9 % of the var" in advised
     assert "beginning\tSparsity is expected to fall until about epoch" in advised
     assert "lambda_1, growth rate\t" in advised
     assert "expected to end in act 1." in advised
@@ -557,7 +557,7 @@ def complete(words: str, url: str) -> list[str]:
     return [word.removesuffix(" ") for word in ended.lines if word]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_shell_completes_jobs_specs_fields_values_and_files(
     store: Store, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def test_the_catalogue_is_listed_by_part(fflab: Fflab, client: httpx.Client) -> 
     (found,) = [
         line for line in fflab("catalog", "objectives").lines if line.startswith("softplus")
     ]
-    assert "threshold = 2.0" in found
+    assert "threshold = 2" in found
     assert json.loads(fflab("catalog", "--json").out) == client.get("/v1/catalog").json()
     of_negatives = json.loads(fflab("catalog", "negatives", "--json").out)
     assert of_negatives == client.get("/v1/catalog").json()["negatives"]
@@ -161,8 +161,19 @@ def test_a_data_set_is_uploaded_to_the_service(
     assert fflab("upload", str(tmp_path / "none.npz")).err == (
         f"fflab: {tmp_path}/none.npz: cannot be read (No such file or directory)\n"
     )
-    (tmp_path / "bad.npz").write_text("no archive")
-    assert fflab("upload", str(tmp_path / "bad.npz")).code == 2
+    expected = "expected x (N, ...) and y (N,), as numpy.savez('data.npz', x=x, y=y) writes them"
+    files = {
+        "bad.npz": (b"no archive", "text"),
+        "empty.npz": (b"", "empty"),
+        "one.npy": (b"\x93NUMPY\x01\x00v\x00", "an .npy, which holds one array"),
+    }
+    for name, (content, what) in files.items():
+        (tmp_path / name).write_bytes(content)
+        refused = fflab("upload", str(tmp_path / name))
+        said = f"not a readable .npz archive: the file is {what}; {expected}"
+        assert (refused.code, refused.err) == (2, f"fflab: {tmp_path}/{name}: {said}\n")
+        answer = client.post("/v1/datasets", params={"name": "other"}, content=content)
+        assert answer.json()["detail"] == said
 
 
 def test_progress_of_an_upload_counts_to_its_end(client: httpx.Client, tmp_path: Path) -> None:
@@ -208,7 +219,26 @@ def test_the_doctor_of_a_healthy_machine_warns_of_nothing(
     assert {check["verdict"] for check in found} == {"ok", "note"}, found
     said = {check["what"]: check for check in found}
     assert str(tmp_path / "fresh") in said["subject"]["finding"]
-    assert said["other data"]["verdict"] == said["extra worker"]["verdict"] == "note"
+    assert (said["data"]["verdict"], said["extra worker"]["verdict"]) == ("ok", "note")
+    assert "come with fflab" in said["data"]["finding"], "what is fetched when wanted is no fault"
+
+
+def test_the_doctor_says_first_what_needs_action(
+    fflab: Fflab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cli.doctor.installed", lambda package: package != "torch")
+    monkeypatch.delenv("FFLAB_URL")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FFLAB_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.setenv("FFLAB_WORKRES", "2")
+    found = fflab("doctor")
+    verdicts = [line.split()[0] for line in found.lines[:-1]]
+    assert verdicts == sorted(verdicts, key=["fail", "warn", "note", "ok"].index)
+    assert {"fail", "warn", "note", "ok"} == set(verdicts)
+    urgent = sum(verdict in ("fail", "warn") for verdict in verdicts)
+    assert found.lines[-1] == f"{urgent} checks need action"
+    assert len(found.lines) < 20
+    assert max(map(len, found.lines)) < 300
 
 
 def test_the_doctor_speaks_of_the_service_that_is_named(
@@ -219,7 +249,7 @@ def test_the_doctor_speaks_of_the_service_that_is_named(
     monkeypatch.setenv("FFLAB_HOME", str(tmp_path / "fresh"))
     said = {check["what"]: check for check in json.loads(fflab("doctor", "--json").out)}
     assert said["service"]["verdict"] == "ok"
-    assert said["service"]["finding"].endswith(", mine")
+    assert said["service"]["finding"].endswith(" answers, with the uploads mine")
     assert said["workers"]["verdict"] == "warn", "jobs would wait for ever"
     monkeypatch.setenv("FFLAB_URL", "http://127.0.0.1:9")
     said = {check["what"]: check for check in json.loads(fflab("doctor", "--json").out)}

@@ -25,7 +25,7 @@ import pytest
 import fflab
 from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.negatives import Noise
-from ffengine.spec import TrainSpec
+from ffengine.spec import CheckSpec, TrainSpec
 from fflab import (
     AsyncClient,
     Client,
@@ -39,6 +39,7 @@ from fflab import (
     Unreachable,
     VersionSkew,
 )
+from service.artifacts import epoch_name
 from service.client import dataframes, progress, retries
 from service.client.notebook_display import Charts, job_html
 from service.client.retries import RetryPolicy, backoff_seconds, retry_after
@@ -48,7 +49,7 @@ from service.schemas import ChartLine
 from service.store import Store
 from service.web.auth import create_key
 from service.web.dependencies import Resources
-from tests.factories import ERROR, LEASE, finished
+from tests.factories import ERROR, LEASE, finished, submit
 from tests.over_http import NOBODY, succeed
 from tests.service.arrays import X, Y
 from tests.service.callers import Caller
@@ -286,6 +287,24 @@ def test_arrays_of_a_result_are_read_without_unpickling(
     arrays = call(job.arrays())
     assert arrays["curves/epoch"].tolist() == [0, 1, 2]
     assert json.loads(arrays["header"].item())["job"] == job.id
+
+
+def test_the_weights_that_are_kept_are_listed(
+    call: Caller, user: Any, store: Store, resources: Resources
+) -> None:
+    training, check = submit(store, fresh=True).id, submit(store, CheckSpec(), fresh=True).id
+    assert call(user.checkpoints(training)) == []
+    with pytest.raises(Refused, match="it has none at all"):
+        call(user.download(training, "weights.safetensors"))
+    for layer, epoch in ((1, 2), (0, 1), (0, 2)):
+        resources.artifacts.put(training, epoch_name(layer, epoch), b"weights")
+    found = call(user.checkpoints(training))
+    assert [(one.layer, one.epoch) for one in found] == [(0, 1), (0, 2), (1, 2)]
+    assert found[0].weights == f"/v1/jobs/{training}/weights.safetensors?epoch=1&layer=0"
+    with pytest.raises(Refused, match="/checkpoints lists those that it has"):
+        call(user.download(training, "weights.safetensors", {"epoch": 9}))
+    with pytest.raises(Refused, match="is a check, not a training job"):
+        call(user.checkpoints(check))
 
 
 @pytest.mark.slow

@@ -195,6 +195,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "submit": ("quick", "--tag", "x"),
     "estimate": ("quick",),
     "jobs": (),
+    "projects": (),
     "show": ("JOB",),
     "watch": ("JOB",),
     "result": ("JOB",),

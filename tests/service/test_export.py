@@ -111,7 +111,9 @@ def test_the_table_of_weights_and_biases_has_a_line_for_each_epoch(
     of_study, runs = study(store)
     job = submit(store, TrainSpec(epochs=2, seeds=(0, 1)), name="=formula", tags=["a", "b"])
     file = tmp_path / "runs.csv"
-    assert fflab("export", of_study, "--wandb", str(file)).out == f"{file}: 2 runs\n"
+    assert fflab("export", of_study, "--wandb", str(file)).out == (
+        f"{file}: 2 runs as CSV, a line for each epoch\n"
+    )
     lines = list(csv.DictReader(file.read_text().splitlines()))
     assert [line["_step"] for line in lines] == ["0", "1", "2"] * 2
     assert {line["ID"]: line["config.network.widths"] for line in lines} == dict(
@@ -260,10 +262,45 @@ def test_an_export_without_a_target_and_one_that_cannot_be_written_say_so(
     refused = fflab("export", job.id)
     assert refused.code == 2
     assert refused.err == (
-        "fflab: say what to write: --paper DIR, --tensorboard DIR, --mlflow URI or --wandb FILE\n"
+        "fflab: say what to write: --paper DIR, --tensorboard DIR, --mlflow URI or "
+        "--wandb FILE.csv\n"
     )
     (tmp_path / "file").write_text("")
-    for option in ("--tensorboard", "--wandb"):
-        refused = fflab("export", job.id, option, str(tmp_path / "file" / "x"))
+    for option, name in (("--tensorboard", "x"), ("--wandb", "x.csv")):
+        refused = fflab("export", job.id, option, str(tmp_path / "file" / name))
         assert refused.code == 2
-        assert "file/x: cannot be written" in refused.err
+        assert f"file/{name}: cannot be written" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "said"),
+    [
+        ("--wandb", "w.txt", "the table is CSV; choose a name that ends in .csv"),
+        ("--wandb", "w", "the table is CSV; choose a name that ends in .csv"),
+        ("--wandb", "w.json", "the table is CSV; choose a name that ends in .csv"),
+        ("--tensorboard", "run.csv", "expected a folder, and this is the name of a file"),
+        ("--tensorboard", "taken", "expected a folder, and this is the name of a file"),
+        ("--paper", "paper.pdf", "expected a folder, and this is the name of a file"),
+        ("--mlflow", "runs.db", "expected http://HOST:PORT or sqlite:///FILE"),
+    ],
+)
+def test_a_name_that_contradicts_what_is_written_is_refused(
+    fflab: Fflab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, name: str, said: str
+) -> None:
+    """Before anything is asked of a service, or written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("")
+    refused = fflab("export", "last", option, name)
+    assert (refused.code, refused.err) == (2, f"fflab: {option} {name}: {said}\n")
+    assert not (tmp_path / name).exists() or name == "taken"
+
+
+def test_a_folder_may_have_a_point_in_its_name(
+    fflab: Fflab, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(store)
+    finished(store, job.id, trained())
+    (tmp_path / "old.csv").mkdir()
+    for name in ("runs-0.1", "old.csv"):
+        found = fflab("export", job.id, "--tensorboard", str(tmp_path / name))
+        assert found.code == 0, found.err

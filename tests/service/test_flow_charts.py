@@ -21,6 +21,8 @@ from service.results.stored_rows import StoredRows
 from tests.service.drawn import caption, drawn, points
 from tests.service.samples import epoch_row, provenance
 
+pytestmark = pytest.mark.slow  # each draws a chart or several
+
 ONSET = Onset(
     lambda_1=0.6,
     overlap=0.75,

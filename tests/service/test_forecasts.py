@@ -66,7 +66,7 @@ def test_the_first_sentence_says_how_s_goes(result: ForecastResult) -> None:
     assert first.endswith("at a flow time of 4.")
     assert all(line.startswith("  ") for line in details)
     text = "\n".join(details)
-    assert "A run of width 256 has S of" in text
+    assert "A single run of 256 units has S of" in text
     # 2 * 16 * 100 / (1 * 200) epochs
     assert "leaves act 1 after 16 epochs [12, 20]" in text
     assert "is biased, and is no forecast. With fewer than 4 seeds" in last
@@ -186,10 +186,10 @@ def test_a_study_summarises_its_forecasts_and_shows_them(
     assert render("forecast_sparsity", sources, "svg").startswith(b"<svg")
     epochs = epochs_table(sources)
     assert epochs.head[0] == "forecast"
-    assert {row[0] for row in epochs.rows} == {"until_tau 3.0", "until_tau 4.0"}
+    assert {row[0] for row in epochs.rows} == {"until_tau 3", "until_tau 4"}
     assert "Epochs needed" in report(ended, sources)
     lines = what_was_found(sources)
-    assert any("until_tau 4.0: Forecast for" in line for line in lines)
+    assert any("until_tau 4: Forecast for" in line for line in lines)
     assert sum("A pair x / y is of" in line and "act 1" in line for line in lines) == 1
     many = sentences([with_onset(result, CROSSED)._replace(label=str(one)) for one in range(8)])
     assert sum("Forecast for layers" in line for line in many) == 6
@@ -222,7 +222,7 @@ def test_the_command_line_runs_a_study_of_forecasts_here(tmp_path: Path) -> None
     file.write_text(json.dumps({"kind": "study", "base": base, "grid": {"until_tau": [1.0, 4.0]}}))
     done = CliRunner().invoke(app, ["run", str(file)], env={"FFLAB_HOME": str(tmp_path)})
     assert done.exit_code == 0, done.output
-    assert "until_tau 4.0: Forecast for layers of any width" in done.output
+    assert "until_tau 4: Forecast for layers of any width" in done.output
     assert "forecast\twidth\tlr" in done.output
     assert "measured\t" not in done.output
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
@@ -18,6 +19,8 @@ from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.presets import PRESETS
 from ffengine.spec import ForecastSpec, StudySpec
 from ffengine.study import expand
+from ffengine.text import bytes_in_words
+from service.results.descriptions import duration
 from service.web.dashboard.templating import STATIC
 from tests.chromium import chromium, faultless_page
 from tests.presets import EACH_PRESET
@@ -292,6 +295,27 @@ def test_numbers_are_written_as_they_came(exact: Page) -> None:
     assert exact.evaluate(MODULE, [text])[0][0] == text
 
 
+def test_numbers_are_said_in_the_words_of_the_service(exact: Page) -> None:
+    sizes = [0, 1, 2, 1023, 1024, 1023.4 * 1024, 2**20, 300 * 2**20, 2**30 - 1, 2**30, 1.26 * 2**30]
+    sizes += [1023.9 * 2**30, 1023.96 * 2**30, 3.1 * 2**50, 1234.5 * 2**60]
+    lasting = [0, 1, 59, 89, 90, 91, 5_399, 5_401, 86_400, 129_599, 129_601, 1e7]
+    module = (STATIC / "words.js").read_text()
+    said = exact.evaluate(
+        """async ([module, sizes, lasting]) => {
+          const found = await import(`data:text/javascript,${encodeURIComponent(module)}`);
+          return [sizes.map(found.bytesInWords), lasting.map(found.duration)];
+        }""",
+        [module, sizes, lasting],
+    )
+    assert said == [list(map(bytes_in_words, sizes)), list(map(duration, lasting))]
+    others = {
+        file.name
+        for file in STATIC.iterdir()
+        if file.name.endswith(".js") and re.search("[KMG]iB", file.read_text())
+    }
+    assert others == {"words.js"}
+
+
 def test_no_script_reads_json_with_the_parser_that_rounds() -> None:
     found = {
         (file.name, line.strip())
@@ -344,3 +368,28 @@ def test_a_check_of_trained_weights_shows_no_widths(page: Page, client: httpx.Cl
     page.get_by_label("at", exact=True).select_option("initialization")
     expect(widths).to_be_visible()
     expect(widths).to_have_value("64, 256, 512")
+
+
+def test_a_phone_shows_all_pages_and_more_fields_than_one(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/new")
+    expect(page.locator("#cost")).to_contain_text("1 run, about")
+    expect(page.locator("#advice li")).to_have_count(1)
+    for link in page.get_by_role("navigation", name="Pages").get_by_role("link").all():
+        expect(link).to_be_in_viewport(ratio=1)
+    bar = page.locator(".submit").bounding_box()
+    assert bar is not None
+    above = [
+        box["y"] + box["height"] <= bar["y"]
+        for field in page.locator("#form .field").all()[:8]
+        if (box := field.bounding_box())
+    ]
+    assert sum(above) >= 3
+    review = page.locator("#review > summary")
+    expect(review).to_have_text("Before you submit: 1 piece of advice")
+    expect(page.locator("#advice")).to_be_hidden()
+    review.click()
+    expect(page.locator("#advice")).to_be_in_viewport()
+    expect(page.get_by_role("button", name="Submit")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert Axe().run(page).violations_count == 0

@@ -115,11 +115,11 @@ def test_the_runs_of_two_studies_are_joined_by_what_was_varied() -> None:
 
     figures = align_rows([study([0.5, 1.0]), study([1.0, 2.0])])
     shared = {figure.key.run.label for figure in figures if figure.key.run and all(figure.rows)}
-    assert shared == {"lr 1.0"}
+    assert shared == {"lr 1"}
     assert {figure.key.run.label for figure in figures if figure.key.run} == {
         "lr 0.5",
-        "lr 1.0",
-        "lr 2.0",
+        "lr 1",
+        "lr 2",
     }
 
 

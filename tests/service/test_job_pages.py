@@ -8,7 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from service.jobs import Job
 from service.store import Store
+from service.web.dashboard import shown_results
+from service.web.dependencies import Resources
+from service.web.drawing.protocol import ChartView
 from tests.over_http import submit, succeed
 
 STUDY = {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}}
@@ -58,6 +62,8 @@ def test_columns_sorting_and_filters_are_in_the_address(
     text = page(client, "/", columns=["lr", "T2+,T2-"], sort="lr", where="kind=train")
     assert listed(text) == [jobs[2], jobs[1], jobs[0]]
     assert headings(text) == ["lr", "T2+", "T2−"]
+    explained = text.partition("What the columns mean")[2]  # for who has no pointer to rest on them
+    assert all(f"<dt>{name}</dt><dd>" in explained for name in headings(text))
     assert '<td class="number">0.7500</td>' in text
     (turned,) = re.findall(r'aria-sort="ascending"><a href="([^"]+)"', text)
     assert parse_qs(urlsplit(turned).query) == {
@@ -259,6 +265,12 @@ def test_an_edit_that_cannot_be_is_refused(
     assert client.get(f"/v1/jobs/{jobs[1]}").json()["name"] == "second"
 
 
+def hidden(form: str) -> dict[str, str]:
+    """The hidden fields of the first form of a text."""
+    found = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form.partition("</form>")[0])
+    return {name: html.unescape(value) for name, value in found}
+
+
 def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, store: Store) -> None:
     study = submit(client, STUDY, name="many").id
     runs = client.get("/v1/jobs", params={"parent": study, "sort": "run"}).json()["items"]
@@ -268,10 +280,14 @@ def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, sto
     assert listed(text) == ids, "in the order of the study"
     assert headings(text)[0] == "epochs", "the field that varies comes first"
     assert "<b>3 runs</b>" in text
+    assert "weights are of one network: they are on the page of each training run" in text
     text = page(client, f"/jobs/{study}/runs", sort="-T2+")
     assert listed(text)[0] == ids[1]
     assert re.search(rf'Best run by T2\+: <a href="/jobs/{ids[1]}">epochs 2</a>, <b>0.7500', text)
-    assert listed(page(client, f"/jobs/{study}/runs", where="epochs>1 state=queued")) == [ids[2]]
+    text = page(client, f"/jobs/{study}/runs", where="epochs>1 state=queued", rows="100")
+    assert listed(text) == [ids[2]]
+    _, _, best = text.partition('class="filters best-form"')
+    assert hidden(best) == {"where": "epochs>1 state=queued", "rows": "100"}, "the filter stays"
     assert listed(page(client, f"/jobs/{study}/runs", sort="-epochs")) == ids[::-1]
     text = post(client, "cancel", all="yes", parent=study, where="epochs>1")
     assert "<h1>Cancel 1 job?</h1>" in text, "the other one has succeeded"
@@ -295,3 +311,78 @@ def test_the_form_of_a_job_knows_projects(client: httpx.Client) -> None:
     text = page(client, "/new", like=job)
     assert 'name="project" maxlength="200" list="projects" value="Paper"' in text
     assert '<option value="Paper">' in text
+
+
+def test_runs_of_studies_are_found_where_they_are_asked_for(
+    client: httpx.Client, store: Store, jobs: list[str]
+) -> None:
+    study = submit(client, STUDY, project="thesis").id
+    runs = [item["id"] for item in client.get(f"/v1/jobs?parent={study}").json()["items"]]
+    text = page(client, "/", where="epochs=2")
+    assert listed(text) == []
+    assert "No job fits the filter" in text
+    (address,) = re.findall(r'<a href="([^"]+)">1 run of a study does</a>', text)
+    assert parse_qs(urlsplit(address).query) == {"where": ["epochs=2"], "runs": ["yes"]}
+    assert listed(page(client, address)) == [runs[1]]
+    text = page(client, "/", where="project=thesis")
+    assert listed(text) == [study]
+    assert "3 fit the filter, too" in text
+    found = page(client, "/", where="project=thesis", runs="yes")
+    assert set(listed(found)) == {study, *runs}
+    assert "<b>4 jobs and runs</b>" in found
+    assert "the filter, too" not in page(client, "/"), "without a filter nothing is missed"
+
+
+def test_all_that_match_are_those_that_are_listed(client: httpx.Client, jobs: list[str]) -> None:
+    study = submit(client, STUDY, tags=["mine"]).id
+    runs = [item["id"] for item in client.get(f"/v1/jobs?parent={study}").json()["items"]]
+    chosen = {"all": "yes", "where": "epochs>=2", "state": "queued", "confirmed": "yes"}
+    post(client, "cancel", **chosen, kind="train")
+    assert states(client, runs) == ["queued"] * 3
+    post(client, "cancel", **chosen, runs="yes")
+    assert set(states(client, runs[:2])) == {"cancelled"}
+    assert states(client, runs[2:]) == ["queued"]
+
+
+def test_projects_are_offered_with_the_number_of_their_jobs(client: httpx.Client) -> None:
+    for project in ("thesis", "thesis", "paper & more"):
+        submit(client, project=project, fresh=True)
+    text = page(client, "/", project="thesis")
+    assert '<option value="thesis" selected>thesis (2)</option>' in text
+    assert '<option value="paper & more">paper & more (1)</option>' in text
+    assert "<option selected>gone</option>" in page(client, "/", project="gone")
+
+
+def test_a_study_that_has_ended_is_read_once_and_shown_as_it_is(
+    client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = submit(client, STUDY, name="first").id
+    runs = client.get("/v1/jobs", params={"parent": study, "sort": "run"}).json()["items"]
+    for run in runs:
+        page(client, f"/jobs/{study}")  # what is not over is never kept
+        succeed(store, run["id"])
+    while store.studies.advance(study):
+        pass
+    assert client.get(f"/v1/jobs/{study}").json()["state"] == "succeeded"
+
+    def answer() -> str:
+        text = page(client, f"/jobs/{study}").partition('<div id="answer"')[2]
+        return text.partition('<div id="lead"')[0]
+
+    first = answer()
+    assert "What was found" in first
+    read: list[str] = []
+    real = shown_results._read
+
+    def noted(resources: Resources, job: Job, view: ChartView) -> shown_results.Shown:
+        read.append(job.id)
+        return real(resources, job, view)
+
+    monkeypatch.setattr(shown_results, "_read", noted)
+    assert answer() == first
+    assert read == []
+    client.patch(f"/v1/jobs/{study}", json={"name": "second"})
+    assert "<h1>second</h1>" in page(client, f"/jobs/{study}")
+    assert read == [study], "sentences may name the study"
+    page(client, f"/jobs/{study}", objective="T2+")
+    assert read == [study, study], "another view is another page"

@@ -186,3 +186,58 @@ def test_the_command_gives_and_changes_project_and_note(
     fflab("change", jobs[1], "--project", "", "--note", "")
     changed = client.get(f"/v1/jobs/{jobs[1]}").json()
     assert (changed["project"], changed["note"]) == (None, None)
+
+
+def test_runs_of_studies_are_listed_where_they_are_asked_for(
+    client: httpx.Client, jobs: list[str], fflab: Fflab
+) -> None:
+    grid = {"network.widths": [[64], [512]]}
+    study = submit(client, {"kind": "study", "base": train(0.1, 8), "grid": grid}, name="wide").id
+    narrow, wide = sorted(listed(client, parent=study))
+    assert listed(client, where="widths>=512") == []
+    assert listed(client, where="widths>=512", parent="any") == [wide]
+    assert listed(client, where="widths>=256", children="true") == [wide, jobs[2], jobs[1]]
+    assert listed(client, parent="any") == [wide, narrow]
+    assert listed(client, parent="anybody") == []
+
+    def names(*arguments: str) -> list[str]:
+        found = fflab("jobs", "--where", "widths>=64", *arguments)
+        assert found.code == 0, found.err
+        return [line.split("\t")[4] for line in found.lines[1:]]
+
+    assert names("--parent", "any", "--sort", "widths") == ["wide / widths 64", "wide / widths 512"]
+    assert names("--parent", "wide") == ["wide / widths 64", "wide / widths 512"], "in their order"
+    assert len(names("--runs")) == 6 == 2 + len(names())
+    assert fflab("jobs", "--count", "--parent", study[-8:]).out == "2\n"
+    both = fflab("jobs", "--runs", "--parent", "any")
+    assert (both.code, both.err.count("\n")) == (2, 1)
+    assert fflab("jobs", "--parent", "nobody").code == 4
+    found = fflab("jobs", "--columns", "id,widths", "--parent", "wide", "--sort", "-widths")
+    assert found.lines == ["id\twidths", f"{wide}\t512", f"{narrow}\t64"]
+
+
+def test_projects_are_listed(client: httpx.Client, jobs: list[str], fflab: Fflab) -> None:
+    study = {"kind": "study", "base": train(0.1, 8), "grid": {"epochs": [1, 2]}}
+    submit(client, study, project="thesis")
+    listed = client.get("/v1/projects").json()["items"]
+    counts = [(one["name"], one["jobs"], one["unfinished"]) for one in listed]
+    assert counts == [("thesis", 1, 1), ("paper", 2, 1)]
+    assert listed[0]["last_activity"] > listed[1]["last_activity"]
+    url = str(client.base_url)
+    with Client(url) as reader:
+        assert [one.name for one in reader.projects()] == ["thesis", "paper"]
+
+    async def read() -> list[str]:
+        async with AsyncClient(url) as reader:
+            return [one.name for one in await reader.projects()]
+
+    assert asyncio.run(read()) == ["thesis", "paper"]
+    lines = [line.split("\t") for line in fflab("projects").lines]
+    assert [line[:3] for line in lines] == [
+        ["project", "jobs", "unfinished"],
+        ["thesis", "1", "1"],
+        ["paper", "2", "1"],
+    ]
+    assert json.loads(fflab("projects", "--json").out) == listed
+    client.patch(f"/v1/jobs/{jobs[0]}", json={"project": "thesis"})
+    assert [one["jobs"] for one in client.get("/v1/projects").json()["items"]] == [2, 1]

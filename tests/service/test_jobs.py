@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -279,7 +280,7 @@ class JobLife(RuleBasedStateMachine):
 JobLife.TestCase.settings = settings(
     max_examples=examples(20), stateful_step_count=40, deadline=None
 )
-TestJobLife = JobLife.TestCase
+TestJobLife = pytest.mark.slow(JobLife.TestCase)
 
 
 def test_what_a_user_may_ask_follows_from_the_transitions() -> None:

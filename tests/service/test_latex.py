@@ -362,3 +362,49 @@ def test_tables_methods_and_references_over_http(client: httpx.Client, store: St
     )
     assert unchanged.status_code == 304
     assert client.get(f"{address}/references.bib").text.startswith("@misc{fflab,")
+
+
+OVERFULL = re.compile(r"Overfull \\hbox \(([\d.]+)pt too wide")
+MOST_OVERFULL = 5.0  # points
+MANY: dict[str, Any] = {
+    "optimizer.lr": 0.012345678901234,
+    "network.widths": [1024, 512, 256, 128],
+    "dataset.preprocess": "standardize",
+    "negatives": {"strategy": "wrong_label", "image": "own"},
+    "optimizer.schedule": "cosine",
+    "dataset.label_strength": 123456.789,
+    "dataset.name": "a" * 60,
+}
+
+
+@pytest.mark.slow
+def test_tables_of_seven_parameters_stay_within_the_margins(tmp_path: Path) -> None:
+    interval = Interval(mean=0.51234, low=0.41234, high=0.61234, seeds=3)
+    figures = [
+        f"{figure}[layer=0 epoch=3 split={split}]"
+        for figure in ("sparsity", "theorem2_ratio")
+        for split in ("positive", "negative")
+    ]
+    figures.append("accuracy[layer=all partition=test method=goodness]")
+    cells = [
+        GridCell(
+            StudyCell(
+                part="a part with a long name",
+                params={**MANY, "batch_size": size},
+                kind="train",
+                spec_digest="0",
+                state="succeeded",
+                summary=dict.fromkeys(figures, interval),
+            )
+        )
+        for size in (32, 64)
+    ]
+    tables = [make() for make in paper_tables([StudyGrid("", cells)]).values()]
+    text = r"\setlength{\emergencystretch}{3em}" + "".join(map(latex, tables))
+    packages = r"\usepackage[margin=25mm]{geometry}\usepackage{booktabs,longtable}"
+    text += r"\nocite{*}\bibliographystyle{plain}\bibliography{references}"
+    bib = bibtex(TrainSpec(), [provenance((0,))])
+    log = (
+        latex_of(tmp_path, packages, text, bib=bib).with_suffix(".log").read_text(errors="replace")
+    )
+    assert [width for width in OVERFULL.findall(log) if float(width) > MOST_OVERFULL] == []

@@ -46,6 +46,7 @@ def plain(client: httpx.Client, tmp_path: Path) -> Iterator[str]:
         yield f"{url}/fflab"
 
 
+@pytest.mark.soak
 def test_every_link_of_every_page_is_there(
     site: httpx.Client, client: httpx.Client, store: Store
 ) -> None:

@@ -120,6 +120,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_npz",
             "read_weights",
             "list_charts",
+            "list_checkpoints",
             "read_chart",
             "read_report",
         ),
@@ -133,7 +134,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_spec_schema",
         ),
         *("list_datasets", "read_dataset", "upload_dataset", "delete_dataset"),
-        *("list_workers", "read_retention"),
+        *("list_workers", "list_projects", "read_retention"),
         *("read_health", "read_readiness", "read_metrics", "read_problem"),
     }
     assert document["servers"][0]["url"] == "/"

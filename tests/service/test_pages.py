@@ -240,6 +240,27 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
     assert client.get("/compare", params={"job": ["job_0"] * 13}).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("path", "page", "current"),
+    [
+        ("/", "/", "page"),
+        ("/?state=running", "/", "page"),
+        ("/jobs", "/", "page"),
+        ("/jobs/", "/", "page"),
+        ("/jobs/job_0", "/", "true"),
+        ("/compare", "/", "true"),
+        ("/workers", "/workers", "page"),
+        ("/findings", "/findings", "page"),
+    ],
+)
+def test_the_navigation_marks_the_page_that_one_is_on(
+    hardy: httpx.Client, path: str, page: str, current: str
+) -> None:
+    text = hardy.get(path, follow_redirects=True).text
+    marked = re.findall(r'<a href="([^"]*)" aria-current="([^"]*)"', text)
+    assert marked == [(page, current)]
+
+
 @pytest.mark.slow
 def test_an_unknown_address_answers_browsers_with_a_page_and_programs_with_a_problem(
     client: httpx.Client,

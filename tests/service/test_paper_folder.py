@@ -1,6 +1,7 @@
 """`fflab export --paper`: the folder, what it does not overwrite, and that it compiles."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from service.cli.exports import paper_folder
+from service.encoding.latex import for_latex
 from service.jobs import Job
 from service.store import Store
 from tests.commands import Fflab
@@ -50,6 +52,8 @@ def test_a_job_becomes_a_folder_that_compiles(job: Job, fflab: Fflab, tmp_path: 
     } <= there
     assert yaml.safe_load((folder / "spec.yaml").read_text())["kind"] == "train"
     assert json.loads((folder / "provenance.json").read_text())[0]["job"] == job.id
+    # without it \centering does not reach the box, and figures stand at the left
+    assert r"\fflabfigure}[1]{\leavevmode" in (folder / "main.tex").read_text()
     again = fflab("export", job.id, "--paper", str(folder))
     assert (again.code, "is not empty" in again.err) == (2, True)
     if shutil.which("pdflatex") is None:
@@ -61,7 +65,30 @@ def test_a_job_becomes_a_folder_that_compiles(job: Job, fflab: Fflab, tmp_path: 
     text = "".join(page.extract_text() for page in pypdf.PdfReader(folder / "main.pdf").pages)
     assert "The data set is mnist-mini" in text
     assert "Hoyer" in text
-    assert "undefined" not in (folder / "main.log").read_text(errors="replace").lower()
+    log = (folder / "main.log").read_text(errors="replace")
+    assert "undefined" not in log.lower()
+    over = [float(width) for width in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log)]
+    assert max(over, default=0.0) <= 5
+
+
+@pytest.mark.parametrize(
+    ("panels", "asked", "drawn"),
+    [(3, 84.0, 84.0), (4, 84.0, 160.0), (12, 180.0, 180.0), (0, 84, 84)],
+)
+def test_a_chart_of_many_panels_is_as_wide_as_the_text(
+    panels: int, asked: float, drawn: float
+) -> None:
+    chart = {"facet": {"sort": [str(place) for place in range(panels)]}} if panels else {}
+    look = paper_folder._with_room({"title": "none", "width_mm": asked}, chart)
+    assert look == {"title": "none", "width_mm": drawn}
+
+
+def test_a_printed_caption_has_no_tooltips_and_its_quantities_are_signs() -> None:
+    lines = ["data: digits.", "Tooltips show 95 % intervals, by t. The turn is 0.9 / (q lambda_1)"]
+    caption = paper_folder._caption({"usermeta": {"caption": lines}}, "What it shows.")
+    assert caption == "What it shows. Data: digits. The turn is 0.9 / (q lambda_1)."
+    written = paper_folder._in_signs(for_latex("the turn τ* = 0.9 / (q lambda_1)"))
+    assert written == r"the turn $\tau^{*}$ = 0.9 / (q $\lambda_1$)"
 
 
 def test_what_is_in_a_folder_stays_unless_it_is_forced(

@@ -1,11 +1,15 @@
 """The report: every text is escaped, and its template is installed with the package."""
 
 import html
+import re
 import tomllib
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 
+import ffengine
 import service
 from ffengine.results import Diagnostic
 from ffengine.spec import TrainSpec
@@ -44,6 +48,24 @@ def test_a_report_without_charts_and_findings_says_so(store: Store) -> None:
     assert "Nothing stood out." in page
     assert "<h1>train 500 on mnist-mini, 10 epochs</h1>" in page
     assert job.id in page
+
+
+def test_a_report_of_a_small_job_is_a_small_file(store: Store) -> None:
+    """Its pictures have text, not outlines of each letter."""
+    small = {"name": "digits", "train_samples": 100, "test_samples": 20}
+    spec = TrainSpec.model_validate(
+        {"dataset": small, "network": {"widths": [8]}, "epochs": 2, "seeds": [0, 1]}
+    )
+    job = read(store, submit(store, spec).id)
+    ended = job.model_copy(update={"finished_at": job.created_at})
+    page = report(ended, [Source("", ffengine.train(spec), spec)])
+    assert page.count("data:image/svg+xml,") > 10
+    assert len(page.encode()) < 400_000
+    shown = unquote(page)
+    assert ">Sparsity while training</text>" in shown
+    assert "glyph-" not in shown
+    for drawn in re.findall(r'src="data:image/svg\+xml,([^"]*)"', page):
+        ElementTree.fromstring(unquote(html.unescape(drawn)))  # noqa: S314 - it is our own
 
 
 def test_every_file_of_the_service_is_installed_with_it() -> None:

@@ -450,6 +450,37 @@ def test_data_sets_are_listed_and_read(client: httpx.Client) -> None:
     refused(client.get("/v1/datasets/nothing"), 404, "no-such-dataset")
 
 
+def test_a_worker_that_cannot_compute_is_shown_as_such(
+    client: httpx.Client, store: Store, settings: Settings, fflab: Fflab
+) -> None:
+    why = "cannot compute: ImportError: libtorch_cpu.so: cannot open it"
+    info = WorkerInfo(
+        id="w1",
+        host="h",
+        pid=7,
+        device="cpu",
+        device_name=None,
+        memory_bytes=None,
+        version="0",
+        job=None,
+        paused=why,
+    )
+    store.workers.heartbeat(info)
+    told = settings.model_copy(update={"url": str(client.base_url)})
+
+    def checked() -> list[tuple[str, str, str]]:
+        found = [check for check in _service(told) if check.what.startswith("worker")]
+        return [(check.what, check.verdict, check.finding) for check in found]
+
+    assert checked() == [("worker w1", "fail", why), ("workers", "warn", "none can compute")]
+    store.workers.heartbeat(info.model_copy(update={"id": "w2", "paused": None}))
+    assert checked() == [("worker w1", "fail", why), ("workers", "ok", "w2 (cpu)")]
+    shown = client.get("/v1/workers").json()["items"]
+    assert [(one["can_compute"], one["paused"]) for one in shown] == [(False, why), (True, None)]
+    assert f"<b>{why}</b>" in client.get("/workers").text
+    assert f"\t{why}\t" in fflab("workers").out
+
+
 def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
     info = WorkerInfo(
         id="w1",
@@ -463,7 +494,8 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
     )
     store.workers.heartbeat(info)
     (shown,) = client.get("/v1/workers").json()["items"]
-    assert {**info.model_dump(), "silent_seconds": shown["silent_seconds"]} == shown
+    beside = {"silent_seconds": shown["silent_seconds"], "can_compute": True}
+    assert {**info.model_dump(), **beside} == shown
 
 
 def test_a_worker_that_pauses_says_why_everywhere(

@@ -63,7 +63,7 @@ def test_a_part_is_named_where_runs_of_one_kind_vary_alike() -> None:
     keys = run_keys(expand(StudySpec(parts={"slow": part, "fast": part, "long": alone})))
     assert [key.part for key in keys] == ["slow", "slow", "fast", "fast", ""]
     assert len(set(keys)) == len(keys)
-    assert keys[0] == RunKey("slow", (("optimizer.lr", "1.0"),))
+    assert keys[0] == RunKey("slow", (("optimizer.lr", "1"),))
 
 
 def test_runs_of_the_papers_study_are_named_by_what_they_are() -> None:
@@ -118,7 +118,7 @@ def test_a_run_of_a_study_without_a_name_says_what_it_varies(store: Store) -> No
     ("value", "words"),
     [
         (True, "true"),
-        (1.0, "1.0"),
+        (1.0, "1"),
         (None, "null"),
         ("center", "center"),
         ([8, 16], "8 · 16"),
@@ -127,3 +127,13 @@ def test_a_run_of_a_study_without_a_name_says_what_it_varies(store: Store) -> No
 )
 def test_values_are_worded_as_specs_are_written(value: Any, words: str) -> None:
     assert value_in_words(value) == words
+
+
+def test_a_value_has_one_spelling() -> None:
+    """2 and 2.0 are the same rate, in labels and in what identifies a run."""
+    whole, point = ({"optimizer.lr": lr, "network.widths": [8]} for lr in (2, 2.0))
+    assert RunKey.of("", whole) == RunKey.of("", point)
+    assert RunKey.of("", point).label == "lr 2, widths 8"
+    assert RunKey.of("", {"optimizer.lr": 0.5, "x": 1e30, "y": True}).label == (
+        "lr 0.5, x 1e+30, y true"
+    )

@@ -17,7 +17,7 @@ from fflab import Client
 from service.results.charts import StudyGrid, available, render
 from service.results.charts.drawables import NothingToDraw
 from service.results.sources import GridCell
-from service.results.trials import columns_of, in_words, seen
+from service.results.trials import best_in_words, columns_of, compared, in_words, seen
 from service.schemas import SearchReport
 from service.store import Store
 from tests.commands import Fflab
@@ -281,3 +281,33 @@ def test_a_search_runs_without_a_service_with_the_same_trials(
     advance(store, study)
     there = [dict((job.place or {})["params"]) for job, _ in store.jobs.children(study)]  # type: ignore[arg-type]
     assert here == there
+
+
+@pytest.mark.parametrize("trials", [2, 3, 4, 30])
+def test_an_axis_of_trials_has_whole_numbers_alone(trials: int) -> None:
+    svg = render("search_history", [StudyGrid("", cells(trials))], "svg").decode()
+    labels = re.findall(r'aria-label="(\d+)"', svg)  # those of the other axis have a point
+    assert len(set(labels)) == len(labels) >= 2
+    assert labels[0] == "0"
+    if trials < 12:
+        assert labels == list(map(str, range(trials)))
+
+
+def test_parallel_axes_name_the_best_line_and_what_colours_mean() -> None:
+    found = drawn("search_parallel", StudyGrid("", cells()))
+    caption = " ".join(found["title"]["subtitle"])
+    assert "The thick dashed line is trial 11, which has the largest: 0.9167." in caption
+    assert "from blue (smallest) to orange (largest)" in caption
+    [*_, legend] = [
+        layer["encoding"]["color"]["legend"]
+        for layer in found["layer"]
+        if "color" in layer["encoding"]
+    ]
+    assert legend["titleLimit"] == 0  # not cut
+
+
+def test_trials_that_tie_are_named() -> None:
+    tied = [cells()[3], cells()[1], cells()[3], cells()[3]]
+    found = compared([StudyGrid("", tied)])
+    assert found is not None
+    assert best_in_words(found)[0].endswith("Trials 2, 3 tie with it.")

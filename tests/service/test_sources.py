@@ -140,13 +140,13 @@ def test_a_study_is_its_grid_and_the_runs_that_have_ended(store: Store) -> None:
     assert [cell.found.params["optimizer.lr"] for cell in grid.cells] == [0.5, 1.0, 2.0]
     assert [cell.found.state for cell in grid.cells] == ["queued", "succeeded", "queued"]
     assert [cell.spec for cell in grid.cells] == [child.spec for child in children]
-    assert (type(run), run.label) == (Source, "lr 1.0")
+    assert (type(run), run.label) == (Source, "lr 1")
     assert {"grid_sparsity", "sparsity"} <= set(available([grid, run]))
     done(store, children[0])
     done(store, children[2])
     result = store.studies.result(job.id).model_dump_json()
     found = sources_of(store, read(store, job.id), result)
-    assert [source.label for source in found] == ["", "lr 0.5", "lr 1.0", "lr 2.0"]
+    assert [source.label for source in found] == ["", "lr 0.5", "lr 1", "lr 2"]
 
 
 def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_become_of_its_preset(
@@ -163,7 +163,7 @@ def test_a_study_of_an_earlier_version_is_drawn_from_its_runs_whatever_has_becom
         grid, *runs = drawable(store, read(store, job.id))
         assert isinstance(grid, StudyGrid)
         assert [cell.spec for cell in grid.cells] == [child.spec for child in children]
-        assert [source.label for source in runs] == ["lr 0.5", "lr 1.0", "lr 2.0"]
+        assert [source.label for source in runs] == ["lr 0.5", "lr 1", "lr 2"]
 
 
 def test_of_a_large_study_the_grid_alone_is_drawn(store: Store) -> None:
@@ -184,9 +184,9 @@ def test_runs_of_parts_that_vary_alike_are_told_apart_by_their_parts() -> None:
     part = StudyPart(base=TrainSpec(), grid={"optimizer.lr": [1.0, 2.0]})
     study = StudySpec(parts={"slow": part, "fast": part, "check": StudyPart(base=CHECK)})
     assert [key.label for key in run_keys(expand(study))] == [
-        "slow, lr 1.0",
-        "slow, lr 2.0",
-        "fast, lr 1.0",
-        "fast, lr 2.0",
+        "slow, lr 1",
+        "slow, lr 2",
+        "fast, lr 1",
+        "fast, lr 2",
         "",
     ]

@@ -121,7 +121,7 @@ def test_a_list_is_a_table_with_times_in_words_and_names_as_they_are(
     terminal.until("[red]50 %[/red] :tada:", "2 h ago", "queued")
     empty = Terminal("jobs", "--search", "nothing", environment=address)
     assert empty.end() == 0
-    empty.until("no jobs")
+    empty.until("no job fits")
 
 
 def test_a_check_in_a_narrow_terminal_fits(store: Store, address: dict[str, str]) -> None:

@@ -37,7 +37,7 @@ OWN_FIELDS = {
     *("JobPage.states", "RowPage.next_cursor", "SamplePicture.pixels"),
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
-    "TrialLine.job",
+    *("TrialLine.job", "Checkpoint.weights"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
 }
 
@@ -153,6 +153,6 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
         *("Job.project", "Job.note", "Job.label", "Share.created_by", "NewShare.created_by"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
-        *("ExpiredJob.name", "StudyCell.part", "SearchReport.objective"),
+        *("ExpiredJob.name", "StudyCell.part", "SearchReport.objective", "ProjectLine.name"),
     }
     assert schemas.keys() >= OWN_SHAPES

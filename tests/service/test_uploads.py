@@ -100,6 +100,16 @@ def test_what_cannot_be_used_is_refused_with_a_reason(
     assert not [item for item in client.get("/v1/datasets").json()["items"] if item["uploaded"]]
 
 
+def test_what_an_upload_lacks_is_named(client: httpx.Client) -> None:
+    nothing = refused(client.post("/v1/datasets"), 422, "bad-upload")
+    assert nothing.detail == (
+        "no name is given: add ?name=NAME to the address, or a field `name` to the form"
+    )
+    form = {"name": (None, "mine"), "file": (None, "")}
+    no_file = refused(client.post("/v1/datasets", files=form), 422, "bad-upload")
+    assert "the form has no file in the field `file`: send one" in str(no_file.detail)
+
+
 @pytest.mark.parametrize(
     ("fields", "pointer", "words"),
     [
@@ -613,3 +623,15 @@ def test_a_picture_of_an_upload_reads_a_few_samples(
     monkeypatch.setattr(Datasets, "read", None)
     client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X / 7, y=Y))
     assert client.get("/datasets/mine.png").status_code == 200
+
+
+def test_a_data_set_without_any_light_is_shown_and_explained(client: httpx.Client) -> None:
+    dark = client.post(
+        "/v1/datasets", params={"name": "dark"}, content=npz(x=np.zeros_like(X), y=Y)
+    )
+    assert dark.status_code == 201
+    assert client.get("/datasets").status_code == 200
+    spec = {"kind": "train", "dataset": {"name": "dark"}}
+    estimate = client.post("/v1/estimate", json={"spec": spec})
+    assert estimate.status_code == 200
+    assert "all inputs but those of the label are zero" in estimate.text

@@ -80,7 +80,10 @@ def test_images_are_those_of_the_longest_and_of_the_shortest_units(
     assert tuple(image[:, *strongest]) == ((213, 94, 0) if unit[strongest] > 0 else (0, 114, 178))
     assert ((image[0] < image[2]) == (unit < 0))[np.abs(unit) > 0.1 * np.abs(unit).max()].all()
     text = caption(drawn("receptive_fields", source))
-    assert "The 12 units with the longest and the 12 with the shortest weights of 30" in text
+    assert (
+        "Units are chosen by the length of their weights: of 30 the 12 longest and the 12 shortest"
+        in text
+    )
     assert "of seed 3" in text
 
 

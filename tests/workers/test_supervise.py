@@ -12,12 +12,14 @@ import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
+from service.background.waiting import why_jobs_wait
 from service.jobs import JobState
 from service.settings import Settings
 from service.store import Store, Workers
 from tests.factories import losses
 from tests.workers.jobs import TRAIN, WORKER
 from workers.heartbeat import HeartbeatThread
+from workers.process import runner_command
 from workers.supervisor import Supervisor
 
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
@@ -245,3 +247,39 @@ def test_a_runner_stays_warm_from_job_to_job(
         there.supervisor.run()
     assert there.supervisor.runner is runner
     assert runner.alive
+
+
+def test_a_worker_whose_torch_is_broken_begins_no_job_and_says_why(
+    store: Store,
+    settings: Settings,
+    submit: Submit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would lose every job until the job fails, although another worker could compute it."""
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: cannot open it')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    supervisor = Supervisor(store.queue, settings, WORKER, runner_command("cpu"))
+    heartbeat = HeartbeatThread(supervisor, store.workers, "cpu")
+    job_id = submit(TRAIN)
+    supervisor.ensure_runner()
+    try:
+        supervisor.run()
+        assert state_of(store, job_id) == JobState.queued
+        assert losses(store, job_id) == 0
+        heartbeat.tick()
+        (worker,) = store.workers.alive(600.0)
+        why = "ImportError: libtorch_cpu.so: cannot open it"
+        assert (worker.can_compute, worker.paused) == (False, f"cannot compute: {why}")
+        assert why_jobs_wait([worker], broker_ok=True, no_room=None) == (
+            f"waits: no worker can compute: {why}; repair its installation, `fflab doctor` on its "
+            f"machine says more"
+        )
+        supervisor.command = [sys.executable, "-c", FINISHING, str(tmp_path / "mark")]
+        supervisor.shutdown.clear()
+        assert supervisor._has_runner(), "it is tried anew at the next message"
+        heartbeat.tick()
+        (worker,) = store.workers.alive(600.0)
+        assert (worker.can_compute, worker.paused) == (True, None)
+    finally:
+        supervisor.close()

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -31,6 +32,10 @@ DATA = {
 }
 FLOATS_AT_ONCE = 6  # LaTeX holds only so many back
 NOT_THERE = frozenset({404, 409})
+TEXT_WIDTH_MM, MOST_IN_A_COLUMN = 160.0, 3  # panels of a chart that stand above each other
+SENTENCE_END = re.compile(r"(?<=\.) (?=[A-Z])")
+SIGNS = {r"lambda\_1": r"$\lambda_1$", r"$\tau${*}": r"$\tau^{*}$"}  # as for_latex writes them
+Document = dict[str, Any]
 
 MAKEFILE = """\
 # needs pdflatex and bibtex: apt-get install texlive-latex-base texlive-latex-recommended
@@ -53,8 +58,8 @@ MAIN = r"""%% Written by fflab %(version)s from %(id)s. `make` compiles it.
 \usepackage[margin=25mm]{geometry}
 \usepackage{booktabs,graphicx,longtable}
 \setlength{\emergencystretch}{3em}
-%% a figure in its own size, or as high as a page has room for
-\newcommand{\fflabfigure}[1]{\setbox0=\hbox{\includegraphics{#1}}%%
+%% a figure in its own size, or as high as a page has room for; \leavevmode lets it be centred
+\newcommand{\fflabfigure}[1]{\leavevmode\setbox0=\hbox{\includegraphics{#1}}%%
 \ifdim\ht0>0.78\textheight \includegraphics[height=0.78\textheight]{#1}\else\box0 \fi}
 \title{%(title)s}
 \author{}
@@ -114,7 +119,8 @@ def paper_files(client: Client, job: Job, look: Mapping[str, requests.Sent]) -> 
     names = [name for name in charts if CHART_NAME.fullmatch(name)]
     first = leading(names) or names[:2]
     names = [*first, *(name for name in names if name not in first)]
-    captions = {name: _caption(client, job, name, charts[name]) for name in names}
+    drawn = {name: json.loads(client.download(job.id, f"chart/{name}.json")) for name in names}
+    captions = {name: _caption(drawn[name], charts[name]) for name in names}
     tables = dict(_tables(client, job))
     main = _main(job, captions, len(first), list(tables))
     return {
@@ -126,7 +132,9 @@ def paper_files(client: Client, job: Job, look: Mapping[str, requests.Sent]) -> 
         "provenance.json": json.dumps(_provenance(client, job), indent=2).encode(),
         **{f"tables/{kind}.tex": text for kind, text in tables.items()},
         **{
-            f"figures/{name}.pdf": client.download(job.id, f"chart/{name}.pdf", look)
+            f"figures/{name}.pdf": client.download(
+                job.id, f"chart/{name}.pdf", _with_room(look, drawn[name])
+            )
             for name in names
         },
         **{name: client.download(job.id, what, params) for name, (what, params) in DATA.items()},
@@ -142,12 +150,24 @@ def _tables(client: Client, job: Job) -> Iterator[tuple[TableKind, bytes]]:
                 raise
 
 
-def _caption(client: Client, job: Job, name: str, meaning: str) -> str:
+def _with_room(look: Mapping[str, requests.Sent], chart: Document) -> dict[str, requests.Sent]:
+    """The look of a chart; one of many panels, which would be small above each other, is as wide
+    as the text.
+    """
+    many = len(chart.get("facet", {}).get("sort", ())) > MOST_IN_A_COLUMN
+    width = look.get("width_mm")
+    wider = many and isinstance(width, int | float) and width < TEXT_WIDTH_MM
+    return {**look, "width_mm": TEXT_WIDTH_MM} if wider else dict(look)
+
+
+def _caption(chart: Document, meaning: str) -> str:
     """What a chart shows, and how: its meaning, and the caption that pages show above it."""
-    chart = json.loads(client.download(job.id, f"chart/{name}.json"))
-    lines = chart.get("usermeta", {}).get("caption", [])
-    said = " ".join(f"{str(one).rstrip('.')}." for one in lines)
-    return f"{meaning} {said[:1].upper()}{said[1:]}".strip().rstrip(".") + "."
+    caption = chart.get("usermeta", {}).get("caption", [])
+    lines = [sentence for one in caption for sentence in SENTENCE_END.split(str(one))]
+    # a page of paper has no tooltips
+    printed = [one.rstrip(".") for one in lines if not one.lower().startswith("tooltips")]
+    said = " ".join(f"{one[:1].upper()}{one[1:]}." for one in printed)
+    return f"{meaning} {said}".strip().rstrip(".") + "."
 
 
 def _provenance(client: Client, job: Job) -> JsonValue:
@@ -166,7 +186,8 @@ def _provenance(client: Client, job: Job) -> JsonValue:
 
 def _main(job: Job, captions: Mapping[str, str], leading_ones: int, tables: list[TableKind]) -> str:
     figures = [
-        FIGURE % {"name": name, "caption": for_latex(caption)} for name, caption in captions.items()
+        FIGURE % {"name": name, "caption": _in_signs(for_latex(caption))}
+        for name, caption in captions.items()
     ]
     shown = [kind for kind in tables if kind not in LONG_TABLES]
     inputs = [rf"\input{{tables/{kind}}}" for kind in shown]
@@ -189,6 +210,13 @@ def _main(job: Job, captions: Mapping[str, str], leading_ones: int, tables: list
         if pages
         else "",
     }
+
+
+def _in_signs(text: str) -> str:
+    """A caption whose quantities are signs, as in formulas."""
+    for words, sign in SIGNS.items():
+        text = text.replace(words, sign)
+    return text
 
 
 def _pointers(figures: list[str], tables: list[TableKind]) -> str:

@@ -59,7 +59,7 @@ from service.results.charts.layers import is_deep, layers
 from service.results.charts.losses import has_loss, loss
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
-from service.results.charts.pictures import looking, pictured
+from service.results.charts.pictures import looking, pictured, readable
 from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.search_history import has_history, search_history
 from service.results.charts.search_importance import has_importance, search_importance
@@ -98,6 +98,7 @@ __all__ = [
     "StudyGrid",
     "Theme",
     "available",
+    "for_report",
     "overlay",
     "render",
 ]
@@ -157,6 +158,14 @@ def render(
         theme=theme,
         page=DARK_PAGE if theme == "dark" else "#fff",
     ).encode()
+
+
+def for_report(name: str, sources: Sequence[ChartSource]) -> str:
+    """A chart as a small SVG whose text is text, for a page that is a file.
+
+    Raises as `render` does.
+    """
+    return readable(_specification(CHARTS[name].draw(sources)))
 
 
 @cache

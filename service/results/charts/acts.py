@@ -25,7 +25,14 @@ from service.results.charts.style import (
     in_panels,
     titled,
 )
-from service.results.compared_runs import compared, spec_of, width_of, without_width
+from service.results.compared_runs import (
+    Varied,
+    compared,
+    fixed_in_words,
+    spec_of,
+    width_of,
+    without_width,
+)
 from service.results.run_labels import inputs_of
 from service.results.sources import ChartSource, Source
 
@@ -38,9 +45,10 @@ SHARE_SCALE = alt.Scale(domain=[0, 1])
 
 def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
     """S without its width factor over flow time, a line for each width, with the predicted turn."""
-    runs = [run._replace(label=f"n = {width_of(run):,}") for run in _by_width(sources)]
-    if not runs:
+    chosen = _by_width(sources)
+    if not chosen:
         raise NothingToDraw("no runs differ in their width alone")
+    runs = [run._replace(label=f"n = {width_of(run):,}") for run in chosen]
     found = records_of(runs, "sparsity")
     factors = {run.label: without_width(width_of(run)) for run in runs}
     records: list[Record] = [
@@ -58,6 +66,7 @@ def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
     records[-1]["turn"] = records[0]["turn"]  # of the other split: each panel has the line
     caption = [
         *caption_of(runs, found, shares=False),
+        _choice(sources, chosen, "network.widths"),
         "C is the Hoyer sparsity S without the factor of its width, and 1 where a single unit is "
         "active.",
         *turn_notes(turns),
@@ -67,9 +76,10 @@ def sparsity_widths(sources: Sequence[ChartSource]) -> AnyChart:
 
 def theorem2_inputs(sources: Sequence[ChartSource]) -> AnyChart:
     """Theorem 2 along the training step over flow time, a panel for each preprocessing."""
-    runs = [run._replace(label=inputs_of(spec_of(run))) for run in _by_inputs(sources)]
-    if not runs:
+    chosen = _by_inputs(sources)
+    if not chosen:
         raise NothingToDraw("no runs differ in their preprocessing alone")
+    runs = [run._replace(label=inputs_of(spec_of(run))) for run in chosen]
     records = records_of(runs, "theorem2_ratio")
     turns = {run.label: _turns([run]) for run in runs}
     for label, found in turns.items():
@@ -80,6 +90,7 @@ def theorem2_inputs(sources: Sequence[ChartSource]) -> AnyChart:
     caption = [
         f"{data.removesuffix('.')}; n = {width_of(runs[0]):,}.",
         *others,
+        _choice(sources, chosen, "dataset.preprocess"),
         *turn_notes([one for found in turns.values() for one in found]),
     ]
     return titled(in_panels(lines, records), BY_INPUTS, caption)
@@ -105,6 +116,12 @@ def _by_inputs(sources: Sequence[ChartSource]) -> list[Source]:
     runs = compared(sources, "dataset.preprocess")
     there = all(has_figure(run, "tau") and has_figure(run, "theorem2_ratio") for run in runs)
     return runs if len(runs) > 1 and there else []
+
+
+def _choice(sources: Sequence[ChartSource], runs: Sequence[Source], varied: Varied) -> str:
+    """Which runs of a study are drawn, where others could be."""
+    fixed = fixed_in_words(sources, runs, varied)
+    return f"Of the runs of this study, those with {fixed} are drawn." if fixed else ""
 
 
 def _scaled(record: Record, factor: float) -> Record:

@@ -81,7 +81,8 @@ FLOW_TIME = alt.X(
     axis=alt.Axis(grid=False, labelOverlap=True),
 )
 TAU_NOTE = "Flow time τ is the sum of the step sizes."
-MARKED_POINTS = 60  # a line of more epochs has no points
+MARKED_POINTS = 60  # a line of more epochs has points at a few of them
+FEW_POINTS = 12
 
 
 class Style(NamedTuple):
@@ -138,14 +139,12 @@ def prediction(sources: Sequence[ChartSource]) -> AnyChart:
     if not predicted:
         raise NothingToDraw("theorem 2 was not monitored")
     what = alt.Scale(domain=["predicted", "observed"], range=[[1, 0], [3, 3]])
-    shapes = alt.Scale(domain=["predicted", "observed"], range=["circle", "cross"])
     dash = alt.StrokeDash("what:N", scale=what, title=None, legend=GREY_LEGEND)
     layers = curve_layers(
         records,
         Style("", "share of live samples"),
         alt.Scale(domain=[0, 1]),
         dash,
-        alt.Shape("what:N", scale=shapes, title=None, legend=GREY_LEGEND),
     )
     caption = [
         f"Predicted: theorem 2 holds {DIRECTIONS['training_step']}. Observed: S rose in that "
@@ -283,19 +282,18 @@ def curve_layers(
     style: Style,
     scale: alt.Scale,
     dash: alt.StrokeDash | None = None,
-    shape: alt.Shape | None = None,
     x: alt.X = EPOCHS,
     with_bands: str | None = None,
 ) -> AnyChart:
-    """A line with its band for each split; the dashes of the line are those of the split, unless
-    `dash` gives them another meaning.
+    """A line with its band and its points for each split; the dashes of the line are those of the
+    split, unless `dash` gives them another meaning. Of a long line few epochs have points, by whose
+    shapes its split is known.
 
     **Arguments:**
 
     - `with_bands`: which `what` has bands where there are several; None: all have.
     """
     dash = dash or alt.StrokeDash("split:N", scale=SPLIT_DASHES, title=None, legend=LEGEND)
-    shape = shape or split_shape()
     y = alt.Y("mean:Q", title=style.axis, scale=scale)
     extra = (
         [alt.Tooltip("what:N", title=" ")] if any("what" in record for record in records) else []
@@ -319,13 +317,14 @@ def curve_layers(
     if with_bands:
         bands = [band.transform_filter(f"datum.what == '{with_bands}'") for band in bands]
     line = base.mark_line(strokeWidth=2).encode(y=y, strokeDash=dash, tooltip=tooltip)
-    size = 36 if len({record["epoch"] for record in records}) <= MARKED_POINTS else 0
-    points = base.mark_point(filled=True, opacity=1, size=size).encode(
-        y=y, shape=shape, tooltip=tooltip
+    points = base.mark_point(filled=True, opacity=1, size=36).encode(
+        y=y, shape=split_shape(), tooltip=tooltip
     )
+    if len({record["epoch"] for record in records}) > MARKED_POINTS:
+        points = points.transform_filter("datum.marked")
     rule = [reference_line(style.reference, scale)] if style.reference else []
     marks = flow_layers(records) if x is FLOW_TIME else []
-    return alt.layer(*marks, *rule, *bands, line, *([points] if size else []))
+    return alt.layer(*marks, *rule, *bands, line, points)
 
 
 def records_of(sources: Sequence[ChartSource], figure: Figure) -> list[Record]:
@@ -409,7 +408,9 @@ def _series(label: str, lines: Lines, figure: Figure, most: int) -> Iterator[Rec
     for split in sorted(lines, key="negative".__eq__):  # dashes on top
         line = lines[split]
         since: float | None = None
-        for epochs in binned(sorted(line), most):
+        bins = binned(sorted(line), most)
+        step = math.ceil(len(bins) / FEW_POINTS)
+        for place, epochs in enumerate(bins):
             record = _record([line[epoch] for epoch in epochs], figure)
             yield {
                 "series": label,
@@ -419,6 +420,7 @@ def _series(label: str, lines: Lines, figure: Figure, most: int) -> Iterator[Rec
                 **record,
                 "epochs": str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
                 "binned": len(epochs),
+                "marked": place % step == step // 2,
             }
             since = record["tau"]  # type: ignore[assignment]
 

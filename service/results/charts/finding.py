@@ -7,16 +7,11 @@ import altair as alt
 from ffengine.findings import Plot, Rule
 from service.results.charts.drawables import NothingToDraw
 from service.results.charts.style import (
-    BLUE,
-    GREEN,
     GREY,
     HEIGHT,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
     WIDTH,
     AnyChart,
+    series_looks,
     titled,
 )
 from service.results.charts.tiles import tiled
@@ -24,8 +19,6 @@ from service.results.finding_page import lines_of
 from service.results.finding_runs import answered
 from service.results.sources import ChartSource
 
-COLOURS = [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY]
-DASHES = [[1, 0], [6, 2], [2, 2]]  # lines beyond the colours
 PANEL_WIDTH, PANEL_HEIGHT = 300, 200
 
 
@@ -66,6 +59,7 @@ def finding_chart(plot: Plot, caption: list[str]) -> AnyChart:
 def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
     """Return one plot: points or lines with their intervals, and the rules across it."""
     names = list(dict.fromkeys(point.series for point in plot.points))
+    looks = series_looks(len(names))
     rows = [point._asdict() for point in plot.points if point.panel == panel]
     by_name = any(isinstance(row["x"], str) for row in rows)
     title = dict(plot.x_titles).get(panel, plot.x)
@@ -80,11 +74,9 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
         x=x,
         color=alt.Color(
             "series:N",
-            scale=alt.Scale(
-                domain=names, range=[COLOURS[at % len(COLOURS)] for at in range(len(names))]
-            ),
+            scale=alt.Scale(domain=names, range=looks.colours),
             title=None,
-            legend=_legend(names),
+            legend=_legend(names, lines=plot.mark == "line"),
         ),
     )
     y = alt.Y("y:Q", title=panel or plot.y, scale=alt.Scale(zero=False))
@@ -96,11 +88,9 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
     if plot.mark == "line":
         dash = alt.StrokeDash(
             "series:N",
-            scale=alt.Scale(
-                domain=names,
-                range=[DASHES[at // len(COLOURS) % len(DASHES)] for at in range(len(names))],
-            ),
-            legend=None,
+            scale=alt.Scale(domain=names, range=looks.dashes),
+            title=None,
+            legend=_legend(names, lines=True),
         )
         layers = [
             base.mark_area(opacity=0.15).encode(**bounds),
@@ -109,7 +99,16 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
     else:
         layers = [
             base.mark_rule(strokeWidth=2).encode(**bounds, xOffset=offset),
-            base.mark_point(filled=True, size=45, opacity=1).encode(y=y, xOffset=offset),
+            base.mark_point(filled=True, size=45, opacity=1).encode(
+                y=y,
+                xOffset=offset,
+                shape=alt.Shape(
+                    "series:N",
+                    scale=alt.Scale(domain=names, range=looks.shapes),
+                    title=None,
+                    legend=_legend(names, lines=False),
+                ),
+            ),
         ]
     layers += [_rule(rule) for rule in plot.rules if rule.panel in ("", panel)]
     size = (PANEL_WIDTH, PANEL_HEIGHT) if several else (WIDTH, HEIGHT)
@@ -127,11 +126,19 @@ def _rule(rule: Rule) -> AnyChart:
     return alt.layer(line.encode(y=at), word.encode(y=at, x=alt.value(2), text="word:N"))
 
 
-def _legend(names: Sequence[str]) -> alt.Legend | None:
-    """Names in columns where one line would be longer than a plot and a half."""
+def _legend(names: Sequence[str], *, lines: bool) -> alt.Legend | None:
+    """Names in columns where one line would be longer than a plot and a half.
+
+    **Arguments:**
+
+    - `lines`: whether series are lines, whose dashes the legend shows.
+    """
     if len(names) < 2:
         return None
     longest = max(map(len, names))
     in_one_line = sum(map(len, names)) + 4 * len(names) <= 75
     columns = alt.Undefined if in_one_line else 3 if longest <= 24 else 2
-    return alt.Legend(orient="top", symbolOpacity=1, columns=columns, columnPadding=30)
+    found = alt.Legend(orient="top", symbolOpacity=1, columns=columns, columnPadding=30)
+    if lines:
+        found.symbolType, found.symbolSize = "stroke", 400
+    return found

@@ -1,5 +1,6 @@
 """What all charts have in common, done to the finished specification: one title for the vertical
-axes of all panels, an axis below each panel, short tick labels, and the dark theme.
+axes of all panels, an axis below each panel, short tick labels, whole numbers on axes that count,
+and the dark theme.
 """
 
 import re
@@ -10,12 +11,16 @@ from service.results.chart_formats import Theme
 from service.results.csv_export import csv_pieces
 
 Document = dict[str, Any]
+Rows = list[dict[str, Any]]
+Tables = dict[str, Rows]
 
 # numbers of many digits are told by three: 4e+37, not 4.0000000000000003e+37
 SHORT_LABELS = (
     "datum.value != 0 && (abs(datum.value) >= 1e6 || abs(datum.value) < 1e-4) "
     "? format(datum.value, '.3~g') : datum.label"
 )
+WHOLE_LABELS = "datum.value % 1 ? '' : format(datum.value, ',d')"
+FEW_TICKS = 12  # so many whole numbers have a tick each
 # the page's own dark colours, so that a saved picture looks as the page does
 DARK_PAGE, DARK_INK, DARK_GRID = "#14181d", "#e6edf3", "#8b949e"
 # Okabe and Ito's colours, each of which has a contrast of at least 4.5 to DARK_PAGE
@@ -28,15 +33,24 @@ DARK_COLOURS = {
     "#56B4E9": "#A8DBFF",
     "#808080": "#9AA4AE",
 }
-OF_THE_PICTURE = ("panel", "note", "ink", "url")  # fields that say where and how a row is drawn
+NEEDED = re.compile(r"isValid\(datum\.(\w+)\)")  # fields that a layer's filter asks for
+OF_THE_PICTURE = (
+    "panel",
+    "note",
+    "ink",
+    "url",
+    "marked",
+)  # fields that say where and how a row is drawn
 
 
 def finished(document: Document, theme: Theme = "light") -> Document:
     """The specification as it is drawn. It is changed in place."""
+    _leave_out_empty(document, document.get("datasets", {}), [])
     for facet in _facets(document):
         _give_one_title(facet)
     for encoding in _encodings(document):
         _shorten_labels(encoding)
+    _count_in_whole_numbers(document, [])
     return darkened(document) if theme == "dark" else document
 
 
@@ -89,6 +103,93 @@ def svg_with_dark_variant(svg: str) -> str:
     page = f'svg>rect[fill="white"]{{fill:{DARK_PAGE}}}'
     style = f"<style>@media (prefers-color-scheme:dark){{{page}{ink}{rules}}}</style>"
     return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, svg, count=1)
+
+
+def _count_in_whole_numbers(part: Document, rows: Rows, tables: Tables | None = None) -> None:
+    """Give axes of whole numbers, such as epochs and trials, ticks at whole numbers alone.
+
+    The library would put ticks at halves of a short axis, and round their labels.
+
+    **Arguments:**
+
+    - `rows`: the data of the view around this one.
+    """
+    tables = part.get("datasets", {}) if tables is None else tables
+    rows = _own_rows(part, tables) or rows
+    for channel in ("x", "y"):
+        found = part.get("encoding", {}).get(channel, {})
+        counted = _whole_numbers(found, rows)
+        if len(counted) > 1:
+            axis = {**found.get("axis", {}), "tickMinStep": 1}
+            axis.setdefault("labelExpr", WHOLE_LABELS)
+            axis.pop("format", None)
+            if max(counted) - min(counted) <= FEW_TICKS and "values" not in axis:
+                axis["values"] = list(range(min(counted), max(counted) + 1))
+            found["axis"] = axis
+    for inner in _inner_views(part):
+        _count_in_whole_numbers(inner, rows, tables)
+
+
+def _inner_views(part: Document) -> list[Document]:
+    """The views that a view consists of."""
+    found = [
+        one for kind in ("layer", "concat", "hconcat", "vconcat") for one in part.get(kind, ())
+    ]
+    return [*found, part["spec"]] if "spec" in part else found
+
+
+def _own_rows(part: Document, tables: Tables) -> Rows | None:
+    """The data of a view; None where it has none of its own."""
+    data = part.get("data", {})
+    found: Rows | None = tables.get(str(data.get("name")), data.get("values"))
+    return found
+
+
+def _whole_numbers(encoded: Document, rows: Rows) -> set[int]:
+    """The numbers along an axis, where all are whole; none of an axis of another kind."""
+    is_log = encoded.get("scale", {}).get("type", "linear") != "linear"
+    if encoded.get("type") != "quantitative" or is_log or encoded.get("axis", {}) is None:
+        return set()
+    found = (row.get(str(encoded.get("field"))) for row in rows)
+    values = [value for value in found if value is not None]
+    if not all(isinstance(value, int | float) and float(value).is_integer() for value in values):
+        return set()
+    return {int(value) for value in values}
+
+
+def _leave_out_empty(part: Document, tables: Tables, inherited: Rows) -> None:
+    """Leave out the layers that have nothing to draw, such as the intervals of a single seed: the
+    library warns of an axis without values.
+
+    **Arguments:**
+
+    - `part`: the specification, or a part of it.
+    - `tables`: the rows of the specification by the name of their data.
+    - `inherited`: the rows of what the part belongs to.
+    """
+    own = _own_rows(part, tables)
+    rows = inherited if own is None else own
+    for inner in _inner_views(part):
+        _leave_out_empty(inner, tables, rows)
+    if "layer" in part:
+        drawn = [one for one in part["layer"] if not _is_empty(one, tables, rows)]
+        part["layer"] = drawn or part["layer"]
+
+
+def _is_empty(layer: Document, tables: Tables, inherited: Rows) -> bool:
+    """Whether a layer has a number to place its marks by that no row has."""
+    own = _own_rows(layer, tables)
+    rows = inherited if own is None else own
+    encoding = layer.get("encoding", {})
+    places = (encoding.get(channel, {}) for channel in ("x", "y"))
+    fields = [
+        one["field"] for one in places if one.get("type") == "quantitative" and "field" in one
+    ]
+    filters = " ".join(str(one.get("filter", "")) for one in layer.get("transform", ()))
+    there = [
+        row for row in rows if all(row.get(field) is not None for field in NEEDED.findall(filters))
+    ]
+    return bool(rows) and any(all(row.get(field) is None for row in there) for field in fields)
 
 
 def _facets(part: Document) -> Iterator[Document]:

@@ -8,6 +8,7 @@ import altair as alt
 import numpy as np
 import numpy.typing as npt
 
+from ffengine.percents import in_percent
 from ffengine.results import AngleRow, CheckResult
 from ffengine.theorems import THEOREMS
 from service.results.charts.drawables import NothingToDraw, data_names
@@ -15,6 +16,7 @@ from service.results.charts.style import (
     BLUE,
     GREEN,
     GREY,
+    PURPLE,
     VERMILLION,
     AnyChart,
     Record,
@@ -28,7 +30,7 @@ from service.results.sources import ChartSource, Source
 
 CURVE = "cos θ φ(θ), scaled"
 PUSHES = ["all samples", "negative samples, +", "positive samples, −", CURVE]
-PUSH_COLOURS = alt.Scale(domain=PUSHES, range=[BLUE, VERMILLION, BLUE, GREEN])
+PUSH_COLOURS = alt.Scale(domain=PUSHES, range=[PURPLE, VERMILLION, BLUE, GREEN])
 CURVE_DEGREES = 2
 PEAKS = np.arange(0, 90, 0.25, dtype=np.float64)
 ROOM = 1.08  # the axis ends above the highest bar
@@ -159,7 +161,8 @@ def _caption(checks: Sequence[Source], records: Sequence[Record], used: Sequence
     return [
         f"Data: {data_names(checks)}; {pairs} of {samples} of one batch, seed {rows[0].seed}; bins "
         f"of {180 / len(rows[0].pairs):g}°.",
-        f"{_acute(rows):.1%} of the energy is at angles below 90°, left of the dashed line.",
+        f"{in_percent(_acute(rows), 1)} of the energy is at angles below 90°, left of the dashed "
+        f"line.",
         "Bars show the energy of the pairs. Bars above 0 at angles below 90° push towards sparsity."
         if len(used) > 2
         else "Bars show the energy of the pairs.",

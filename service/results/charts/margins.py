@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import altair as alt
 
+from ffengine.percents import in_percent
 from service.results.charts.drawables import NothingToDraw, data_names, directions
 from service.results.charts.style import (
     BLUE,
     GREEN,
     GREY,
-    LEGEND,
     VERMILLION,
     AnyChart,
     Record,
@@ -26,9 +26,13 @@ from service.results.charts.style import (
 from service.results.histograms import EDGES, MarginHistogram
 from service.results.sources import ChartSource, StudyGrid
 
-METHOD_DASHES = alt.Scale(domain=["exact", "infinite width"], range=[[1, 0], [4, 3]])
+METHODS = ["exact", "infinite width"]
 KINDS = ["positive", "negative", "all samples"]  # theorem 1 has one split
-KIND_COLOURS = alt.Scale(domain=KINDS, range=[BLUE, VERMILLION, GREEN])
+DASHES = {  # of each kind by each method
+    "exact": ([1, 0], [7, 3], [12, 3]),
+    "infinite width": ([2, 2], [7, 3, 2, 3], [12, 3, 2, 3]),
+}
+COLOURS = dict(zip(KINDS, (BLUE, VERMILLION, GREEN), strict=True))
 TICKS = [-30, -10, -3, -1, 0, 1, 3, 10, 30]
 LEAST_REACH = (-1.5, 3.0)  # of the axis: room for the words on either side of zero
 
@@ -63,8 +67,20 @@ def is_kept(sources: Sequence[ChartSource]) -> bool:
 
 
 def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
-    used = [kind for kind in KINDS if any(record["kind"] == kind for record in records)]
-    legend = alt.Legend(orient="top", values=used, symbolOpacity=1)
+    there = {record["line"] for record in records}
+    looks = {
+        line: (COLOURS[kind], DASHES[method][KINDS.index(kind)])
+        for kind in KINDS
+        for method in METHODS
+        if (line := f"{kind}, {method}") in there
+    }
+    colours, dashes = (
+        alt.Scale(domain=list(looks), range=list(found))
+        for found in zip(*looks.values(), strict=True)
+    )
+    legend = alt.Legend(
+        orient="top", symbolType="stroke", symbolSize=400, symbolOpacity=1, columns=2
+    )
     scale = _margin_scale(records)
     base = alt.Chart().encode(
         x=alt.X(
@@ -74,8 +90,7 @@ def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
             axis=alt.Axis(values=TICKS, grid=False, format="d"),
         ),
         y=_share_axis(records, own_scales=own_scales),
-        color=alt.Color("kind:N", scale=KIND_COLOURS, title=None, legend=legend),
-        detail="method:N",
+        color=alt.Color("line:N", scale=colours, title=None, legend=legend),
     )
     tooltip = [
         "width:O",
@@ -88,7 +103,7 @@ def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
     fill = base.mark_area(interpolate="step-after", opacity=0.15).transform_filter(
         "datum.method == 'exact'"
     )
-    dash = alt.StrokeDash("method:N", scale=METHOD_DASHES, title=None, legend=LEGEND)
+    dash = alt.StrokeDash("line:N", scale=dashes, title=None, legend=legend)
     line = base.mark_line(interpolate="step-after", strokeWidth=1.5).encode(
         strokeDash=dash, tooltip=tooltip
     )
@@ -128,13 +143,16 @@ def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
 
 def _steps(series: str, one: MarginHistogram) -> Iterator[Record]:
     """The outline of the histogram, from one bin before the first sample to one after the last."""
+    kind = "all samples" if one.theorem == 1 else one.split
+    method = one.method.replace("_", " ")
     held = [place for place, count in enumerate(one.counts) if count]
     for place in range(max(0, held[0] - 1), min(len(one.counts), held[-1] + 1) + 1):
         yield {
             "series": series,
             "width": one.width,
-            "kind": "all samples" if one.theorem == 1 else one.split,
-            "method": one.method.replace("_", " "),
+            "kind": kind,
+            "method": method,
+            "line": f"{kind}, {method}",
             "at": round(float(EDGES[place]), 4),
             "share": round(one.counts[place] / one.live, 6) if place < len(one.counts) else 0.0,
             "above": one.satisfied / one.live,
@@ -172,7 +190,7 @@ def _above(series: str, named: Sequence[tuple[str, MarginHistogram]]) -> str:
     here = [one for name, one in named if name == series]
     shown = [one for one in here if one.method == "exact"] or here
     return ", ".join(
-        f"{one.satisfied / one.live:.1%}" + ("" if one.theorem == 1 else f" {one.split[:3]}.")
+        in_percent(one.satisfied / one.live, 1) + ("" if one.theorem == 1 else f" {one.split[:3]}.")
         for one in shown
     )
 

@@ -30,35 +30,19 @@ from service.results.charts.epochs import (
 from service.results.charts.flow_marks import flow_notes, turn_rule, turns_of, with_turns
 from service.results.charts.intervals import lower_ends
 from service.results.charts.style import (
-    BLUE,
     FREE_SCALE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
     AnyChart,
     Record,
     in_panels,
     interval_tooltips,
     labels_of,
     reference_line,
+    series_looks,
     share_scale,
     titled,
 )
 from service.results.sources import ChartSource
 
-COLOURS = (
-    BLUE,
-    VERMILLION,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    GREY,
-)  # then again, dashed
-DASHES = ([1, 0], [6, 3], [2, 2])
 LONG_NAME = 20  # letters; longer ones beside each other would be cut
 OVERLAID: dict[str, tuple[Figure, Callable[[Sequence[ChartSource]], Style]]] = {
     "loss": ("loss", lambda _: LOSS),
@@ -118,14 +102,19 @@ def coloured_layers(
     """A line with its band for each of several jobs, which records name in the field `job`."""
     long = any(len(job) > LONG_NAME for job in jobs)
     # the page limits labels to the room that there is
-    legend = alt.Legend(orient="top", symbolOpacity=1, columns=1 if long else alt.Undefined)
-    colours = [COLOURS[number % len(COLOURS)] for number in range(len(jobs))]
-    dashes = [DASHES[number // len(COLOURS) % len(DASHES)] for number in range(len(jobs))]
+    legend = alt.Legend(
+        orient="top",
+        symbolOpacity=1,
+        symbolType="stroke",
+        symbolSize=400,
+        columns=1 if long else alt.Undefined,
+    )
+    looks = series_looks(len(jobs))
     colour = alt.Color(
-        "job:N", scale=alt.Scale(domain=list(jobs), range=colours), title=None, legend=legend
+        "job:N", scale=alt.Scale(domain=list(jobs), range=looks.colours), title=None, legend=legend
     )
     dash = alt.StrokeDash(
-        "job:N", scale=alt.Scale(domain=list(jobs), range=dashes), title=None, legend=legend
+        "job:N", scale=alt.Scale(domain=list(jobs), range=looks.dashes), title=None, legend=legend
     )
     tooltip = [
         "job:N",

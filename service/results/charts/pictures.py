@@ -14,8 +14,14 @@ from service.results.charts.print_layout import laid_out, svg_width, without_tit
 from service.results.charts.style import FONT
 
 OWN_FONT = f"Liberation Sans, {FONT}"
+PAGE_FONT = FONT.replace("sans-serif", "Liberation Sans, Arimo, sans-serif")  # all equally wide
 PT_PER_CSS_PX = 0.75  # how large browsers show a pixel on paper
 PNG_SCALE, PRINT_DPI = 2.0, 300.0
+# what an image in a page does without: descriptions of marks, names of parts, and defaults
+UNUSED = re.compile(r' (?:role|class|aria-[a-z]+|pointer-events)="[^"]*"| opacity="1"')
+UNSEEN = re.compile(r'<path d="(?:M0,0h0v0h0Z)?"[^>]*/>')
+PLACES = re.compile(r' (?:d|x|y|width|height|transform)="[^"]*"')
+FRACTION = re.compile(r"\d+\.\d+")
 SIZE = re.compile(r' width="([\d.]+)" height="([\d.]+)"')
 
 
@@ -43,6 +49,25 @@ def pictured(
     if fmt == "pdf":  # whose unit is a point
         return bytes(vl_convert.svg_to_pdf(_sized(svg, pt_per_px or PT_PER_CSS_PX)))
     return bytes(vl_convert.svg_to_png(svg, scale=pt_per_px, ppi=PRINT_DPI))
+
+
+def readable(specification: str) -> str:
+    """Draw a chart as a small SVG for a page: its text is text, in fonts of the reader's system.
+
+    It lacks what describes each mark for screen readers, which images in a page do not tell, and
+    what is smaller than a tenth of a pixel.
+
+    **Arguments:**
+
+    - `specification`: the chart as JSON that can be drawn.
+    """
+    svg = UNSEEN.sub("", UNUSED.sub("", vl_convert.vegalite_to_svg(specification)))
+    short = PLACES.sub(_in_tenths, svg).replace(f' font-family="{FONT}"', "")
+    return short.replace("<svg", f'<svg font-family="{PAGE_FONT}"', 1)
+
+
+def _in_tenths(attribute: re.Match[str]) -> str:
+    return FRACTION.sub(lambda one: f"{float(one[0]):.1f}".removesuffix(".0"), attribute[0])
 
 
 def looking(spec: dict[str, Any], look: ChartLook) -> dict[str, Any]:

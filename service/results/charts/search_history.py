@@ -21,7 +21,7 @@ from service.results.charts.style import (
     titled,
 )
 from service.results.sources import ChartSource
-from service.results.trials import Compared, compared, in_words, shown
+from service.results.trials import Compared, best_in_words, compared, in_words
 
 LEAST = 2  # runs with the objective
 
@@ -82,8 +82,6 @@ def _caption(found: Compared) -> list[str]:
             f"points: {counted(len(found.complete), 'trial')}, each a mean over "
             f"{ranged(found.seeds, 'seed')}",
         ),
-        others,
-        f"line: the {most} so far; trial {best.number} has {shown(best.value or 0.0)}"
-        if best
-        else "",
+        f"Without the objective: {others}." if others else "",
+        f"The line is the {most} so far. {best_in_words(found)[0]}" if best else "",
     ]

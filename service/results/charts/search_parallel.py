@@ -8,11 +8,15 @@ from typing import NamedTuple
 import altair as alt
 from pydantic import JsonValue
 
-from ffengine.spec_values import value_in_words
+from ffengine.search import Trial
+from ffengine.spec_values import plain, value_in_words
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.style import (
+    BLUE,
     GREY,
     HEIGHT,
+    ORANGE,
+    SKY,
     VERMILLION,
     WIDTH,
     AnyChart,
@@ -23,7 +27,7 @@ from service.results.charts.style import (
     titled,
 )
 from service.results.sources import ChartSource
-from service.results.trials import compared, in_words, is_number, shown, spans_decades
+from service.results.trials import Compared, compared, in_words, is_number, shown, spans_decades
 
 MOST_LINES = 500
 MOST_AXES = 12
@@ -62,7 +66,7 @@ def search_parallel(sources: Sequence[ChartSource]) -> AnyChart:
         {
             "trial": trial.number,
             "axis": axis.name,
-            "place": axis.places[json.dumps(values[number])],
+            "place": axis.places[json.dumps(plain(values[number]))],
             "text": value_in_words(values[number]),
             "value": trial.value,
         }
@@ -70,15 +74,15 @@ def search_parallel(sources: Sequence[ChartSource]) -> AnyChart:
         for number, trial in enumerate(trials)
     ]
     drawn = _lines(records, name) + _marks(axes)
-    side = "best" if found.objective.direction == "maximize" else "worst"
     caption = [
         drawn_note(
             data_names([found.grid]),
             f"lines: {counted(len(trials), 'trial')}, each a mean over "
             f"{ranged(found.seeds, 'seed')}",
         ),
-        f"red: the largest {name}, the {side} of all",
-        f"the last {MOST_LINES} of {len(found.complete):,} are drawn"
+        f"The thick dashed line is {_best_of(found, trials)}. The others are coloured by their "
+        f"{name}, from blue (smallest) to orange (largest).",
+        f"Only the last {MOST_LINES} of {len(found.complete):,} trials are drawn."
         if len(found.complete) > MOST_LINES
         else "",
     ]
@@ -86,9 +90,18 @@ def search_parallel(sources: Sequence[ChartSource]) -> AnyChart:
     return titled(chart, "Trials over all fields", caption)
 
 
+def _best_of(found: Compared, drawn: Sequence[Trial]) -> str:
+    """The trial that is drawn over all others, in words."""
+    best = drawn[-1]
+    most = "largest" if found.objective.direction == "maximize" else "smallest"
+    ties = sum(trial.value == best.value for trial in drawn) - 1
+    tied = f"; {counted(ties, 'other')} tied with it" if ties else ""
+    return f"trial {best.number}, which has the {most}: {shown(best.value or 0.0)}{tied}"
+
+
 def _axis(name: str, values: Sequence[JsonValue]) -> _Axis:
     """Place the values of a column: numbers in proportion, others in their order."""
-    texts = [json.dumps(value) for value in values]
+    texts = [json.dumps(plain(value)) for value in values]
     if all(is_number(value) for value in values):
         numbers = [float(str(value)) for value in values]
         scale = math.log10 if spans_decades(values) else float
@@ -105,14 +118,16 @@ def _axis(name: str, values: Sequence[JsonValue]) -> _Axis:
 
 
 def _lines(records: list[Record], name: str) -> list[AnyChart]:
-    scale = alt.Scale(range=[GREY, VERMILLION])  # seen on white and on black
+    # seen on white and on black, and told apart in the middle
+    scale = alt.Scale(range=[BLUE, SKY, ORANGE, VERMILLION], interpolate="rgb")
+    best = records[-1]["trial"]
     legend = alt.Legend(
         title=name,
         type="gradient",
         orient="bottom",
         direction="horizontal",
-        gradientLength=180,
-        titleLimit=300,
+        gradientLength=220,
+        titleLimit=0,
         format=".3~g",
     )
     base = alt.Chart(alt.InlineData(values=records)).encode(
@@ -120,7 +135,7 @@ def _lines(records: list[Record], name: str) -> list[AnyChart]:
             "axis:N",
             sort=None,
             title=None,
-            axis=alt.Axis(labelAngle=-20, labelLimit=150, grid=True, gridColor=GREY),
+            axis=alt.Axis(labelAngle=-20, labelLimit=0, grid=True, gridColor=GREY),
             scale=alt.Scale(padding=0.35),
         ),
         y=alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06], nice=False)),
@@ -133,7 +148,11 @@ def _lines(records: list[Record], name: str) -> list[AnyChart]:
             alt.Tooltip("value:Q", format=".4g", title=name),
         ],
     )
-    return [base.mark_line(opacity=0.6, strokeWidth=1.5), base.mark_point(filled=True, size=28)]
+    return [
+        base.mark_line(opacity=0.75, strokeWidth=1.5).transform_filter(f"datum.trial != {best}"),
+        base.mark_line(strokeWidth=4, strokeDash=[8, 3]).transform_filter(f"datum.trial == {best}"),
+        base.mark_point(filled=True, size=28, opacity=1),
+    ]
 
 
 def _marks(axes: Sequence[_Axis]) -> list[AnyChart]:
@@ -146,4 +165,4 @@ def _marks(axes: Sequence[_Axis]) -> list[AnyChart]:
     base = alt.Chart(alt.InlineData(values=marks)).encode(
         x=alt.X("axis:N", sort=None), y=alt.Y("place:Q", axis=None), text="text:N"
     )
-    return [base.mark_text(align="left", dx=6, fontSize=10, limit=110)]
+    return [base.mark_text(align="left", dx=4, dy=-9, fontSize=10, limit=110)]

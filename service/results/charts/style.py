@@ -25,6 +25,10 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = (
     "#56B4E9",
 )
 GREY = "#808080"  # visible on white and on black
+# of series beyond two: neighbours differ in colour and in dash or shape, and no two in both
+COLOURS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)
+DASHES = ([1, 0], [7, 3], [2, 2], [10, 3, 2, 3], [4, 2], [12, 4], [7, 2, 2, 2, 2, 2])
+SHAPES = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "triangle-left")
 SPLIT_COLOURS = alt.Scale(domain=["positive", "negative"], range=[BLUE, VERMILLION])
 SPLIT_SHAPES = alt.Scale(domain=["positive", "negative"], range=["circle", "triangle-up"])
 SPLIT_DASHES = alt.Scale(domain=["positive", "negative"], range=[[1, 0], [5, 2]])
@@ -44,6 +48,25 @@ STUDENT = "by Student's t over seeds"
 INTERVALS = {"band": "Bands are", "bars": "Bars are", "tooltip": "Tooltips show"}
 
 
+class SeriesLooks(NamedTuple):
+    """The colour, the dash and the shape of each of several series."""
+
+    colours: list[str]
+    dashes: list[list[int]]
+    shapes: list[str]
+
+
+def series_looks(count: int) -> SeriesLooks:
+    """Looks for so many series; the first forty-nine are all different."""
+    places = range(count)
+    turned = [(at + at // len(COLOURS)) % len(COLOURS) for at in places]
+    return SeriesLooks(
+        [COLOURS[at % len(COLOURS)] for at in places],
+        [DASHES[at] for at in turned],
+        [SHAPES[at] for at in turned],
+    )
+
+
 class Reference(NamedTuple):
     """A dashed line across a chart: its height, a short word next to it, and its meaning."""
 
@@ -59,7 +82,7 @@ class Reference(NamedTuple):
 
 PAPER: dict[TheoremNumber, Reference] = {
     number: Reference(
-        theorem.published, "paper", f"what the paper reports: more than {theorem.published:g}"
+        theorem.published, "paper", f"attributed to the paper: more than {theorem.published:g}"
     )
     for number, theorem in THEOREMS.items()
 }

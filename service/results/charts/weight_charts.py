@@ -41,10 +41,10 @@ def receptive_fields(sources: Sequence[ChartSource]) -> AnyChart:
     if found is None:
         raise NothingToDraw("no weights are kept whose inputs are an image")
     chosen = (
-        f"The {SHOWN} units with the longest and the {SHOWN} with the shortest weights of "
-        f"{found.units:,}"
+        f"Units are chosen by the length of their weights: of {found.units:,} the {SHOWN} longest "
+        f"and the {SHOWN} shortest"
         if len(found.tiles) == 2 * SHOWN and found.units > 2 * SHOWN
-        else f"All {found.units:,} units"
+        else f"All {found.units:,} units, the longest weights first,"
     )
     caption = [
         drawn_note(data_names(sources), label or "", f"after epoch {found.epoch}"),

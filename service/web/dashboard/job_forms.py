@@ -39,7 +39,7 @@ router = APIRouter(
 )
 ASKED_FIRST = ("cancel", "delete")
 SHOWN_BEFORE = 20  # titles on the page that asks
-FILTERS = ("name", "state", "kind", "tag", "who", "project", "where")
+FILTERS = ("name", "state", "kind", "tag", "who", "project", "where", "runs")
 FIELDS = ("action", "all", "jobs", "given_tag", "given_project", "back", "confirmed", "parent")
 EDITED = ("name", "tags", "project", "priority", "note", "pinned")
 
@@ -186,8 +186,8 @@ def _selected(resources: Resources, form: FormData) -> Selected:
 
 def _matching(resources: Resources, form: FormData) -> tuple[list[str], int]:
     """Return the newest jobs that match the filters of a form, and how many were left out."""
-    name, state, kind, tag, who, project, where = (_text(form, field) for field in FILTERS)
-    asked = Asked(name, state, kind, tag, who, project, where)
+    name, state, kind, tag, who, project, where, runs = (_text(form, field) for field in FILTERS)
+    asked = Asked(name, state, kind, tag, who, project, where, runs)
     parent = _text(form, "parent")
     try:
         filters = asked.filters() | ({"parent": parent} if is_job_id(parent) else {})
@@ -197,7 +197,7 @@ def _matching(resources: Resources, form: FormData) -> tuple[list[str], int]:
     ids = jobs.ids(limit=MOST_MATCHED, **filters)
     left_out = 0
     if len(ids) == MOST_MATCHED:
-        left_out = (jobs.page(limit=1, total=True, **filters).total or 0) - len(ids)
+        left_out = jobs.count(**filters) - len(ids)
     return ids, left_out
 
 

@@ -32,7 +32,7 @@ from service.lists.conditions import (
 from service.results.descriptions import place_of
 from service.results.job_cells import cell_text
 from service.results.run_labels import cell_of, labels_of
-from service.store import CursorGone, Store
+from service.store import ANY_STUDY, CursorGone, Store
 from service.web.lookup import is_job_id
 
 # any text that may be stored: everything but NUL
@@ -68,6 +68,7 @@ class Asked:
     who: str = ""
     project: str = ""
     where: str = ""
+    runs: str = ""
     sort: str = ""
     columns: tuple[str, ...] = ()
     rows: int = PAGE_SIZES[0]
@@ -90,17 +91,22 @@ class Asked:
             "project": self.project,
         }
         found: dict[str, Any] = {name: value for name, value in given.items() if value}
+        found |= {"children": True} if self.runs else {}
         return {**found, "where": parse_filter(self.where)} if self.where else found
 
     def query(self, **changes: str) -> str:
         """Return the query of an address that asks for the same, but for these changes."""
-        texts = ("name", "state", "kind", "tag", "who", "project", "where", "sort")
+        return urlencode(self.parameters(**changes))
+
+    def parameters(self, **changes: str) -> list[tuple[str, str]]:
+        """Return the parameters of such an address."""
+        texts = ("name", "state", "kind", "tag", "who", "project", "where", "runs", "sort")
         pairs = {name: getattr(self, name) for name in texts}
         if self.columns:
             pairs["columns"] = ",".join(self.columns)
         if self.rows != PAGE_SIZES[0]:
             pairs["rows"] = str(self.rows)
-        return urlencode([(name, text) for name, text in (pairs | changes).items() if text])
+        return [(name, text) for name, text in (pairs | changes).items() if text]
 
 
 def asked_of(
@@ -111,6 +117,7 @@ def asked_of(
     who: SearchText = "",
     project: SearchText = "",
     where: FilterText = "",
+    runs: Literal["", "yes"] = "",
     sort: SearchText = "",
     names: Names = [],  # noqa: B006 - never changed
     rows: Literal["", "50", "100", "200", "500"] = "",
@@ -125,6 +132,7 @@ def asked_of(
         who=who,
         project=project,
         where=where.strip(),
+        runs=runs,
         sort=sort.strip(),
         columns=tuple(one.strip() for text in names for one in text.split(",") if one.strip()),
         rows=int(rows or PAGE_SIZES[0]),
@@ -182,6 +190,7 @@ class JobTable:
     headings: list[Heading] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     total: int = 0
+    runs_that_fit: int = 0
     states: list[StateCount] = field(default_factory=list)
     next_url: str | None = None
     choices: list[Choice] = field(default_factory=list)
@@ -269,6 +278,7 @@ def _filled(
     except CursorGone:
         page = store.jobs.page(limit=asked.rows, order=page_order, total=True, **filters)
     table.total = page.total or 0
+    table.runs_that_fit = _runs_that_fit(store, table, filters)
     best = _best_run(store, table, order, filters)
     labels = labeller([*page.jobs, *([best] if best else [])])
     table.rows = _rows(store, page.jobs, shown, labels)
@@ -376,6 +386,13 @@ def _allowed_in(states: Mapping[str, int], *, is_runs: bool) -> list[str]:
     if not is_runs and any(JobState(state) in TERMINAL for state in states):
         found.add(DELETE)
     return sorted(found)
+
+
+def _runs_that_fit(store: Store, table: JobTable, filters: Mapping[str, Any]) -> int:
+    """Return how many runs of studies fit a filter of jobs that leaves them out."""
+    if table.parent or table.asked.runs or not table.asked.is_filtered:
+        return 0
+    return store.jobs.count(**{**filters, "parent": ANY_STUDY})
 
 
 def _best_run(

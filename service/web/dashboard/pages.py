@@ -5,7 +5,7 @@ The pages' script sends changes to the API under /v1.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
@@ -24,7 +24,7 @@ from ffengine.entry import Described
 from ffengine.findings import FINDINGS
 from ffengine.onset import onset_before
 from ffengine.presets import PRESETS
-from ffengine.results import Diagnostic, TrainResult
+from ffengine.results import Diagnostic
 from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.uploads import LONGEST_MEANING
@@ -47,6 +47,7 @@ from service.web.catalogue import build_catalog, build_presets
 from service.web.chart_views import ViewDep
 from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
+from service.web.dashboard.chart_groups import grouped, panels_of, size_of
 from service.web.dashboard.job_table import (
     PAGE_SIZES,
     Asked,
@@ -55,12 +56,12 @@ from service.web.dashboard.job_table import (
     table_of_runs,
 )
 from service.web.dashboard.openapi_reference import operations
+from service.web.dashboard.shown_results import shown_of, weights_of_best
 from service.web.dashboard.templating import render_page, static_files
 from service.web.dashboard.thumbnails import lack_of_thumbnail, thumbnail, thumbnail_size
 from service.web.dataset_facts import all_datasets
 from service.web.dependencies import (
     ArtifactsDep,
-    Resources,
     ResourcesDep,
     SettingsDep,
     StoreDep,
@@ -74,12 +75,9 @@ from service.web.lookup import find_job, find_versioned_job, provenance_of
 from service.web.problems import NoSuchPage
 from service.web.sharing import share_of
 
-if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
-    from service.results.answers import Answer
-    from service.results.charts import StudyGrid
-
 LOG_LINES, MOST_COMPARED = 300, 12
 LAST_PROGRESS = 5  # events that are searched for how far a job came
+MOST_OPEN_ROWS = 24  # a table of more figures is folded
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET, QUICK_PRESET = "paper", "quick"
 DATASETS_SHOWN = 20
@@ -189,40 +187,17 @@ def runs_page(request: Request, store: StoreDep, job_id: str, asked: AskedDep) -
 def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewDep) -> Response:
     """One job, or a study with its runs."""
     # the charting library takes long to load: not at start-up
-    from service.results.answers import answer
-    from service.results.charts import CHARTS, Source, StudyGrid, available
-    from service.results.finding_runs import what_was_found
-    from service.results.forecasts import epochs_table
-    from service.results.load import cells_of, drawable
+    from service.results.charts import CHARTS
+    from service.results.load import cells_of
     from service.results.onset_table import onset_table
-    from service.results.paper_comparison import comparison, legend
-    from service.results.paper_tables import paper_tables
-    from service.results.trials import seen as viewed
+    from service.results.paper_comparison import legend
 
     job = find_job(resources.store, job_id)
     ended = job.state in TERMINAL
     seen = resources.store.events.newest_of(job.id)
     events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
-    with turn_for(resources.store, [job]):
-        sources = [
-            viewed(source, *view.fields)
-            for source in drawable(resources.store, job, resources.artifacts)
-        ]
-        trials = view_models.trials_of_study(sources, view)
-        results = [source for source in sources if isinstance(source, Source)]
-        lines = comparison(results)
-        charts, found = available(sources), what_was_found(sources)
-        opening = answer(sources, charts)
-        grids = [source for source in sources if isinstance(source, StudyGrid)]
-        now = None if ended else _running_now(resources, grids)
-        findings = [(source.label, one) for source in results for one in source.result.diagnostics]
-        own = [source.result for source in results] if job.kind != "study" else []
-        tables = view_models.tables_of(own)
-        rows = view_models.more_rows(own)
-        onset = next((one.onset for one in own if isinstance(one, TrainResult)), None)
-        epochs = epochs_table(results)
-        kinds = list(paper_tables(sources))
-        del sources, results, own, grids
+    shown = shown_of(resources, job, view)
+    trials, charts, opening, onset = shown.trials, shown.charts, shown.opening, shown.onset
     if onset is None and not (ended and job.state == JobState.succeeded):
         onset = view_models.onset_before_result(job, resources.settings.datasets)
     has_result = ended and (resources.store.jobs.result(job.id) is not None or job.kind == "study")
@@ -238,30 +213,34 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         left=view_models.seconds_left(job),
         took=view_models.seconds_taken(job),
         opening=opening,
-        now=now,
+        now=shown.now,
         findings=view_models.findings(
-            findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
+            shown.findings or [*_findings(events), *_expected(job, resources.settings.datasets)]
         ),
-        charts=[name for name in charts if name not in opening.charts],
+        groups=grouped([name for name in charts if name not in opening.charts], shown.size),
+        size=shown.size,
+        panels_of=panels_of,
+        best_weights=weights_of_best(resources, trials),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
-        found=found,
+        found=shown.found,
         trials=trials,
         chart_query=f"?{urlencode(view.parameters)}" if view.parameters else "",
-        lines=lines,
-        legend=legend(lines),
+        lines=shown.lines,
+        most_rows=MOST_OPEN_ROWS,
+        legend=legend(shown.lines),
         onset=onset_table(onset, job.spec.epochs)
         if onset and isinstance(job.spec, TrainSpec)
         else None,
-        tables=tables,
-        epochs_needed=epochs.rows,
-        epochs_head=epochs.head,
+        tables=shown.tables,
+        epochs_needed=shown.epochs.rows,
+        epochs_head=shown.epochs.head,
         runs=table_of_runs(resources.store, job, Asked()) if job.kind == "study" else None,
         figures=list(FIGURES),
         projects=resources.store.jobs.projects(),
         priorities=PRIORITIES,
         has_result=has_result,
         downloads=view_models.downloads(
-            job, has_result=has_result, rows=rows, shared=bool(SHARED.get())
+            job, has_result=has_result, rows=shown.rows, shared=bool(SHARED.get())
         )
         if charts or has_result
         else [],
@@ -269,7 +248,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
             job,
             provenance_of(resources.store, job),
             cells_of(resources.store, job),
-            kinds if has_result else (),
+            shown.kinds if has_result else (),
         ),
         provenance=provenance_lines(job.provenance),
         data_note=view_models.data_note(job, resources.settings.datasets),
@@ -292,6 +271,7 @@ def compare_page(
 ) -> Response:
     """Several jobs side by side."""
     from service.results.charts import CHARTS, Source, available
+    from service.results.charts.overlay import OVERLAID
     from service.results.load import drawable
     from service.results.paper_comparison import comparison
 
@@ -300,8 +280,9 @@ def compare_page(
     with turn_for(store, jobs):
         sources = [drawable(store, job, artifacts) for job in jobs]
         lines = [comparison([one for one in found if isinstance(one, Source)]) for found in sources]
-        charts = available([one for found in sources for one in found])
-        del sources
+        drawn_together = [one for found in sources for one in found]
+        charts, size = available(drawn_together), size_of(drawn_together)
+        del sources, drawn_together
     return render_page(
         "compare",
         request,
@@ -309,7 +290,12 @@ def compare_page(
         unended=any(job.state not in TERMINAL for job in jobs),
         labels=labels,
         contrast=JobDiff.of(jobs, lines),
-        charts=charts,
+        groups=grouped(charts, size),
+        panels={
+            # in one plot, or in a panel for each job
+            name: panels_of(name, size._replace(runs=1) if name in OVERLAID else size)
+            for name in charts
+        },
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         query="&".join(f"job={job.id}" for job in jobs),
         most=MOST_COMPARED,
@@ -660,34 +646,6 @@ def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:
         [],
     )
     return [("", Diagnostic.model_validate(one)) for one in found]
-
-
-class RunNow(NamedTuple):
-    """The run of a study that is computed now: its place among all, and its answer so far."""
-
-    job: Job
-    number: int
-    of: int
-    label: str
-    opening: "Answer"
-
-
-def _running_now(resources: Resources, grids: Sequence["StudyGrid"]) -> RunNow | None:
-    """The first run of a study that runs; its page shows the curves of it."""
-    from service.results.answers import answer, labels_in
-    from service.results.charts import available
-    from service.results.load import drawable
-
-    for grid in grids:
-        running = (at for at, one in enumerate(grid.cells) if one.found.state == JobState.running)
-        at = next(running, None)
-        cell = None if at is None else grid.cells[at].found
-        run = resources.store.jobs.get(cell.job) if cell and cell.job else None
-        if at is not None and run is not None:
-            sources = drawable(resources.store, run, resources.artifacts)
-            opening = answer(sources, available(sources))
-            return RunNow(run, at + 1, len(grid.cells), labels_in(grid)[at], opening)
-    return None
 
 
 def _labels(jobs: Sequence[Job]) -> dict[str, str]:

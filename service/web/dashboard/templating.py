@@ -25,6 +25,8 @@ PAGES = (
     ("/findings", "Findings"),
     ("/catalog", "Catalog"),
 )
+LIST_OF_JOBS = ("/jobs",)  # further addresses of the list of jobs
+OF_JOBS = (*LIST_OF_JOBS, "/compare")  # pages about jobs
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
     "'self' data:; connect-src 'self'; form-action 'self'; base-uri "
@@ -75,9 +77,26 @@ def render_page(template: str, request: Request, status: int = 200, **values: An
     text = (
         templates()
         .get_template(f"{template}.html")
-        .render(here=request.url.path, docs=docs, **values)
+        .render(here=place_in_navigation(request.url.path), docs=docs, **values)
     )
     return Response(for_page(text), status, headers=HEADERS, media_type="text/html; charset=utf-8")
+
+
+def place_in_navigation(path: str) -> tuple[str, str]:
+    """Return the page of the navigation to which an address belongs, and what to call it there.
+
+    **Arguments:**
+
+    - `path`: the address.
+
+    **Returns:**
+
+    The address of the page in the navigation, and "page" where the address is that page, "true"
+    where it is below it (as `aria-current` says it).
+    """
+    first = f"/{path.strip('/').partition('/')[0]}"
+    section = "/" if first in OF_JOBS else first
+    return section, "page" if path.rstrip("/") in (section.rstrip("/"), *LIST_OF_JOBS) else "true"
 
 
 def static_address(name: str) -> str:

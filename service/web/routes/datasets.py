@@ -44,6 +44,8 @@ MOST_NAMED = 100  # of the jobs that need a data set that is to be deleted
 TURN_SECONDS = 30  # that an upload waits while others are checked
 ROOM_STEP = 8 * 2**20  # bytes that are received between two looks at the room on the disk
 NAME_FORM = {"pattern": f"^{uploads.NAME.pattern}$"}  # others are refused in words
+NO_NAME = "no name is given: add ?name=NAME to the address, or a field `name` to the form"
+NO_FILE = "the form has no file in the field `file`: send one, as in curl -F file=@data.npz"
 ARCHIVE = {"schema": {"type": "string", "format": "binary"}}
 FORM = {
     "schema": {
@@ -190,7 +192,7 @@ async def upload_dataset(
                 refuse_unknown_fields(form, FORM_FIELDS)
                 file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
-                    raise problems.BadUpload("the form has no file in the field `file`")
+                    raise problems.BadUpload(NO_FILE)
                 return await run_in_threadpool(
                     _kept,
                     name or str(named or ""),
@@ -304,6 +306,8 @@ def _kept(
     settings: Settings,
     uploaded_by: str | None,
 ) -> DatasetFacts:
+    if not name:
+        raise problems.BadUpload(NO_NAME)
     datasets = settings.datasets
 
     def admit(size: int) -> None:

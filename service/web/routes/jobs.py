@@ -14,10 +14,10 @@ from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
 from service.encoding.root_path import at
 from service.jobs import Job, JobKind, JobState
-from service.schemas import EventPage, JobPage
+from service.schemas import EventPage, JobPage, ProjectPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import CursorGone
+from service.store import ANY_STUDY, CursorGone
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
@@ -55,6 +55,8 @@ JobRequestBody = Annotated[JobRequest, Depends(json_body(JobRequest))]
 ID_FORM = {"pattern": f"^{JOB_ID.pattern}$"}
 JobId = Annotated[str, Path(description="as in the job's `id`", json_schema_extra=ID_FORM)]
 OtherId = Annotated[str, Field(max_length=100, json_schema_extra=ID_FORM)]
+PARENT_FORM = {"pattern": f"^({JOB_ID.pattern}|{ANY_STUDY})$"}
+Parent = Annotated[str, Field(max_length=100, json_schema_extra=PARENT_FORM)]
 # others are refused by name
 Names = Annotated[str, Field(max_length=1000, json_schema_extra={"pattern": "^[a-z_, ]*$"})]
 WhereQuery = Annotated[
@@ -163,10 +165,15 @@ def list_jobs(
         SearchText | None, Query(description="the name of the API key that it came with")
     ] = None,
     parent: Annotated[
-        OtherId | None,
-        Query(description="a study's id: its runs, which are left out otherwise"),
+        Parent | None,
+        Query(
+            description="a study's id: only its runs. `any`: only runs, those of all studies. "
+            "Without it runs of studies are left out, unless `children` asks for them"
+        ),
     ] = None,
-    children: Annotated[bool, Query(description="list the runs of studies, too")] = False,
+    children: Annotated[
+        bool, Query(description="list the runs of studies, too, beside the other jobs")
+    ] = False,
     created_after: Annotated[
         Time | None,
         Query(description="only jobs submitted at this time or later, as 2026-11-26T08:00:00Z"),
@@ -243,6 +250,15 @@ def list_jobs(
         include={"items": {"__all__": chosen}, **dict.fromkeys(asked, True)}
     )
     return Response(document, media_type="application/json", headers=dict(response.headers))
+
+
+@router.get("/projects", summary="List projects", responses=responses())
+def list_projects(store: StoreDep) -> ProjectPage:
+    """The projects that jobs name, the one with the newest activity first.
+
+    A project is there as long as a job names it: `PATCH` of a job moves it to another one.
+    """
+    return ProjectPage(items=store.jobs.projects())
 
 
 def _chosen_fields(fields: str | None) -> set[str] | None:
@@ -429,5 +445,5 @@ def delete_job(job_id: JobId, resources: ResourcesDep) -> Response:
 
 
 def _id_or_none_such(parent: str | None) -> str | None:
-    """Return the id of a study; for a text that is no id, one that no job has."""
-    return parent if parent is None or is_job_id(parent) else "job_none"
+    """Return the id of a study, or "any"; for a text that is no id, one that no job has."""
+    return parent if parent in (None, ANY_STUDY) or is_job_id(parent) else "job_none"

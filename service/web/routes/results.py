@@ -35,7 +35,15 @@ from service.results.npz_export import stream_npz
 from service.results.parquet_export import MEDIA_TYPE as PARQUET
 from service.results.parquet_export import about_file, parquet_pieces
 from service.results.trials import report_of
-from service.schemas import RESULT, ChartLine, ChartList, RowPage, SearchReport
+from service.schemas import (
+    RESULT,
+    ChartLine,
+    ChartList,
+    Checkpoint,
+    CheckpointList,
+    RowPage,
+    SearchReport,
+)
 from service.store import Store
 from service.web import problems
 from service.web.chart_views import ViewDep, name_of
@@ -228,14 +236,14 @@ def read_weights(
     The file's metadata holds the spec.
     """
     job = find_job(store, job_id)
-    if not isinstance(job.spec, TrainSpec):
-        raise problems.NoWeights(f"{job_id} is a {job.kind}, not a training job")
-    owner = job.cached_from or job.id
-    found = [EPOCH_NAME.fullmatch(name) for name in artifacts.names(owner)]
-    there = [(int(match[1]), int(match[2])) for match in found if match]
+    owner, there = _kept_weights(job, artifacts)
     fitting = [(of, at) for of, at in there if epoch in (None, at) and layer in (None, of)]
     if not fitting:
-        raise problems.NoWeights(f"{job_id} ({job.state.value}) has none of that epoch and layer")
+        kept = f"/v1/jobs/{job_id}/checkpoints lists those that it has"
+        raise problems.NoWeights(
+            f"{job_id} ({job.state.value}) has none of that epoch and layer; "
+            f"{kept if there else 'it has none at all'}"
+        )
     of, at = fitting[-1]
     # the weights of an epoch never change, whatever the version of the job
     what = f"layer-{of}-epoch-{at}.safetensors"
@@ -251,6 +259,33 @@ def read_weights(
         make,
         asked,
     )
+
+
+@router.get(
+    "/jobs/{job_id}/checkpoints",
+    summary="The weights that there are",
+    responses=responses(problems.NoSuchJob, problems.NoWeights),
+)
+def list_checkpoints(job_id: JobId, store: StoreDep, artifacts: ArtifactsDep) -> CheckpointList:
+    """The layers and epochs of a training job whose weights are kept, also while it runs."""
+    job = find_job(store, job_id)
+    _, there = _kept_weights(job, artifacts)
+    path = at(f"/v1/jobs/{job_id}/weights.safetensors")
+    return CheckpointList(
+        items=[
+            Checkpoint(layer=layer, epoch=epoch, weights=f"{path}?epoch={epoch}&layer={layer}")
+            for layer, epoch in there
+        ]
+    )
+
+
+def _kept_weights(job: Job, artifacts: Artifacts) -> tuple[str, list[tuple[int, int]]]:
+    """Whose weights a job has, and of which layers and epochs. Raises NoWeights."""
+    if not isinstance(job.spec, TrainSpec):
+        raise problems.NoWeights(f"{job.id} is a {job.kind}, not a training job")
+    owner = job.cached_from or job.id
+    found = [EPOCH_NAME.fullmatch(name) for name in artifacts.names(owner)]
+    return owner, [(int(match[1]), int(match[2])) for match in found if match]
 
 
 def _weights(artifacts: Artifacts, job: Job, owner: str, layer: int, epoch: int) -> bytes:

@@ -75,7 +75,7 @@ export class ChartSpec {
     const axis = this.axes[channel];
     if (wanted === axis.isLog) return;
     for (const encoding of this.#encodings(channel)) {
-      const { domain, ...others } = encoding.scale ?? {};
+      const { domain, zero, ...others } = encoding.scale ?? {}; // a logarithm has no zero
       encoding.scale = { ...others, type: wanted ? "log" : "linear", nice: false, ...(!wanted && { zero: false }) };
     }
     if (wanted) this.#raise(Math.min(...this.points.map((row) => row[axis.field])));

@@ -62,12 +62,11 @@ function fit(figure, specification, room) {
   const tall = whole ? Math.max(240, innerHeight - others - 100) : null;
   if (specification.facet) {
     const panels = specification.facet.sort?.length ?? 2;
-    const named = specification.spec.layer?.some((one) => one.encoding?.y?.type === "nominal");
-    const beside = 65 + (named ? 115 : 0) + (specification.spec.layer?.some((one) => one.layer) ? 40 : 0); // labels of the axis, and the word of a line
-    const most = Math.max(1, Math.min(panels, Math.floor(room / (200 + beside))));
+    const beside = 65 + (hasNames(specification) ? 115 : 0) + (specification.spec.layer?.some((one) => one.layer) ? 40 : 0); // labels of the axis, and the word of a line
+    const most = Math.max(1, Math.min(panels, columnsOf(box)));
     specification.columns = Math.ceil(panels / Math.ceil(panels / most)); // rows that are equally full
-    specification.spec.width = Math.min(whole ? 900 : 420, Math.max(150, Math.floor((room - 20) / specification.columns) - beside));
-    if (!whole) specification.spec.height = 170;
+    specification.spec.width = Math.min(whole ? 900 : 420, Math.max(80, Math.floor((room - 20) / specification.columns) - beside));
+    if (!whole) specification.spec.height = panels > CROWDED ? 120 : 170;
     if (whole) specification.spec.height = Math.max(140, Math.floor(tall / Math.ceil(panels / specification.columns)) - 70);
   } else if (specification.concat) specification.columns = room < 720 ? 1 : 2;
   else if (specification.layer || specification.mark) {
@@ -76,6 +75,11 @@ function fit(figure, specification, room) {
     specification.autosize = { type: "fit-x", contains: "padding" };
   }
   specification.padding = 4;
+}
+
+// How many panels stand beside each other: the style sheet says it, which keeps room for the rows before they are drawn.
+function columnsOf(box) {
+  return Number(getComputedStyle(box).getPropertyValue("--columns")) || 1;
 }
 
 function isWhole(figure) {
@@ -87,10 +91,17 @@ function address(figure) {
   return dark.matches ? `${url}${url.includes("?") ? "&" : "?"}theme=dark` : url;
 }
 
+const CROWDED = 6; // panels: of more, each is lower
+// Whether the rows of the panels have names instead of numbers.
+function hasNames(specification) {
+  return [specification.spec, ...(specification.spec.layer ?? [])].some((one) => ["nominal", "ordinal"].includes(one.encoding?.y?.type));
+}
+
+const [AXIS, NAMES] = [80, 130]; // pixels beside a panel: of numbers along its axis, of names
 const LEAST_HEIGHT = 60;
 const AROUND_A_PLOT = 84; // pixels of the axes of a plot, and of the name of its panel
 const LONGEST_TITLE = 200; // pixels of the title of an axis
-const BUTTONS = 68; // pixels of the buttons for series and axes, before they are there
+const BUTTONS = 20; // pixels that the buttons for series and axes may take beyond the room that is kept for them
 
 // The charts that carry the answer share what is left of the first screen: beside each other, or above each other where that is too narrow.
 function fitFirstScreen(specification, figure) {
@@ -104,7 +115,8 @@ function fitFirstScreen(specification, figure) {
   const panels = specification.facet?.sort?.length ?? (specification.facet ? 2 : 1);
   if (specification.facet) { // as few rows as the width allows
     specification.columns = Math.min(panels, columns < 2 ? 2 : 3);
-    specification.spec.width = Math.max(80, Math.floor(figure.querySelector(".drawing").clientWidth / specification.columns) - 80);
+    const beside = hasNames(specification) ? NAMES : AXIS;
+    specification.spec.width = Math.max(80, Math.floor(figure.querySelector(".drawing").clientWidth / specification.columns) - beside);
   }
   const rows = specification.facet ? Math.ceil(panels / specification.columns) : 1;
   const height = ((columns < 2 && rows < 2 ? room / 2 : room) - others - buttons - 40) / rows - AROUND_A_PLOT;
@@ -297,8 +309,19 @@ function showTwins() {
     if (!twin) continue;
     figure.hidden = choices.over === "flow";
     twin.hidden = !figure.hidden;
+    if (figure.hidden && !isFolded(figure)) twin.closest("details")?.setAttribute("open", "");
     offerTime();
   }
+  for (const theme of document.querySelectorAll("details.theme")) theme.hidden = !theme.querySelector("figure:not([hidden])");
+}
+
+// Whether a chart is in a theme that nobody has opened: it is asked for when somebody does.
+function isFolded(figure) {
+  return figure.closest("details:not([open])") !== null;
+}
+
+function isAwaited(figure) {
+  return !figure.hidden && !isFolded(figure);
 }
 
 function figures() {
@@ -307,6 +330,7 @@ function figures() {
 
 // Draw from what is here already, without asking the service.
 function again(figure) {
+  if (isFolded(figure)) { if (rooms.has(figure)) rooms.set(figure, null); return; } // when it is opened
   const text = drawn.get(figure);
   if (text) paint(figure, text).catch((error) => fail(figure, error)); else ask(figure, true);
 }
@@ -322,11 +346,11 @@ function pump() {
   const moving = STILL - (performance.now() - scrolled);
   if (moving > 0) { if (!resting) resting = setTimeout(() => { resting = 0; pump(); }, moving); return; }
   while (working < AT_ONCE) {
-    const figure = [...near].find((one) => waiting.has(one) && !one.hidden);
+    const figure = [...near].find((one) => waiting.has(one) && isAwaited(one));
     if (!figure) break;
     start(figure);
   }
-  const next = [...waiting.keys()].find((one) => !one.hidden);
+  const next = [...waiting.keys()].find(isAwaited);
   if (!next || working || idle) return;
   idle = true;
   const later = window.requestIdleCallback ?? ((act) => setTimeout(act, 200));
@@ -369,14 +393,17 @@ export function drawAll(whole = false) {
 addEventListener("scroll", () => { scrolled = performance.now(); }, { passive: true });
 
 // A phone's address bar changes the height with each scroll: only another width makes other drawings.
+function fitAgain() {
+  for (const figure of figures()) if (rooms.has(figure) && isAwaited(figure) && rooms.get(figure) !== figure.querySelector(".drawing").clientWidth) again(figure);
+}
+
 let resized = null;
 addEventListener("resize", () => {
   clearTimeout(resized);
-  resized = setTimeout(() => {
-    for (const figure of figures()) if (rooms.has(figure) && rooms.get(figure) !== figure.querySelector(".drawing").clientWidth) again(figure);
-  }, 200);
+  resized = setTimeout(fitAgain, 200);
 });
-document.addEventListener("fullscreenchange", () => { for (const figure of figures()) if (views.has(figure) && rooms.get(figure) !== figure.querySelector(".drawing").clientWidth) again(figure); });
+document.addEventListener("fullscreenchange", fitAgain);
+document.addEventListener("toggle", (event) => { if (event.target.matches("details.theme[open]")) { fitAgain(); pump(); } }, true);
 document.addEventListener("keydown", (event) => {
   const figure = event.target;
   if (!figure.matches?.("figure[data-chart]") || event.ctrlKey || event.metaKey || event.altKey) return;

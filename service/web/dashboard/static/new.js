@@ -2,6 +2,7 @@
 // `spec` is complete: what the form shows is what is sent.
 import { bare, clone, isObject, parse, same, stringify, typed } from "./exact.js";
 import { root as base, say, send, wrong } from "./live.js";
+import { bytesInWords, duration } from "./words.js";
 
 const form = document.getElementById("new");
 const fields = document.getElementById("form");
@@ -10,6 +11,8 @@ const cost = document.getElementById("cost");
 const list = document.getElementById("errors");
 const advised = document.getElementById("advice");
 const onset = document.getElementById("onset");
+const review = document.getElementById("review"); // what differs, what is expected, advice: beside the form, or folded where it is narrow
+const beside = matchMedia("(min-width: 70rem)");
 const submit = form.querySelector(".submit button");
 const difference = document.getElementById("difference");
 const start = parse(form.dataset.start); // the spec to begin with, what it is called, the defaults of every kind, the tags
@@ -274,6 +277,7 @@ function showDifference() {
   const found = changes(alike ? start.spec : start.defaults[spec.kind], spec);
   const lines = found.map((one) => element("li", {}, element("code", {}, one.field), `: ${shownValue(one.before)} → ${shownValue(one.after)}`));
   difference.replaceChildren(element("p", {}, found.length ? `Changed from ${origin}:` : `As ${origin}, unchanged.`), ...(found.length ? [element("ul", {}, ...lines)] : []));
+  showReview();
 }
 
 function tagsOf(written) {
@@ -306,18 +310,11 @@ function showErrors(errors) {
   }
 }
 
-function size(bytes) {
-  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(0)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-}
-
-function lasting(seconds) {
-  return seconds < 90 ? `${Math.ceil(seconds)} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
 function words(found) {
   const [seconds, memory, flops] = [found.seconds.cpu, found.peak_memory_bytes, found.flops].map(Number);
-  const time = found.least ? `${lasting(Number(found.least.seconds.cpu))} to ${lasting(seconds)}` : lasting(seconds);
-  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on a CPU, ${size(memory)} of memory at most, ${size(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
+  const taken = (one) => duration(Math.max(1, one));
+  const time = found.least ? `${taken(Number(found.least.seconds.cpu))} to ${taken(seconds)}` : taken(seconds);
+  return `${found.runs} ${found.runs === 1 ? "run" : "runs"}, about ${time} on an idle CPU, ${bytesInWords(memory)} of memory at most, ${bytesInWords(Number(found.disk_bytes.total))} of disk, ${flops.toExponential(1)} operations`;
 }
 
 // What the form alone can see: the lines of a grid that its object would lose.
@@ -352,7 +349,21 @@ function adviceLine(one) {
 function showAdvice(found) {
   advised.hidden = found.length === 0;
   advised.replaceChildren(...found.map(adviceLine));
+  showReview();
 }
+
+// How much there is to read before the job is submitted, where that is folded.
+function showReview() {
+  const counted = (count, one, many) => (count ? [`${count} ${count === 1 ? one : many}`] : []);
+  const parts = [...counted(difference.querySelectorAll("li").length, "change", "changes"), ...counted(advised.childElementCount, "piece of advice", "pieces of advice")];
+  review.querySelector("summary").textContent = parts.length ? `Before you submit: ${parts.join(", ")}` : "Before you submit";
+}
+
+function unfold() {
+  review.open = beside.matches;
+}
+beside.addEventListener("change", unfold);
+unfold();
 
 // How a training run is expected to begin, and its figures for who opens it; nothing where that is not known.
 function showOnset(found) {
