@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from ffengine.entmax import entmax
+from ffengine.entmax import entmax_roots, lower_power
 from ffengine.entry import Entry, SpecFieldError, default_choice
 from ffengine.goodness_kernels import Curve, PairKernel, power_kernel, top_share_kernel
+from ffengine.largest import largest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ffengine.results import Split
+
+    # what the pull of activations needs besides them; None: nothing
+    Saved = tuple[Tensor, ...] | None
 
 DEFAULT_K = 10
 LEAST_K = 5  # of a share of the units (arXiv 2604.13081)
@@ -54,7 +58,7 @@ class Goodness(Entry, ABC):
         g (...), in the type of h.
         """
 
-    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor | None]:
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
         """Compute the goodness, and what the pull of the same activations needs besides.
 
         **Arguments:**
@@ -68,7 +72,7 @@ class Goodness(Entry, ABC):
         return self.value(h), None
 
     @abstractmethod
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         """Compute s * dg/dh.
 
         **Arguments:**
@@ -110,7 +114,7 @@ class SumSquares(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h).square()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_(2 * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -131,7 +135,7 @@ class MeanSquares(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h).square() / h.shape[-1]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_(2 / h.shape[-1] * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -150,7 +154,7 @@ class L2(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_((s / value.clamp_min(TINY)).unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -166,7 +170,7 @@ class L1(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return h.abs().sum(-1)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.sign_().mul_(s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -178,11 +182,13 @@ class Power(Goodness, ABC):
 
     q: float = Field(3.0, gt=0, le=16, description="the exponent")
 
-    def _sum(self, h: Tensor) -> Tensor:
-        return h.abs().pow_(self.q).sum(-1)
+    def _slope(self, h: Tensor) -> Tensor:
+        """Return |h|^(q - 1), 0 where h is 0."""
+        slope = h.abs().pow(self.q - 1)
+        # below q = 1 it is infinite at 0; from there on the sign of h is 0 there
+        return slope.masked_fill(h == 0, 0) if self.q < 1 else slope
 
-    def _pull_of_sum(self, h: Tensor, s: Tensor) -> Tensor:
-        slope = h.abs().pow_(self.q - 1).masked_fill_(h == 0, 0)  # below q = 1, infinite at 0
+    def _pull_of(self, slope: Tensor, h: Tensor, s: Tensor) -> Tensor:
         return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
 
 
@@ -194,10 +200,10 @@ class PowerSum(Power):
     name: Literal["power_sum"] = "power_sum"
 
     def value(self, h: Tensor) -> Tensor:
-        return self._sum(h)
+        return h.abs().pow_(self.q).sum(-1)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
-        return self._pull_of_sum(h, s)
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        return self._pull_of(self._slope(h), h, s)
 
     def limit(self, inputs: int, width: int) -> PairKernel:
         return _limit_of_powers(self.q, inputs)
@@ -213,10 +219,16 @@ class PowerMean(Power):
     name: Literal["power_mean"] = "power_mean"
 
     def value(self, h: Tensor) -> Tensor:
-        return self._sum(h) / h.shape[-1]
+        return self.value_and_saved(h)[0]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
-        return self._pull_of_sum(h, s / h.shape[-1])
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return g, and |h|^(q - 1) (..., n), of which g is made, too: powers take long."""
+        slope = self._slope(h)
+        return (slope * h.abs()).mean(-1), (slope,)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        (slope,) = saved or (self._slope(h),)
+        return self._pull_of(slope, h, s / h.shape[-1])
 
     def limit(self, inputs: int, width: int) -> PairKernel:
         kernel = _limit_of_powers(self.q, inputs)
@@ -237,7 +249,7 @@ class MinusSumSquares(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return length(h).square().neg()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_(-2 * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -305,17 +317,18 @@ class TopK(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
 
-    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
         """Return g, and which units count (..., k)."""
         k = self.count(h.shape[-1])
         if self.of == "activations":
-            peaks, chosen = h.topk(k, dim=-1, sorted=False)
-            return peaks.mean(-1), chosen
-        peaks, chosen = h.abs().topk(k, dim=-1, sorted=False)
-        return peaks.square().sum(-1), chosen
+            peaks, chosen = largest(h, k)
+            return peaks.mean(-1), (chosen,)
+        # another order of the peaks would change the last bit of their sum
+        peaks, chosen = largest(h.abs(), k) if self.share else h.abs().topk(k, sorted=False)
+        return peaks.square().sum(-1), (chosen,)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
-        chosen = self.value_and_saved(h)[1] if saved is None else saved
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        (chosen,) = saved or self.value_and_saved(h)[1] or ()
         peaks = h.gather(-1, chosen)
         if self.of == "activations":
             pulls = (peaks != 0) * (s / chosen.shape[-1]).unsqueeze(-1)
@@ -346,18 +359,27 @@ class Entmax(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
 
-    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return g, and the weights (..., n)."""
-        weights = entmax(h, self.alpha)
-        return (weights * h).mul_(h).sum(-1), weights
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return g, the weights' slopes u (..., n), the roots of the weights (..., n), and the mean
+        of h^2 weighted by u (..., 1).
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
-        weights = entmax(h, self.alpha) if saved is None else saved
-        # the Jacobian of entmax is diag(u) - u u^T / sum u, u = weights^(2 - alpha)
-        moved = _power_of_positive(weights, 2 - self.alpha)
-        mean = (moved * h).mul_(h).sum(-1, keepdim=True) / moved.sum(-1, keepdim=True)
-        slope = weights.mul_(h).mul_(2).addcmul_(moved, (h * h).sub_(mean))
-        return slope.mul_(s.unsqueeze(-1)).masked_fill_(h == 0, 0)
+        The weights are the roots times u, and their Jacobian is diag(u) - u u^T / sum u.
+        """
+        if self.alpha == 1:
+            weights = h.softmax(-1)
+            g = (weights * h).mul_(h).sum(-1)
+            return g, (weights, weights.new_ones(()), g.unsqueeze(-1))
+        roots = entmax_roots(h, self.alpha)
+        slopes = lower_power(roots, self.alpha)
+        squares = (slopes * h).mul_(h)
+        mean = squares.sum(-1, keepdim=True) / slopes.sum(-1, keepdim=True)
+        return squares.mul_(roots).sum(-1), (slopes, roots, mean)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        """Compute s u (h (h + 2 root) - mean)."""
+        slopes, roots, mean = saved or self.value_and_saved(h)[1] or ()
+        found = h.add(roots, alpha=2).mul_(h).sub_(mean).mul_(slopes).mul_(s.unsqueeze(-1))
+        return found.mul_(h.ne_(0))
 
 
 class Standardised(Goodness, ABC):
@@ -366,39 +388,43 @@ class Standardised(Goodness, ABC):
     """
 
     of_units: ClassVar[bool] = False
+    # from the moment
+    subtracted: ClassVar[float] = 0
 
     @property
     @abstractmethod
     def order(self) -> int:
         """p."""
 
-    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return m_p / m_2^(p/2), m_p = mean (h - mean h)^p, and (h - mean h) / sqrt(m_2) (..., n).
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return m_p / m_2^(p/2), m_p = mean (h - mean h)^p, and the sd (..., 1), and d = (h - mean
+        h) / sd (..., n).
 
-        Both are 0 where all units are alike.
+        All are 0 where all units are alike.
         """
         around = h - h.mean(-1, keepdim=True)
-        spread = length(around) / math.sqrt(h.shape[-1])
-        around.div_(spread.masked_fill(spread == 0, 1).unsqueeze(-1))
-        return _whole_power(around, self.order).mean(-1), around
+        spread = length(around).unsqueeze(-1) / math.sqrt(h.shape[-1])
+        around = _divide(around, spread + (spread == 0))
+        return _whole_power(around, self.order).mean(-1), (spread, around)
 
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Tensor | None = None) -> Tensor:
-        """Compute s p / (n sd) (d^(p-1) - mean d^(p-1) - d mean d^p), d = (h - mean h) / sd."""
-        around = self.value_and_saved(h)[1] if saved is None else saved
-        p, n = self.order, h.shape[-1]
-        below = _whole_power(around, p - 1)
-        moment = (below * around).mean(-1, keepdim=True)
-        slope = below.sub_(below.mean(-1, keepdim=True)).sub_(around.mul_(moment))
-        spread = length(h - h.mean(-1, keepdim=True)).unsqueeze(-1) / math.sqrt(n)
-        slope.mul_((s * (p / n)).unsqueeze(-1) / spread)
-        return slope.masked_fill_((h == 0) | (spread == 0), 0)
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        """Compute s p / (n sd) (d^(p-1) - mean d^(p-1) - d mean d^p)."""
+        spread, around = saved or self.value_and_saved(h)[1] or ()
+        p = self.order
+        slope = _whole_power(around, p - 1)
+        slope -= slope.mean(-1, keepdim=True)
+        slope -= around.mul_((value + self.subtracted).unsqueeze(-1))
+        slope *= s.unsqueeze(-1) * (p / h.shape[-1]) / (spread + (spread == 0))
+        return slope.mul_(h.ne_(0))
 
 
 class Kurtosis(Standardised):
     """Excess kurtosis of the activations over the units: how bursty they are (arXiv 2604.13081)."""
+
+    subtracted: ClassVar[float] = 3  # of a normal distribution
 
     name: Literal["kurtosis"] = "kurtosis"
 
@@ -406,10 +432,10 @@ class Kurtosis(Standardised):
     def order(self) -> int:
         return 4
 
-    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the excess over the 3 of a normal distribution."""
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return the excess over a normal distribution."""
         moment, saved = super().value_and_saved(h)
-        return moment - 3, saved
+        return moment - self.subtracted, saved
 
 
 class Moment(Standardised):
@@ -429,20 +455,20 @@ def _limit_of_powers(q: float, inputs: int) -> PairKernel:
     return PairKernel(power=q, factor=factor, curve=Curve(power_kernel, q))
 
 
+def _divide(x: Tensor, divisor: Tensor) -> Tensor:
+    """Return x / divisor, in the memory of x unless a gradient needs it."""
+    return x / divisor if x.requires_grad else x.div_(divisor)
+
+
 def _whole_power(x: Tensor, p: int) -> Tensor:
-    """Return x^p, p >= 1, by products: the power of a library takes ten times as long."""
-    found = x.clone() if p % 2 else x.square()
-    square = x.square() if p > 2 else x
-    for _ in range((p - 1) // 2):
+    """Return x^p, p >= 2, by products: the power of a library takes ten times as long."""
+    square = x.square()
+    if p == 2:
+        return square
+    found = square * (x if p % 2 else square)
+    for _ in range((p - 3) // 2):
         found.mul_(square)
     return found
-
-
-def _power_of_positive(x: Tensor, exponent: float) -> Tensor:
-    """Return x^exponent where x > 0, and 0 where it is 0."""
-    if exponent == 0.5:
-        return x.sqrt()
-    return x.pow(exponent).masked_fill_(x == 0, 0)
 
 
 def length(h: Tensor) -> Tensor:

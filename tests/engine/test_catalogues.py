@@ -13,14 +13,17 @@ from ffengine.activations import ACTIVATIONS, ActivationName
 from ffengine.entmax import entmax
 from ffengine.entry import Entry, describe, entries, meaning_of, name_of
 from ffengine.inits import INITS, InitName
+from ffengine.largest import largest
 from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Positives
 from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import (
     AnyObjective,
+    Entmax,
     Goodness,
     GoodnessEntry,
     GoodnessName,
+    Moment,
     Objective,
     Standardised,
     TopK,
@@ -173,6 +176,64 @@ def test_entmax_meets_its_own_condition(seed: int, width: int, alpha: float, sca
     assert bool((torch.where(counts, -torch.inf, h).amax(-1) <= high + 1e-9).all())
     if alpha == 1.5:
         assert torch.allclose(p, reference.exact_entmax(h), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [1.1, 1.5, 1.75, 2.0])
+@pytest.mark.parametrize("width", [511, 512, 2000])
+def test_entmax_of_wide_layers_in_float32_is_that_in_float64(width: int, alpha: float) -> None:
+    generator = torch.Generator().manual_seed(width)
+    for scale in (1e-3, 0.03, 0.1, 1.0, 30.0):
+        h = torch.randn(50, width, generator=generator).mul_(scale).clamp_min_(0)
+        exact = entmax(h.double(), alpha)
+        assert torch.allclose(exact.sum(-1), torch.ones(50, dtype=torch.float64), rtol=1e-12)
+        if alpha == 1.5:
+            assert torch.allclose(exact, reference.exact_entmax(h.double()), rtol=1e-9, atol=1e-12)
+        assert float((entmax(h, alpha) - exact).abs().sum(-1).max()) < 3e-5
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.5, 2.0])
+def test_entmax_of_huge_and_of_equal_activations_is_finite(alpha: float) -> None:
+    h = torch.zeros(3, 1000)
+    h[1] = 1e30
+    h[2, 7] = 1e30
+    p = entmax(h, alpha)
+    assert torch.allclose(p[:2], torch.full((2, 1000), 1e-3), rtol=1e-3)
+    assert float(p[2, 7]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "goodness",
+    [*GOODNESS.values(), Entmax(alpha=1.0), Entmax(alpha=1.3), Entmax(alpha=2.0), Moment(p=6)],
+    ids=str,
+)
+def test_the_value_of_every_goodness_has_the_gradient_that_pulls(goodness: Goodness) -> None:
+    """A baseline trains on the value by backpropagation."""
+    h = torch.randn(1, 5, 600, generator=torch.Generator().manual_seed(5)).double().abs() + 0.1
+    leaf = h.clone().requires_grad_()
+    value = goodness.value(leaf)
+    value.sum().backward()
+    assert leaf.grad is not None
+    pull = goodness.pull(h.clone(), value.detach(), torch.ones(1, 5, dtype=torch.float64))
+    assert torch.allclose(leaf.grad, pull, rtol=1e-7, atol=1e-11)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.integers(1, 200),
+    wanted=st.integers(1, 200),
+    levels=st.sampled_from([2, 5, 1_000_000]),
+)
+def test_the_largest_are_those_of_a_whole_selection(
+    seed: int, width: int, wanted: int, levels: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(levels, (2, 3, width), generator=generator).float()
+    k = min(wanted, width)
+    found, places = largest(x, k)
+    ordered = x.sort(dim=-1, descending=True).values[..., :k]
+    assert torch.equal(found.sort(dim=-1, descending=True).values, ordered)
+    assert torch.equal(x.gather(-1, places), found)
+    assert all(len(set(row)) == k for row in places.flatten(0, 1).tolist())
 
 
 @given(seed=st.integers(0, 2**31), width=st.integers(2, 300), share=st.floats(0.005, 1))
