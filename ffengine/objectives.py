@@ -177,39 +177,26 @@ class L1(Goodness):
         return _limit_of_powers(1.0, inputs)
 
 
-class Power(Goodness, ABC):
-    """A power of the activations' magnitudes, over all units."""
-
-    q: float = Field(3.0, gt=0, le=16, description="the exponent")
-
-    def _slope(self, h: Tensor) -> Tensor:
-        """Return |h|^(q - 1), 0 where h is 0."""
-        slope = h.abs().pow(self.q - 1)
-        # below q = 1 it is infinite at 0; from there on the sign of h is 0 there
-        return slope.masked_fill(h == 0, 0) if self.q < 1 else slope
-
-    def _pull_of(self, slope: Tensor, h: Tensor, s: Tensor) -> Tensor:
-        return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
-
-
-class PowerSum(Power):
+class PowerSum(Goodness):
     """Sum of the activations' magnitudes to the power q: 1 is l1, 2 sum_squares; the larger q, the
     more the loud units count.
     """
 
     name: Literal["power_sum"] = "power_sum"
+    q: float = Field(3.0, gt=0, le=16, description="the exponent")
 
     def value(self, h: Tensor) -> Tensor:
         return h.abs().pow_(self.q).sum(-1)
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
-        return self._pull_of(self._slope(h), h, s)
+        slope = _power_below(h, self.q)
+        return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
         return _limit_of_powers(self.q, inputs)
 
 
-class PowerMean(Power):
+class PowerMean(Goodness):
     """Mean of the activations' magnitudes to the power q, independent of the width: 2 is
     mean_squares.
     """
@@ -217,18 +204,19 @@ class PowerMean(Power):
     is_mean: ClassVar[bool] = True
 
     name: Literal["power_mean"] = "power_mean"
+    q: float = Field(3.0, gt=0, le=16, description="the exponent")
 
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
 
     def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
         """Return g, and |h|^(q - 1) (..., n), of which g is made, too: powers take long."""
-        slope = self._slope(h)
-        return (slope * h.abs()).mean(-1), (slope,)
+        below = _power_below(h, self.q)
+        return (below * h.abs()).mean(-1), (below,)
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
-        (slope,) = saved or (self._slope(h),)
-        return self._pull_of(slope, h, s / h.shape[-1])
+        (below,) = saved or (_power_below(h, self.q),)
+        return h.sign_().mul_(below).mul_(self.q / h.shape[-1] * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
         kernel = _limit_of_powers(self.q, inputs)
@@ -453,6 +441,13 @@ def _limit_of_powers(q: float, inputs: int) -> PairKernel:
     """Return the kernel of sum h^q; a pre-activation has the deviation ||x|| / sqrt(m)."""
     factor = q * inputs ** ((2 - q) / 2)
     return PairKernel(power=q, factor=factor, curve=Curve(power_kernel, q))
+
+
+def _power_below(h: Tensor, q: float) -> Tensor:
+    """Return |h|^(q - 1), finite where h is 0."""
+    below = h.abs().pow(q - 1)
+    # from q = 1 on it is finite, and the pull has the sign of h as a factor, which is 0 there
+    return below.masked_fill(h == 0, 0) if q < 1 else below
 
 
 def _divide(x: Tensor, divisor: Tensor) -> Tensor:
