@@ -1,0 +1,169 @@
+"""The finding `selective`: what makes layers of squares worse at telling classes apart."""
+
+from collections.abc import Sequence
+
+from ffengine.findings.bases import NO_MEASURES, TINY
+from ffengine.findings.finding import Finding, Plot, Point, Run, Table
+from ffengine.findings.wording import number
+from ffengine.intervals import interval
+from ffengine.objectives import AnyGoodness, Entmax, MeanSquares, SoftplusLoss, SumSquares, TopK
+from ffengine.optimizers import Adam
+from ffengine.results import Interval, TrainResult
+from ffengine.spec import (
+    DatasetSpec,
+    Grid,
+    MonitorSpec,
+    NetworkSpec,
+    StudyPart,
+    StudySpec,
+    TrainSpec,
+)
+
+EPOCHS = 5
+PEERS: Grid = {"objective.peer_normalization": [0.0, 0.03]}
+UNITS: Grid = {"network.activation": ["relu", "gelu"]}
+# of arXiv 2604.13081 on Fashion-MNIST with 4 x 2000 units; entmax with the label at every layer
+PUBLISHED = {"mean of squares, threshold 2": 0.564, "top-k": 0.790, "entmax 1.5": 0.871}
+READOUTS = {"goodness": "goodness of all layers", "linear": "linear classifier, layers 1 to 3"}
+
+
+def _part(goodness: AnyGoodness, threshold: float | None, grid: Grid) -> StudyPart:
+    """Return runs of four layers that learn a goodness beside a threshold."""
+    base = TrainSpec(
+        dataset=DatasetSpec(name="mnist-mini"),
+        network=NetworkSpec(widths=(500,) * 4, normalize="rms"),
+        objective=SoftplusLoss(goodness=goodness, threshold=threshold),
+        optimizer=Adam(lr=1e-3),
+        layers="simultaneous",
+        epochs=EPOCHS,
+        batch_size=100,
+        seeds=(0, 1, 2),
+        monitor=MonitorSpec(every_epochs=EPOCHS, samples=300),
+        evaluation=NO_MEASURES.model_copy(update={"linear_classifier": True}),
+    )
+    return StudyPart(base=base, grid=grid)
+
+
+class Selective(Finding):
+    """Test accuracy by goodness function, threshold, peer normalisation and readout."""
+
+    name = "selective"
+    question = (
+        "Does a goodness of the loudest units classify better than squares, or are squares "
+        "mistuned?"
+    )
+    method = (
+        "Four layers of 500 units, each with inputs of root mean square 1, learn all at once with "
+        "softplus and Adam at 0.001. The goodness is the mean of squares or their sum, each with "
+        "two thresholds (0.5 and 2, or 2 and the width) and with or without peer normalisation of "
+        "0.03; or the mean of the 2 % largest activations (top-k), or squares weighted by their "
+        "1.5-entmax, each with relu and gelu and threshold 2. One network is read off twice: by "
+        "the label whose goodness, summed over layers, is largest, and by a linear classifier on "
+        "the activations of layers 1 to 3 under a neutral label."
+    )
+    falsified_by = (
+        "A goodness of squares that, read off by goodness, is as accurate as top-k; or a linear "
+        "classifier on top-k's activations that is better than on those of squares by as much."
+    )
+    study = StudySpec(
+        parts={
+            "mean of squares, threshold 0.5": _part(MeanSquares(), 0.5, PEERS),
+            "mean of squares, threshold 2": _part(MeanSquares(), 2.0, PEERS),
+            "sum of squares, threshold 2": _part(SumSquares(), 2.0, PEERS),
+            "sum of squares, threshold n": _part(SumSquares(), None, PEERS),
+            "top-k": _part(TopK(share=0.02, of="activations"), 2.0, UNITS),
+            "entmax 1.5": _part(Entmax(), 2.0, UNITS),
+        }
+    )
+    tiny = TINY | {"network.widths": [20, 20, 20, 20], "epochs": 1, "monitor.every_epochs": 1}
+
+    def conclusion(self, runs: Sequence[Run]) -> list[str]:
+        """Say what the best of each family reaches, by both readouts."""
+        lines = []
+        for method, title in READOUTS.items():
+            best = {
+                family: max(found, key=lambda pair: pair[1].mean)
+                for family in ("squares", "top-k", "entmax 1.5")
+                if (
+                    found := [
+                        (_setting(run), one)
+                        for run in runs
+                        if family in run.part and (one := _accuracy(run, method))
+                    ]
+                )
+            }
+            told = [f"{number(one)} ({setting})" for setting, one in best.values()]
+            if told:
+                lines.append(f"By {title}, the best of each family reach {', '.join(told)}.")
+        gaps = [
+            by_line.mean - by_goodness.mean
+            for run in runs
+            if "squares" in run.part
+            and (by_line := _accuracy(run, "linear"))
+            and (by_goodness := _accuracy(run, "goodness"))
+        ]
+        if gaps:
+            lines.append(
+                f"Of the same network of squares, the linear classifier reads "
+                f"{100 * min(gaps):.0f} to {100 * max(gaps):.0f} points more than goodness does."
+            )
+        return lines
+
+    def table(self, runs: Sequence[Run]) -> Table:
+        """Return both accuracies of each setting, that of layer 0, and the published figure."""
+        rows = [
+            (
+                _setting(run),
+                number(_accuracy(run, "goodness", first=True)),
+                number(_accuracy(run, "goodness")),
+                number(_accuracy(run, "linear")),
+                f"{PUBLISHED[run.part]:.3f}" if run.part in PUBLISHED else "-",
+            )
+            for run in runs
+        ]
+        return Table(
+            (
+                "goodness",
+                "goodness, layer 0",
+                READOUTS["goodness"],
+                READOUTS["linear"],
+                "published (Fashion-MNIST, 4 x 2000)",
+            ),
+            tuple(rows),
+        )
+
+    def plot(self, runs: Sequence[Run]) -> Plot:
+        """Return test accuracy by setting, for both readouts."""
+        drawn = tuple(
+            Point("", title, _setting(run), one.mean, one.low, one.high)
+            for method, title in READOUTS.items()
+            for run in runs
+            if (one := _accuracy(run, method))
+        )
+        return Plot(
+            "Test accuracy by goodness and readout",
+            "goodness",
+            "test accuracy",
+            drawn,
+            mark="point",
+        )
+
+
+def _setting(run: Run) -> str:
+    """Name a run by its part and what its grid varies."""
+    if unit := run.params.get("network.activation"):
+        return f"{run.part}, {unit}"
+    return f"{run.part}, peers" if run.params["objective.peer_normalization"] else run.part
+
+
+def _accuracy(run: Run, method: str, *, first: bool = False) -> Interval | None:
+    """Return the test accuracy by a readout over seeds: of the first layer, or of most layers."""
+    assert isinstance(run.result, TrainResult)  # noqa: S101 - narrows the type
+    rows = [row for row in run.result.accuracy if (row.method, row.partition) == (method, "test")]
+    if not rows:
+        return None
+    layers = (0,) if first else max((row.layers for row in rows), key=len)
+    chosen = [row for row in rows if row.layers == layers]
+    return interval(
+        [row.accuracy for row in chosen], share=True, samples=[row.samples for row in chosen]
+    )
