@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ffengine.findings.bases import NO_MEASURES, TINY
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
-from ffengine.findings.wording import number
+from ffengine.findings.measured import accuracy
+from ffengine.findings.wording import listed, number
 from ffengine.intervals import interval
 from ffengine.objectives import AnyGoodness, Entmax, MeanSquares, SoftplusLoss, SumSquares, TopK
 from ffengine.optimizers import Adam
@@ -24,6 +25,7 @@ PEERS: Grid = {"objective.peer_normalization": [0.0, 0.03]}
 UNITS: Grid = {"network.activation": ["relu", "gelu"]}
 # of arXiv 2604.13081 on Fashion-MNIST with 4 x 2000 units; entmax with the label at every layer
 PUBLISHED = {"mean of squares, threshold 2": 0.564, "top-k": 0.790, "entmax 1.5": 0.871}
+FAMILIES = ("squares", "top-k", "entmax 1.5")
 READOUTS = {"goodness": "goodness of all layers", "linear": "linear classifier, layers 1 to 3"}
 
 
@@ -75,37 +77,41 @@ class Selective(Finding):
             "entmax 1.5": _part(Entmax(), 2.0, UNITS),
         }
     )
+    large = {"seeds": list(range(10)), "network.widths": [2_000] * 4}
     tiny = TINY | {"network.widths": [20, 20, 20, 20], "epochs": 1, "monitor.every_epochs": 1}
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:
-        """Say what the best of each family reaches, by both readouts."""
+        """Say what the best setting of each family reaches, by both readouts."""
         lines = []
         for method, title in READOUTS.items():
-            best = {
-                family: max(found, key=lambda pair: pair[1].mean)
-                for family in ("squares", "top-k", "entmax 1.5")
-                if (
-                    found := [
-                        (_setting(run), one)
-                        for run in runs
-                        if family in run.part and (one := _accuracy(run, method))
-                    ]
+            best = [one for family in FAMILIES if (one := _best(runs, family, method))]
+            if best:
+                told = [f"{number(found)} ({_setting(run)})" for run, found in best]
+                lines.append(
+                    f"Read off by {title}, the best setting of each family reaches {listed(told)}."
                 )
-            }
-            told = [f"{number(one)} ({setting})" for setting, one in best.values()]
-            if told:
-                lines.append(f"By {title}, the best of each family reach {', '.join(told)}.")
+        squares = [
+            (one.mean, run) for run in runs if "squares" in run.part and (one := accuracy(run))
+        ]
+        if squares:
+            (low, worst), (high, best_run) = (
+                chosen(squares, key=lambda pair: pair[0]) for chosen in (min, max)
+            )
+            lines.append(
+                f"By goodness, squares range from {low:.3f} ({_setting(worst)}) to {high:.3f} "
+                f"({_setting(best_run)}): {100 * (high - low):.0f} points between settings."
+            )
         gaps = [
             by_line.mean - by_goodness.mean
             for run in runs
             if "squares" in run.part
-            and (by_line := _accuracy(run, "linear"))
-            and (by_goodness := _accuracy(run, "goodness"))
+            and (by_line := accuracy(run, "linear"))
+            and (by_goodness := accuracy(run))
         ]
         if gaps:
             lines.append(
-                f"Of the same network of squares, the linear classifier reads "
-                f"{100 * min(gaps):.0f} to {100 * max(gaps):.0f} points more than goodness does."
+                f"From the same networks of squares a linear classifier reads "
+                f"{100 * min(gaps):.0f} to {100 * max(gaps):.0f} points more than goodness."
             )
         return lines
 
@@ -114,9 +120,9 @@ class Selective(Finding):
         rows = [
             (
                 _setting(run),
-                number(_accuracy(run, "goodness", first=True)),
-                number(_accuracy(run, "goodness")),
-                number(_accuracy(run, "linear")),
+                number(_first_layer(run)),
+                number(accuracy(run)),
+                number(accuracy(run, "linear")),
                 f"{PUBLISHED[run.part]:.3f}" if run.part in PUBLISHED else "-",
             )
             for run in runs
@@ -138,7 +144,7 @@ class Selective(Finding):
             Point("", title, _setting(run), one.mean, one.low, one.high)
             for method, title in READOUTS.items()
             for run in runs
-            if (one := _accuracy(run, method))
+            if (one := accuracy(run, method))
         )
         return Plot(
             "Test accuracy by goodness and readout",
@@ -156,14 +162,19 @@ def _setting(run: Run) -> str:
     return f"{run.part}, peers" if run.params["objective.peer_normalization"] else run.part
 
 
-def _accuracy(run: Run, method: str, *, first: bool = False) -> Interval | None:
-    """Return the test accuracy by a readout over seeds: of the first layer, or of most layers."""
+def _best(runs: Sequence[Run], family: str, method: str) -> tuple[Run, Interval] | None:
+    """Return the run of a family that a readout is most accurate on."""
+    found = [(run, one) for run in runs if family in run.part and (one := accuracy(run, method))]
+    return max(found, key=lambda pair: pair[1].mean, default=None)
+
+
+def _first_layer(run: Run) -> Interval | None:
+    """Return the test accuracy by the goodness of layer 0 alone, over seeds."""
     assert isinstance(run.result, TrainResult)  # noqa: S101 - narrows the type
-    rows = [row for row in run.result.accuracy if (row.method, row.partition) == (method, "test")]
-    if not rows:
-        return None
-    layers = (0,) if first else max((row.layers for row in rows), key=len)
-    chosen = [row for row in rows if row.layers == layers]
-    return interval(
-        [row.accuracy for row in chosen], share=True, samples=[row.samples for row in chosen]
-    )
+    rows = [
+        row
+        for row in run.result.accuracy
+        if (row.method, row.partition, row.layers) == ("goodness", "test", (0,))
+    ]
+    values = [row.accuracy for row in rows]
+    return interval(values, share=True, samples=[row.samples for row in rows]) if rows else None
