@@ -1,6 +1,9 @@
 """The finding `selective`: what makes layers of squares worse at telling classes apart."""
 
 from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import JsonValue
 
 from ffengine.findings.bases import NO_MEASURES, TINY
 from ffengine.findings.finding import Finding, Plot, Point, Run, Table
@@ -24,7 +27,7 @@ EPOCHS = 5
 PEERS: Grid = {"objective.peer_normalization": [0.0, 0.03]}
 UNITS: Grid = {"network.activation": ["relu", "gelu"]}
 # of arXiv 2604.13081 on Fashion-MNIST with 4 x 2000 units; entmax with the label at every layer
-PUBLISHED = {"mean of squares, threshold 2": 0.564, "top-k": 0.790, "entmax 1.5": 0.871}
+PUBLISHED = {"mean squares 2": 0.564, "top-k": 0.790, "entmax 1.5": 0.871}
 FAMILIES = ("squares", "top-k", "entmax 1.5")
 READOUTS = {"goodness": "goodness of all layers", "linear": "linear classifier, layers 1 to 3"}
 
@@ -57,7 +60,7 @@ class Selective(Finding):
     method = (
         "Four layers of 500 units, each with inputs of root mean square 1, learn all at once with "
         "softplus and Adam at 0.001. The goodness is the mean of squares or their sum, each with "
-        "two thresholds (0.5 and 2, or 2 and the width) and with or without peer normalisation of "
+        "two thresholds (0.5 and 2, or 2 and the width n), with or without peer normalisation of "
         "0.03; or the mean of the 2 % largest activations (top-k), or squares weighted by their "
         "1.5-entmax, each with relu and gelu and threshold 2. One network is read off twice: by "
         "the label whose goodness, summed over layers, is largest, and by a linear classifier on "
@@ -69,22 +72,25 @@ class Selective(Finding):
     )
     study = StudySpec(
         parts={
-            "mean of squares, threshold 0.5": _part(MeanSquares(), 0.5, PEERS),
-            "mean of squares, threshold 2": _part(MeanSquares(), 2.0, PEERS),
-            "sum of squares, threshold 2": _part(SumSquares(), 2.0, PEERS),
-            "sum of squares, threshold n": _part(SumSquares(), None, PEERS),
+            "mean squares 0.5": _part(MeanSquares(), 0.5, PEERS),
+            "mean squares 2": _part(MeanSquares(), 2.0, PEERS),
+            "sum squares 2": _part(SumSquares(), 2.0, PEERS),
+            "sum squares n": _part(SumSquares(), None, PEERS),
             "top-k": _part(TopK(share=0.02, of="activations"), 2.0, UNITS),
             "entmax 1.5": _part(Entmax(), 2.0, UNITS),
         }
     )
-    large = {"seeds": list(range(10)), "network.widths": [2_000] * 4}
+    large: ClassVar[dict[str, JsonValue]] = {
+        "seeds": list(range(10)),
+        "network.widths": [2_000] * 4,
+    }
     tiny = TINY | {"network.widths": [20, 20, 20, 20], "epochs": 1, "monitor.every_epochs": 1}
 
     def conclusion(self, runs: Sequence[Run]) -> list[str]:
         """Say what the best setting of each family reaches, by both readouts."""
         lines = []
         for method, title in READOUTS.items():
-            best = [one for family in FAMILIES if (one := _best(runs, family, method))]
+            best = [pair for family in FAMILIES if (pair := _best(runs, family, method))]
             if best:
                 told = [f"{number(found)} ({_setting(run)})" for run, found in best]
                 lines.append(
