@@ -295,7 +295,7 @@ class Learner:
         -dL/dz (R, 2B, n).
         """
         objective, activation = self.objective, self.network.activation
-        g = objective.goodness.value(h)
+        g, saved = objective.goodness.value_and_saved(h)
         above = g - objective.offset(h.shape[-1])
         if split is None:
             positives = z.shape[1] // 2
@@ -309,7 +309,7 @@ class Learner:
             else None
         )
         slope = None if self._slope_is_implied else activation.slope(z)
-        pull = objective.goodness.pull(h, g, s.mul_(-share))
+        pull = objective.goodness.pull(h, g, s.mul_(-share), saved)
         if peers is not None:
             pull[:, :positives] -= peers
         if slope is not None:

@@ -10,27 +10,41 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from ffengine.additions import OpenNames, OpenUnion
-from ffengine.entry import Entry, default_choice
+from ffengine.entmax import entmax_roots, lower_power
+from ffengine.entry import Entry, SpecFieldError, default_choice
 from ffengine.goodness_kernels import Curve, PairKernel, power_kernel, top_share_kernel
+from ffengine.largest import largest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ffengine.results import Split
 
+    # what the pull of activations needs besides them; None: nothing
+    Saved = tuple[Tensor, ...] | None
+
+DEFAULT_K = 10
+LEAST_K = 5  # of a share of the units (arXiv 2604.13081)
 TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
 
 class Goodness(Entry, ABC):
     """How strongly a layer is excited by a sample: one number from its activations."""
 
-    # True where g(c h) = c^2 g(h) for every c > 0, so that the pull is as many times larger as h is
-    quadratic: ClassVar[bool] = False
+    # whether g is a sum or a mean over units, so that units do not interact through it
+    of_units: ClassVar[bool] = True
+    # whether g is a mean over units, so that a unit's pull falls with the width
+    is_mean: ClassVar[bool] = False
+
+    @property
+    def quadratic(self) -> bool:
+        """Whether g(c h) = c^2 g(h) for every c > 0: the pull is as many times larger as h is."""
+        return False
 
     @abstractmethod
     def value(self, h: Tensor) -> Tensor:
@@ -45,8 +59,21 @@ class Goodness(Entry, ABC):
         g (...), in the type of h.
         """
 
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Compute the goodness, and what the pull of the same activations needs besides.
+
+        **Arguments:**
+
+        - `h`: (..., n).
+
+        **Returns:**
+
+        g (...), and what `pull` computes anew where it is not given; None where it needs nothing.
+        """
+        return self.value(h), None
+
     @abstractmethod
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         """Compute s * dg/dh.
 
         **Arguments:**
@@ -54,6 +81,7 @@ class Goodness(Entry, ABC):
         - `h`: (..., n) activations, in memory that may be overwritten.
         - `value`: their goodness g (...).
         - `s`: dL/dG (...) of each sample.
+        - `saved`: of `value_and_saved`, in memory that may be overwritten; None: it is computed.
 
         **Returns:**
 
@@ -78,14 +106,16 @@ class Goodness(Entry, ABC):
 class SumSquares(Goodness):
     """Sum of the squared activations (Hinton 2022, equation 1)."""
 
-    quadratic: ClassVar[bool] = True
-
     name: Literal["sum_squares"] = "sum_squares"
+
+    @property
+    def quadratic(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return length(h).square()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_(2 * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -95,14 +125,18 @@ class SumSquares(Goodness):
 class MeanSquares(Goodness):
     """Mean of the squared activations: independent of the width, so that one threshold fits all."""
 
-    quadratic: ClassVar[bool] = True
+    is_mean: ClassVar[bool] = True
 
     name: Literal["mean_squares"] = "mean_squares"
+
+    @property
+    def quadratic(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return length(h).square() / h.shape[-1]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_(2 / h.shape[-1] * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -114,12 +148,14 @@ class L2(Goodness):
     arXiv 2305.18353).
     """
 
+    of_units: ClassVar[bool] = False
+
     name: Literal["l2"] = "l2"
 
     def value(self, h: Tensor) -> Tensor:
         return length(h)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_((s / value.clamp_min(TINY)).unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -135,7 +171,7 @@ class L1(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return h.abs().sum(-1)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.sign_().mul_(s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -153,12 +189,39 @@ class PowerSum(Goodness):
     def value(self, h: Tensor) -> Tensor:
         return h.abs().pow_(self.q).sum(-1)
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        slope = h.abs().pow_(self.q - 1).masked_fill_(h == 0, 0)  # below q = 1, infinite at 0
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        slope = _power_below(h, self.q)
         return h.sign_().mul_(slope).mul_(self.q * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
         return _limit_of_powers(self.q, inputs)
+
+
+class PowerMean(Goodness):
+    """Mean of the activations' magnitudes to the power q, independent of the width: 2 is
+    mean_squares.
+    """
+
+    is_mean: ClassVar[bool] = True
+
+    name: Literal["power_mean"] = "power_mean"
+    q: float = Field(3.0, gt=0, le=16, description="the exponent")
+
+    def value(self, h: Tensor) -> Tensor:
+        return self.value_and_saved(h)[0]
+
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return g, and |h|^(q - 1) (..., n), of which g is made, too: powers take long."""
+        below = _power_below(h, self.q)
+        return (below * h.abs()).mean(-1), (below,)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        (below,) = saved or (_power_below(h, self.q),)
+        return h.sign_().mul_(below).mul_(self.q / h.shape[-1] * s.unsqueeze(-1))
+
+    def limit(self, inputs: int, width: int) -> PairKernel:
+        kernel = _limit_of_powers(self.q, inputs)
+        return kernel._replace(factor=kernel.factor / width)
 
 
 class MinusSumSquares(Goodness):
@@ -166,14 +229,16 @@ class MinusSumSquares(Goodness):
     2022, section 2).
     """
 
-    quadratic: ClassVar[bool] = True
-
     name: Literal["minus_sum_squares"] = "minus_sum_squares"
+
+    @property
+    def quadratic(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return length(h).square().neg()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
         return h.mul_(-2 * s.unsqueeze(-1))
 
     def limit(self, inputs: int, width: int) -> PairKernel:
@@ -181,31 +246,225 @@ class MinusSumSquares(Goodness):
 
 
 class TopK(Goodness):
-    """Sum of the squares of the k largest activations: only the peaks count (compare arXiv
-    2604.13081).
+    """Only the k largest activations count: the mean of themselves (arXiv 2604.13081), or the sum
+    of their squares.
     """
 
-    quadratic: ClassVar[bool] = True
+    of_units: ClassVar[bool] = False
 
     name: Literal["top_k"] = "top_k"
-    k: int = Field(10, ge=1, le=65_536, description="how many units count; at most the width")
+    k: int | None = Field(
+        DEFAULT_K, ge=1, le=65_536, description="how many units count; at most the width"
+    )
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="which share of the units counts, in place of k: k is the share of the width, "
+        "and at least five",
+    )
+    of: Literal["squares", "activations"] = Field(
+        "squares",
+        description="squares: the sum of the k largest squares; activations: the mean of the k "
+        "largest activations",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_size(cls, given: object) -> object:
+        """Leave k out where a share is given."""
+        if not isinstance(given, dict) or given.get("share") is None:
+            return given
+        if given.get("k") is not None:
+            raise SpecFieldError(("share",), "give k or share, not both")
+        return given | {"k": None}
+
+    @model_validator(mode="after")
+    def _some_size(self) -> Self:
+        if self.k is None and self.share is None:
+            raise SpecFieldError(("k",), "give k or share")
+        return self
+
+    @property
+    def quadratic(self) -> bool:
+        return self.of == "squares"
+
+    def count(self, width: int) -> int:
+        """Return how many units count.
+
+        **Arguments:**
+
+        - `width`: n.
+
+        **Returns:**
+
+        k, at most n.
+        """
+        wanted = max(LEAST_K, int(self.share * width)) if self.share else self.k or DEFAULT_K
+        return min(wanted, width)
 
     def value(self, h: Tensor) -> Tensor:
-        return h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).values.square().sum(-1)
+        return self.value_and_saved(h)[0]
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
-        chosen = h.abs().topk(min(self.k, h.shape[-1]), dim=-1, sorted=False).indices
-        peaks = h.gather(-1, chosen) * (2 * s.unsqueeze(-1))
-        return h.zero_().scatter_(-1, chosen, peaks)
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return g, and which units count (..., k)."""
+        k = self.count(h.shape[-1])
+        if self.of == "activations":
+            peaks, chosen = largest(h, k)
+            return peaks.mean(-1), (chosen,)
+        # another order of the peaks would change the last bit of their sum
+        peaks, chosen = largest(h.abs(), k) if self.share else h.abs().topk(k, sorted=False)
+        return peaks.square().sum(-1), (chosen,)
 
-    def limit(self, inputs: int, width: int) -> PairKernel:
-        return PairKernel(power=2, factor=2, curve=Curve(top_share_kernel, self.k / width))
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        (chosen,) = saved or self.value_and_saved(h)[1] or ()
+        peaks = h.gather(-1, chosen)
+        if self.of == "activations":
+            pulls = (peaks != 0) * (s / chosen.shape[-1]).unsqueeze(-1)
+        else:
+            pulls = peaks * (2 * s.unsqueeze(-1))
+        return h.zero_().scatter_(-1, chosen, pulls)
+
+    def limit(self, inputs: int, width: int) -> PairKernel | None:
+        if self.of == "activations":
+            return None
+        curve = Curve(top_share_kernel, self.count(width) / width)
+        return PairKernel(power=2, factor=2, curve=curve)
+
+
+class Entmax(Goodness):
+    """Mean of the squared activations, weighted by their own alpha-entmax: the louder a unit, the
+    more it counts, and quiet units count nothing (arXiv 2604.13081; entmax: Peters, Niculae and
+    Martins 2019).
+    """
+
+    of_units: ClassVar[bool] = False
+
+    name: Literal["entmax"] = "entmax"
+    alpha: float = Field(
+        1.5, ge=1, le=2, description="1 is softmax, 2 sparsemax: the larger, the fewer units count"
+    )
+
+    def value(self, h: Tensor) -> Tensor:
+        return self.value_and_saved(h)[0]
+
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return g, the weights' slopes u (..., n), the roots of the weights (..., n), and the mean
+        of h^2 weighted by u (..., 1).
+
+        The weights are the roots times u, and their Jacobian is diag(u) - u u^T / sum u.
+        """
+        if self.alpha == 1:
+            weights = h.softmax(-1)
+            g = (weights * h).mul_(h).sum(-1)
+            return g, (weights, weights.new_ones(()), g.unsqueeze(-1))
+        roots = entmax_roots(h, self.alpha)
+        slopes = lower_power(roots, self.alpha)
+        squares = (slopes * h).mul_(h)
+        mean = squares.sum(-1, keepdim=True) / slopes.sum(-1, keepdim=True)
+        return squares.mul_(roots).sum(-1), (slopes, roots, mean)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        """Compute s u (h (h + 2 root) - mean)."""
+        slopes, roots, mean = saved or self.value_and_saved(h)[1] or ()
+        found = h.add(roots, alpha=2).mul_(h).sub_(mean).mul_(slopes).mul_(s.unsqueeze(-1))
+        return found.mul_(h.ne_(0))
+
+
+class Standardised(Goodness, ABC):
+    """A standardised central moment over the units of a layer: it does not depend on the scale of
+    the activations.
+    """
+
+    of_units: ClassVar[bool] = False
+    # from the moment
+    subtracted: ClassVar[float] = 0
+
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """p."""
+
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return m_p / m_2^(p/2), m_p = mean (h - mean h)^p, and the sd (..., 1), and d = (h - mean
+        h) / sd (..., n).
+
+        All are 0 where all units are alike.
+        """
+        around = h - h.mean(-1, keepdim=True)
+        spread = length(around).unsqueeze(-1) / math.sqrt(h.shape[-1])
+        around = _divide(around, spread + (spread == 0))
+        return _whole_power(around, self.order).mean(-1), (spread, around)
+
+    def value(self, h: Tensor) -> Tensor:
+        return self.value_and_saved(h)[0]
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        """Compute s p / (n sd) (d^(p-1) - mean d^(p-1) - d mean d^p)."""
+        spread, around = saved or self.value_and_saved(h)[1] or ()
+        p = self.order
+        slope = _whole_power(around, p - 1)
+        slope -= slope.mean(-1, keepdim=True)
+        slope -= around.mul_((value + self.subtracted).unsqueeze(-1))
+        slope *= s.unsqueeze(-1) * (p / h.shape[-1]) / (spread + (spread == 0))
+        return slope.mul_(h.ne_(0))
+
+
+class Kurtosis(Standardised):
+    """Excess kurtosis of the activations over the units: how bursty they are (arXiv 2604.13081)."""
+
+    subtracted: ClassVar[float] = 3  # of a normal distribution
+
+    name: Literal["kurtosis"] = "kurtosis"
+
+    @property
+    def order(self) -> int:
+        return 4
+
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return the excess over a normal distribution."""
+        moment, saved = super().value_and_saved(h)
+        return moment - self.subtracted, saved
+
+
+class Moment(Standardised):
+    """Standardised central moment of the activations over the units (arXiv 2604.13081)."""
+
+    name: Literal["moment"] = "moment"
+    p: int = Field(3, ge=3, le=8, description="the order; 3 is the skewness")
+
+    @property
+    def order(self) -> int:
+        return self.p
 
 
 def _limit_of_powers(q: float, inputs: int) -> PairKernel:
     """Return the kernel of sum h^q; a pre-activation has the deviation ||x|| / sqrt(m)."""
     factor = q * inputs ** ((2 - q) / 2)
     return PairKernel(power=q, factor=factor, curve=Curve(power_kernel, q))
+
+
+def _power_below(h: Tensor, q: float) -> Tensor:
+    """Return |h|^(q - 1), finite where h is 0."""
+    below = h.abs().pow(q - 1)
+    # from q = 1 on it is finite, and the pull has the sign of h as a factor, which is 0 there
+    return below.masked_fill(h == 0, 0) if q < 1 else below
+
+
+def _divide(x: Tensor, divisor: Tensor) -> Tensor:
+    """Return x / divisor, in the memory of x unless a gradient needs it."""
+    return x / divisor if x.requires_grad else x.div_(divisor)
+
+
+def _whole_power(x: Tensor, p: int) -> Tensor:
+    """Return x^p, p >= 2, by products: the power of a library takes ten times as long."""
+    square = x.square()
+    if p == 2:
+        return square
+    found = square * (x if p % 2 else square)
+    for _ in range((p - 3) // 2):
+        found.mul_(square)
+    return found
 
 
 def length(h: Tensor) -> Tensor:
@@ -235,10 +494,30 @@ def _name_alone(goodness: Goodness) -> object:
 
 
 GoodnessName = Literal[
-    "sum_squares", "mean_squares", "l2", "l1", "power_sum", "minus_sum_squares", "top_k"
+    "sum_squares",
+    "mean_squares",
+    "l2",
+    "l1",
+    "power_sum",
+    "power_mean",
+    "minus_sum_squares",
+    "top_k",
+    "entmax",
+    "kurtosis",
+    "moment",
 ]
 GoodnessEntry = Annotated[
-    SumSquares | MeanSquares | L2 | L1 | PowerSum | MinusSumSquares | TopK,
+    SumSquares
+    | MeanSquares
+    | L2
+    | L1
+    | PowerSum
+    | PowerMean
+    | MinusSumSquares
+    | TopK
+    | Entmax
+    | Kurtosis
+    | Moment,
     Field(discriminator="name"),
     OpenUnion("goodness", Goodness, "name"),
 ]
@@ -246,7 +525,7 @@ AnyGoodnessName = Annotated[GoodnessName, OpenNames("goodness")]
 AnyGoodness = Annotated[
     GoodnessEntry,
     BeforeValidator(_by_name, json_schema_input_type=AnyGoodnessName | GoodnessEntry),
-    PlainSerializer(_name_alone, return_type=AnyGoodnessName | dict[str, str | int | float]),
+    PlainSerializer(_name_alone, return_type=AnyGoodnessName | dict[str, str | int | float | None]),
 ]
 GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry has parameters"
 

@@ -208,6 +208,12 @@ REFERENCES: dict[str, Reference] = {
         2014,
         "1409.5185",
     ),
+    "peters2019": _arxiv(
+        "Peters, Ben and Niculae, Vlad and Martins, Andr{\\'e} F. T.",
+        "Sparse Sequence-to-Sequence Models",
+        2019,
+        "1905.05702",
+    ),
     "polyak1964": _article(
         "Polyak, Boris T.",
         "Some Methods of Speeding up the Convergence of Iteration Methods",
@@ -402,8 +408,12 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "l2": ("tosato2023",),
         "l1": (),
         "power_sum": (),
+        "power_mean": (),
         "minus_sum_squares": ("hinton2022forward",),
         "top_k": ("akkus2026",),
+        "entmax": ("akkus2026", "peters2019"),
+        "kurtosis": ("akkus2026",),
+        "moment": ("akkus2026",),
     },
     "optimizers": {
         "sgd": (),

@@ -42,14 +42,12 @@ from ffengine.entry import (
 from ffengine.inits import INITS, AnyInit, InitName
 from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
-    L2,
     AnyGoodness,
     AnyObjective,
     Difference,
     MeanSquares,
     SumSquares,
     Thresholded,
-    TopK,
 )
 from ffengine.optimizers import MAX_EPOCHS, AnyOptimizer, Sgd
 from ffengine.partitions import class_shares
@@ -72,6 +70,7 @@ ADDED_LATER = (
     '"decomposition":[],',
     '"accuracy":false,',
     '"select":"last","stop":null,',
+    ',"share":null,"of":"squares"',
 )
 MAX_SEED = 2**63 - 1
 MAX_STUDY_CELLS = 10_000
@@ -943,7 +942,7 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
     @property
     def has_mean_goodness(self) -> bool:
         """Whether the goodness is a mean over units, so that a unit's pull falls with the width."""
-        return isinstance(self.objective.goodness, MeanSquares)
+        return self.objective.goodness.is_mean
 
     @property
     def tau_of_step(self) -> float:
@@ -1142,7 +1141,7 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
 
     def _refuse_goodness_of_all_units(self) -> None:
         """Raise SpecFieldError unless the goodness is a sum over units."""
-        if isinstance(self.objective.goodness, L2 | TopK):
+        if not self.objective.goodness.of_units:
             raise SpecFieldError(
                 ("objective", "goodness"),
                 f"{self.objective.goodness.name} is not a sum over units, so that they interact; "

@@ -2,7 +2,7 @@
 
 import math
 
-from ffengine.objectives import AnyObjective, MeanSquares
+from ffengine.objectives import AnyObjective
 from ffengine.optimizers import Adam, AnyOptimizer
 
 
@@ -64,7 +64,7 @@ def divisor_of(objective: AnyObjective, width: int) -> int:
 
     n of a mean of squares, 1 of any other goodness.
     """
-    return width if isinstance(objective.goodness, MeanSquares) else 1
+    return width if objective.goodness.is_mean else 1
 
 
 def tells_all_rates(optimizer: AnyOptimizer) -> bool:

@@ -145,13 +145,37 @@ def limit_sum(groups: list[list[list[float]]], signs: list[float], x_k: list[flo
 
 # Training, by autograd and torch's own optimisers
 
+
+def exact_entmax(h: Tensor) -> Tensor:
+    """1.5-entmax by sorting (Peters, Niculae and Martins 2019, algorithm 2)."""
+    ordered = (h / 2).sort(dim=-1, descending=True).values
+    count = torch.arange(1, h.shape[-1] + 1, dtype=h.dtype)
+    mean = ordered.cumsum(-1) / count
+    spread = count * (ordered.square().cumsum(-1) / count - mean.square())
+    thresholds = mean - ((1 - spread) / count).clamp_min(1e-300).sqrt()
+    support = (thresholds <= ordered).sum(-1, keepdim=True)
+    return (h / 2 - thresholds.gather(-1, support - 1)).clamp_min(0).square()
+
+
+def standardised_moment(h: Tensor, p: int) -> Tensor:
+    """mean (h - mean)^p over the deviation to the power p; 0 where all are alike."""
+    around = h - h.mean(-1, keepdim=True)
+    spread = around.square().mean(-1)
+    found = (around**p).mean(-1) / spread.clamp_min(1e-300) ** (p / 2)
+    return torch.where(spread > 0, found, torch.zeros_like(found))
+
+
 GOODNESS: dict[str, Callable[[Tensor], Tensor]] = {
     "sum_squares": lambda h: (h**2).sum(-1),
     "mean_squares": lambda h: (h**2).mean(-1),
     "l2": lambda h: (h**2).sum(-1).clamp_min(1e-300).sqrt(),
     "l1": lambda h: h.abs().sum(-1),
     "power_sum": lambda h: (h.abs().clamp_min(1e-300) ** 3).sum(-1),
+    "power_mean": lambda h: (h.abs().clamp_min(1e-300) ** 3).mean(-1),
     "minus_sum_squares": lambda h: -(h**2).sum(-1),
+    "entmax": lambda h: (exact_entmax(h) * h**2).sum(-1),
+    "kurtosis": lambda h: standardised_moment(h, 4) - 3,
+    "moment": lambda h: standardised_moment(h, 3),
     "top_k": lambda h: (h**2).sort(dim=-1, descending=True).values[..., :10].sum(-1),
 }
 

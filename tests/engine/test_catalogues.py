@@ -6,16 +6,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import ffengine
 from ffengine.activations import ACTIVATIONS, ActivationName
 from ffengine.baselines import BaselineEntry, BaselineName
+from ffengine.entmax import entmax
 from ffengine.entry import Entry, describe, entries, meaning_of, name_of
 from ffengine.inits import INITS, InitName
+from ffengine.largest import largest
 from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Positives
 from ffengine.network import Network, SummedGoodness
-from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, GoodnessName, Objective
+from ffengine.objectives import (
+    AnyObjective,
+    Entmax,
+    Goodness,
+    GoodnessEntry,
+    GoodnessName,
+    Moment,
+    Objective,
+    Standardised,
+    TopK,
+)
 from ffengine.optimizers import SCHEDULES, AnyOptimizer, Optimizer, ScheduleName
 from ffengine.presets import PRESETS
 from ffengine.random_streams import Draws
@@ -129,10 +142,127 @@ def test_every_goodness_pulls_as_autograd_says(
     value = GOODNESS[name].value(h)
     assert torch.allclose(value, expected, rtol=1e-12)
     live = h > 0
+    # what does not depend on the scale has slopes of one over it, and rounds as much
+    atol = 1e-12 / scale if isinstance(GOODNESS[name], Standardised) else 1e-12
     assert torch.allclose(
-        GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=1e-12
+        GOODNESS[name].pull(h.clone(), value, s)[live], slope[live], rtol=1e-9, atol=atol
     )
-    assert not bool(GOODNESS[name].pull(h.clone(), value, s)[~live].any())
+    pull = GOODNESS[name].pull(h.clone(), value, s)
+    assert not bool(pull[~live].any())
+    again, saved = GOODNESS[name].value_and_saved(h.clone())
+    assert torch.equal(again, value)
+    assert torch.equal(GOODNESS[name].pull(h.clone(), value, s, saved), pull)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.integers(2, 60),
+    alpha=st.sampled_from([1.0, 1.2, 1.5, 1.8, 2.0]),
+    scale=st.sampled_from([1e-3, 1.0, 30.0]),
+)
+def test_entmax_meets_its_own_condition(seed: int, width: int, alpha: float, scale: float) -> None:
+    """It has the largest p.h + entropy: the condition of Lagrange holds for each unit."""
+    h = torch.randn(3, width, generator=torch.Generator().manual_seed(seed)).double() * scale
+    p = entmax(h, alpha)
+    assert torch.allclose(p.sum(-1), torch.ones(3, dtype=torch.float64), rtol=1e-12)
+    if alpha == 1:
+        return
+    level = h - p.pow(alpha - 1) / (alpha - 1)  # the same for all units that count
+    counts = p > 0
+    low = torch.where(counts, level, torch.inf).amin(-1)
+    high = torch.where(counts, level, -torch.inf).amax(-1)
+    assert torch.allclose(low, high, rtol=1e-9, atol=1e-9)
+    assert bool((torch.where(counts, -torch.inf, h).amax(-1) <= high + 1e-9).all())
+    if alpha == 1.5:
+        assert torch.allclose(p, reference.exact_entmax(h), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [1.1, 1.5, 1.75, 2.0])
+@pytest.mark.parametrize("width", [511, 512, 2000])
+def test_entmax_of_wide_layers_in_float32_is_that_in_float64(width: int, alpha: float) -> None:
+    generator = torch.Generator().manual_seed(width)
+    for scale in (1e-3, 0.03, 0.1, 1.0, 30.0):
+        h = torch.randn(50, width, generator=generator).mul_(scale).clamp_min_(0)
+        exact = entmax(h.double(), alpha)
+        assert torch.allclose(exact.sum(-1), torch.ones(50, dtype=torch.float64), rtol=1e-12)
+        if alpha == 1.5:
+            assert torch.allclose(exact, reference.exact_entmax(h.double()), rtol=1e-9, atol=1e-12)
+        assert float((entmax(h, alpha) - exact).abs().sum(-1).max()) < 3e-5
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.5, 2.0])
+def test_entmax_of_huge_and_of_equal_activations_is_finite(alpha: float) -> None:
+    h = torch.zeros(3, 1000)
+    h[1] = 1e30
+    h[2, 7] = 1e30
+    p = entmax(h, alpha)
+    assert torch.allclose(p[:2], torch.full((2, 1000), 1e-3), rtol=1e-3)
+    assert float(p[2, 7]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "goodness",
+    [*GOODNESS.values(), Entmax(alpha=1.0), Entmax(alpha=1.3), Entmax(alpha=2.0), Moment(p=6)],
+    ids=str,
+)
+def test_the_value_of_every_goodness_has_the_gradient_that_pulls(goodness: Goodness) -> None:
+    """A baseline trains on the value by backpropagation."""
+    h = torch.randn(1, 5, 600, generator=torch.Generator().manual_seed(5)).double().abs() + 0.1
+    leaf = h.clone().requires_grad_()
+    value = goodness.value(leaf)
+    value.sum().backward()
+    assert leaf.grad is not None
+    pull = goodness.pull(h.clone(), value.detach(), torch.ones(1, 5, dtype=torch.float64))
+    assert torch.allclose(leaf.grad, pull, rtol=1e-7, atol=1e-11)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    width=st.integers(1, 200),
+    wanted=st.integers(1, 200),
+    levels=st.sampled_from([2, 5, 1_000_000]),
+)
+def test_the_largest_are_those_of_a_whole_selection(
+    seed: int, width: int, wanted: int, levels: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(levels, (2, 3, width), generator=generator).float()
+    k = min(wanted, width)
+    found, places = largest(x, k)
+    ordered = x.sort(dim=-1, descending=True).values[..., :k]
+    assert torch.equal(found.sort(dim=-1, descending=True).values, ordered)
+    assert torch.equal(x.gather(-1, places), found)
+    assert all(len(set(row)) == k for row in places.flatten(0, 1).tolist())
+
+
+@given(seed=st.integers(0, 2**31), width=st.integers(2, 300), share=st.floats(0.005, 1))
+def test_top_k_of_activations_is_the_mean_of_the_largest(
+    seed: int, width: int, share: float
+) -> None:
+    h = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(seed)).double()
+    entry = TopK(share=share, of="activations")
+    k = min(width, max(5, int(share * width)))
+    assert entry.count(width) == k
+    leaf = h.clone().requires_grad_()
+    expected = leaf.sort(-1, descending=True).values[..., :k].mean(-1)
+    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+    assert torch.allclose(entry.value(h), expected)
+    found = entry.pull(h.clone(), expected.detach(), torch.ones(1, 4, dtype=torch.float64))
+    assert torch.allclose(found, slope)
+
+
+def test_top_k_has_one_size() -> None:
+    assert TopK() == TopK(k=10)
+    assert TopK(share=0.02).model_dump() == {
+        "name": "top_k",
+        "k": None,
+        "share": 0.02,
+        "of": "squares",
+    }
+    with pytest.raises(ValidationError, match="give k or share, not both"):
+        TopK(k=3, share=0.1)
+    with pytest.raises(ValidationError, match="give k or share"):
+        TopK(k=None)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

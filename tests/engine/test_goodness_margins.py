@@ -13,7 +13,17 @@ from ffengine.activations import ACTIVATIONS
 from ffengine.entry import entries, name_of
 from ffengine.goodness_margins import lowering_checks, lowering_direction, own_term
 from ffengine.infinite_width import infinite_width_checks
-from ffengine.objectives import L2, Goodness, GoodnessEntry, PowerSum, SumSquares, TopK
+from ffengine.objectives import (
+    L2,
+    Entmax,
+    Goodness,
+    GoodnessEntry,
+    Kurtosis,
+    Moment,
+    PowerSum,
+    SumSquares,
+    TopK,
+)
 from tests.engine import reference
 from tests.engine.reference import SIGMA, margin_of_rate, random_layer, sparsity_rate
 
@@ -105,6 +115,38 @@ def test_functions_of_the_length_are_neutral_and_top_k_is_like_large_powers(
         assert float(own_term(h, one, one, goodness).abs().max()) < 1e-12
     few = TopK(k=max(1, units // 6))
     assert bool((own_term(h, one, -one, few) >= -1e-12).all())  # raised: sparser
+
+
+@given(seed=st.integers(0, 2**31), units=st.integers(100, 400), scale=st.sampled_from([0.1, 3.0]))
+def test_selective_goodness_that_is_raised_makes_the_sample_itself_sparser(
+    seed: int, units: int, scale: float
+) -> None:
+    h = random_activations(seed, units) * scale
+    one = torch.ones(4, dtype=torch.float64)
+    for goodness in (
+        TopK(share=0.02, of="activations"),
+        Entmax(alpha=1.2),
+        Entmax(),
+        Kurtosis(),
+        Moment(),
+        Moment(p=6),
+    ):
+        assert bool((own_term(h, one, -one, goodness) > 0).all()), goodness
+
+
+@given(seed=st.integers(0, 2**31), units=st.integers(20, 200), share=st.floats(0.05, 0.5))
+def test_the_mean_of_the_largest_is_selective_where_it_is_above_the_mean_weighted_by_h(
+    seed: int, units: int, share: float
+) -> None:
+    h = random_activations(seed, units)
+    one = torch.ones(4, dtype=torch.float64)
+    goodness = TopK(share=share, of="activations")
+    for row, own in zip(h, own_term(h, one, -one, goodness).tolist(), strict=True):
+        top = row.sort(descending=True).values[: goodness.count(units)]
+        if float(top[-1]) == 0:
+            continue  # fewer units are active than count
+        excess = float(top.mean() - row.square().sum() / row.sum())
+        assert abs(excess) < 1e-9 or math.copysign(1, excess) == math.copysign(1, own)
 
 
 @given(seed=st.integers(0, 2**31), name=st.sampled_from(sorted(GOODNESS)))
