@@ -32,6 +32,7 @@ from service.encoding.root_path import SHARED, at
 from service.headline import FIGURES
 from service.jobs import TERMINAL, Event, Job, JobState, actions_on
 from service.results.chart_formats import Theme
+from service.results.chart_groups import grouped, panels_of, size_of
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.schemas import Spec
@@ -47,7 +48,6 @@ from service.web.catalogue import build_catalog, build_presets
 from service.web.chart_views import ViewDep
 from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
-from service.web.dashboard.chart_groups import grouped, panels_of, size_of
 from service.web.dashboard.job_table import (
     PAGE_SIZES,
     Asked,
