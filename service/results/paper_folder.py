@@ -1,6 +1,6 @@
 """The folder of a paper, which compiles as it is: its text, and which files there are. No HTTP.
 
-`fflab export --paper` writes it file by file, and the API sends it as a zip.
+`fflab export JOB --paper DIR` writes it file by file, and the API sends it as a zip.
 """
 
 import json

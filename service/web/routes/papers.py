@@ -163,8 +163,8 @@ async def read_paper(
 ) -> Response:
     """A folder that `make` compiles: text, tables in LaTeX, figures as PDF, data, spec, provenance.
 
-    It is what `fflab export --paper` writes. The figures are drawn while the folder is sent, which
-    may take a minute; one that cannot be drawn is left out, and the text says so.
+    It is what `fflab export JOB --paper DIR` writes. The figures are drawn while the folder is
+    sent, which may take a minute; one that cannot be drawn is left out, and the text says so.
     """
     look = _look(width_mm, font_pt)
     job, version = await run_in_threadpool(find_job_with_result, resources.store, job_id)
