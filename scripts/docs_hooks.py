@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.docs_reference import GENERATED  # noqa: E402 - the path above
 
 MARK = re.compile(r"^<!-- generated: (\w+) -->\n(?:\*.*\*\n)?", re.MULTILINE)
+NAMES = re.compile(r"^<!-- names -->\n.*?^<!-- end of names -->\n", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^( *```\w+(?: title=\"[^\"]*\")?) no-run: .*$", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)")
 
@@ -25,7 +26,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     markdown = LINK.sub(
         lambda found: found[0] if is_page(folder / found[2]) else unlinked(found[1]), markdown
     )
-    markdown = FENCE.sub(r"\1", markdown)
+    markdown = NAMES.sub("", FENCE.sub(r"\1", markdown))  # the generated part has more of them
     return MARK.sub(lambda found: GENERATED[found[1]](), markdown)
 
 

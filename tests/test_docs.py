@@ -25,6 +25,7 @@ from ffengine.presets import PRESETS
 from ffengine.spec import Submission
 from ffengine.study import expand
 from ffengine.version import RELEASED, VERSION
+from scripts import reference_names
 from scripts.docs_reference import GENERATED
 from scripts.theory_pictures import PICTURES
 from service.cli import app as cli
@@ -467,3 +468,13 @@ def test_every_picture_of_the_theory_has_the_command_that_made_it() -> None:
     assert shown == made
     assert {path.stem for path in (ROOT / "docs" / "pictures").glob("*.svg")} == set(made)
     assert set(made) == set(PICTURES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(reference_names.NAMES))
+def test_a_page_of_the_reference_lists_its_names_where_the_site_is_not_built(page: str) -> None:
+    text = (reference_names.FOLDER / f"{page}.md").read_text(encoding="utf-8")
+    assert text == reference_names.written(page), "python -m scripts.reference_names"
+    names = reference_names.block(page).splitlines()
+    assert len(names) > 5
+    assert [line for line in names if line.startswith("|") and re.search(r"\| +\|", line)] == []

@@ -53,7 +53,7 @@ def failure_of(error: Exception) -> JobError:
     if is_out_of_memory(error):
         return JobError(
             code="out_of_memory",
-            title="The run did not fit into memory",
+            title="The run needs more memory than the worker has",
             detail="Ask for fewer seeds at once, smaller widths, batch_size or samples, or for a "
             "worker with more memory.",
             evidence={"message": one_line(error)},
@@ -62,14 +62,14 @@ def failure_of(error: Exception) -> JobError:
         return JobError(
             code="storage",
             title="The results could not be stored",
-            detail=f"{one_line(error)}. See to the artifact store (space, permissions), then "
-            f"retry the job.",
+            detail=f"{one_line(error)}. Check that the worker has space and permission to write "
+            f"into the folder of artifacts, then retry the job.",
         )
     return JobError(
         code="internal",
-        title="The run failed unexpectedly",
-        detail=f"{one_line(error)}. This is a fault of the program: its trace is in the worker's "
-        f"log, under the job's id.",
+        title="The run failed because of an error in the program",
+        detail=f"{one_line(error)}. The worker's log has the whole trace, under the job's id; "
+        f"please report it.",
     )
 
 

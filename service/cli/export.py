@@ -1,7 +1,7 @@
 """`fflab export`: writes a job for other tools. Each target is an option, and a function here."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -22,12 +22,11 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.results import FontOption, WidthOption
-from service.client import Client, requests
+from service.client import Client
 from service.jobs import Job
-from service.results.chart_formats import COLUMN_FONT_PT
+from service.results.chart_formats import COLUMN_FONT_PT, COLUMN_MM
 
 TARGETS = "--paper DIR, --tensorboard DIR, --mlflow URI or --wandb FILE.csv"
-COLUMN_MM = 84.0
 MLFLOW_ADDRESS = re.compile(r"[a-z][a-z0-9+-]*:|databricks$|uc$")  # also of MLflow's other stores
 # ends of the names of files: a folder that is called so is a slip
 OF_FILES = (
@@ -91,8 +90,8 @@ def export(
     with make_client(PATIENT_ATTEMPTS) as client:
         job = resolve(client, job_id)
         if paper:
-            look = requests.look("none", width_mm, font_pt)
-            written["paper"] = _to_paper(client, job, paper, look, force=force)
+            width, font = width_mm or COLUMN_MM, font_pt or COLUMN_FONT_PT
+            written["paper"] = _to_paper(client, job, paper, width, font, force=force)
         if tensorboard:
             written["tensorboard"] = _to_tensorboard(client, job, tensorboard)
         if mlflow:
@@ -115,13 +114,13 @@ def _refuse_folder_of_a_files_name(option: str, folder: Path | None) -> None:
 
 
 def _to_paper(
-    client: Client, job: Job, folder: Path, look: Mapping[str, requests.Sent], *, force: bool
+    client: Client, job: Job, folder: Path, width_mm: float, font_pt: float, *, force: bool
 ) -> str:
     from service.cli.exports.paper_folder import paper_files, refuse_used, write_folder
 
     refuse_used(folder, force=force)
     client.download(job.id, "result")  # raises where there is no result
-    files = paper_files(client, job, look)
+    files = paper_files(client, job, width_mm, font_pt)
     refuse_used(folder, force=force)  # it has taken a while
     write_folder(folder, files)
     return f"{folder}: {len(files)} files; `make -C {folder}` compiles main.pdf"

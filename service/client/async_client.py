@@ -293,7 +293,7 @@ class AsyncClient:
 
         - `job_id`: the id of the job.
         - `what`: "result", "result.csv", "curves.csv", "curves.parquet", "result.npz",
-          "report.html", "weights.safetensors", "log" or "chart/NAME.FORMAT".
+          "report.html", "paper.zip", "weights.safetensors", "log" or "chart/NAME.FORMAT".
         - `params`: the query of its address, such as `{"rows": "potentials"}`.
         """
         return await self._send(requests.download(job_id, what, params))

@@ -5,7 +5,7 @@ A name is that of a column, a short name such as `lr`, a dotted field of a spec 
 """
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
@@ -196,22 +196,7 @@ def values_of(
 
 def _of_job(name: str, job: Job, now: float) -> Values:
     """A fact of the job itself."""
-    place = job.place or {}
-    found: dict[str, Any] = {
-        "state": job.state.value,
-        "progress": job.progress.fraction,
-        "tag": list(job.tags),
-        "owner": job.submitted_by,
-        "duration": seconds_run(job, now),
-        "submitted": job.created_at.timestamp(),
-        "started": job.started_at and job.started_at.timestamp(),
-        "finished": job.finished_at and job.finished_at.timestamp(),
-        "device": job.provenance and job.provenance.device.partition(":")[0],
-        "error": job.error and job.error.code,
-        "part": place.get("part"),
-        "run": job.cell,
-    }
-    value: Values = found[name] if name in found else getattr(job, name)
+    value: Values = _FACTS[name](job, now) if name in _FACTS else getattr(job, name)
     return value
 
 
@@ -221,6 +206,22 @@ def seconds_run(job: Job, now: float) -> float | None:
         return None
     end = job.finished_at.timestamp() if job.finished_at else now
     return max(0.0, end - job.started_at.timestamp())
+
+
+_FACTS: Mapping[str, Callable[[Job, float], Any]] = {
+    "state": lambda job, now: job.state.value,
+    "progress": lambda job, now: job.progress.fraction,
+    "tag": lambda job, now: list(job.tags),
+    "owner": lambda job, now: job.submitted_by,
+    "duration": seconds_run,
+    "submitted": lambda job, now: job.created_at.timestamp(),
+    "started": lambda job, now: job.started_at and job.started_at.timestamp(),
+    "finished": lambda job, now: job.finished_at and job.finished_at.timestamp(),
+    "device": lambda job, now: job.provenance and job.provenance.device.partition(":")[0],
+    "error": lambda job, now: job.error and job.error.code,
+    "part": lambda job, now: (job.place or {}).get("part"),
+    "run": lambda job, now: job.cell,
+}
 
 
 def _spec_column(name: str, dotted: tuple[str, ...], fields: Mapping[str, "_Field"]) -> Column:

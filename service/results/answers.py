@@ -28,7 +28,7 @@ from service.results.compared_runs import compared
 from service.results.course import Course, change_between, course_of, rises
 from service.results.finding_runs import answered
 from service.results.forecasts import forecast_lines
-from service.results.leading_charts import PAPER_CHARTS
+from service.results.leading_charts import GRID_CHARTS, PAPER_CHARTS, SEARCH_CHARTS
 from service.results.paper_comparison import COLOURS, ComparisonRow, Verdict, comparison
 from service.results.paper_summary import is_paper_study
 from service.results.run_labels import inputs_of, labels_of
@@ -272,7 +272,7 @@ def of_search(drawn: Sequence[ChartSource]) -> Opening | None:
     if found is None or not found.grid.is_search:
         return None
     lines = [Statement("Best trial", sentence) for sentence in best_in_words(found)]
-    return Opening(lines, (("search_history",), ("search_importance", "search_parallel")))
+    return Opening(lines, SEARCH_CHARTS)
 
 
 def of_grid(drawn: Sequence[ChartSource]) -> Opening | None:
@@ -285,11 +285,7 @@ def of_grid(drawn: Sequence[ChartSource]) -> Opening | None:
     lines = [line for best in GRID_FIGURES for line in _range(grid.cells, labels, best, unsure)]
     if not lines:
         return None
-    charts = (
-        ("grid_accuracy", "grid_theorem2"),
-        ("grid_sparsity", "grid_theorem1", "study_scatter"),
-    )
-    return Opening(lines, charts)
+    return Opening(lines, GRID_CHARTS)
 
 
 def labels_in(grid: StudyGrid) -> list[str]:

@@ -17,7 +17,7 @@ MEDIA_TYPES: dict[ChartFormat, str] = {
 }
 NARROWEST_MM, WIDEST_MM = 40.0, 400.0  # a small column; a sheet of A2
 SMALLEST_PT, LARGEST_PT = 4.0, 24.0
-COLUMN_FONT_PT = 8.0  # what journals ask for
+COLUMN_MM, COLUMN_FONT_PT = 84.0, 8.0  # what journals ask for
 LABEL_PX = 11.0  # of the numbers on axes: what `font_pt` is the size of
 MM_PER_INCH, PT_PER_INCH = 25.4, 72.0
 LEAST_PX = 160.0  # below, an axis has no room for its labels

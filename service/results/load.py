@@ -22,6 +22,7 @@ from ffengine.text import STORED
 from service.artifacts import Artifacts
 from service.jobs import TERMINAL, Job
 from service.results.histograms import cells_with_margins, margin_histograms
+from service.results.measured_rows import MeasuredRun, runs_of_study
 from service.results.run_labels import RunKey, cell_of, labels_of, run_keys
 from service.results.sources import (
     ChartSource,
@@ -167,6 +168,13 @@ def cells_of(store: Store, job: Job) -> list[Cell]:
         return expand(job.spec, STORED)
     made = [cell_of(run) for run, _ in store.jobs.children(job.id)]
     return [cell for cell in made if cell]
+
+
+def measured_runs(store: Store, job: Job) -> list[MeasuredRun]:
+    """The runs whose rows are those of a job: its own, or those of a study."""
+    if isinstance(job.spec, StudySpec):
+        return runs_of_study(store.studies.result(job.id).cells)
+    return [MeasuredRun(job.id, job.kind, {}, len(job.spec.seeds))]
 
 
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:

@@ -20,7 +20,7 @@ from ffengine.results import (
 from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, course_of
-from service.results.paper_setting import departures
+from service.results.paper_setting import departures, nearest_first
 from service.results.row_keys import EpochRef, RowKey, quantity_of
 from service.results.sources import Source
 
@@ -113,8 +113,9 @@ def _four_digits(value: float) -> str:
 
 
 def comparison(sources: Sequence[Source]) -> list[ComparisonRow]:
-    """The rows of all results, in their order."""
-    return [row for source in sources for row in _rows_of(source)]
+    """The rows of all results: those of the paper's setting first, each in their order."""
+    ordered = nearest_first(sources, lambda source: (source.spec, source.trained))
+    return [row for source in ordered for row in _rows_of(source)]
 
 
 class RunRows(NamedTuple):

@@ -1,11 +1,15 @@
 """The paper's setting: only the figures of such runs are compared with the paper's claims."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import Difference, SumSquares
 from ffengine.optimizers import Sgd
 from ffengine.spec import CheckSpec, DatasetSpec, TrainedWeights, TrainSpec
+
+_Run = TypeVar("_Run")
 
 DATA = ("mnist", "mnist-mini")
 PREPROCESSES = ("unit", "center")
@@ -37,6 +41,30 @@ def is_papers_setting(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = N
     - `trained`: for a check of trained weights, the spec of the job that trained them.
     """
     return next(departures(spec, trained), None) is None
+
+
+def nearest_first(
+    runs: Sequence[_Run], spec_of: Callable[[_Run], tuple[object, TrainSpec | None]]
+) -> list[_Run]:
+    """The runs of the paper's setting before others, each in their order; where no run is of it,
+    those that depart from it in the fewest fields.
+
+    **Arguments:**
+
+    - `spec_of`: the spec of a run, and for a check of trained weights that of their job.
+    """
+    found = [_departed(*spec_of(run)) for run in runs]
+    least = min(found, default=0)
+    return [
+        run for run, count in sorted(zip(runs, found, strict=True), key=lambda one: one[1] > least)
+    ]
+
+
+def _departed(spec: object, trained: TrainSpec | None) -> int:
+    """In how many fields a run departs; of other kinds, more than any run."""
+    if isinstance(spec, TrainSpec | CheckSpec):
+        return sum(1 for _ in departures(spec, trained))
+    return sys.maxsize
 
 
 def departures(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) -> Iterator[str]:

@@ -21,6 +21,7 @@ from service.results.column_labels import LABELS
 from service.results.descriptions import short_digest
 from service.results.forecasts import epochs_table
 from service.results.paper_comparison import ComparisonRow, by_run, comparison, legend
+from service.results.paper_setting import nearest_first
 from service.results.row_keys import quantity_of
 from service.results.sources import ChartSource, Source, StudyGrid
 from service.results.text_tables import Column, TextTable, check_tables, push_table
@@ -82,7 +83,8 @@ def paper_tables(sources: Sequence[ChartSource]) -> dict[TableKind, Callable[[],
     """
     runs = [source for source in sources if isinstance(source, Source)]
     grid = next((source for source in sources if isinstance(source, StudyGrid)), None)
-    cells = [cell.found for cell in grid.cells if cell.found.summary] if grid else []
+    measured = [cell for cell in grid.cells if cell.found.summary] if grid else []
+    cells = [cell.found for cell in nearest_first(measured, lambda cell: (cell.spec, None))]
     found: dict[TableKind, Callable[[], PaperTable]] = {}
     if lines := comparison(runs):
         found["comparison"] = lambda: _comparison(lines, runs)
@@ -273,7 +275,15 @@ def _cells(result: CheckResult, source: Source) -> PaperTable:
 
 
 def _runs(cells: Sequence[StudyCell], sources: Sequence[Source]) -> PaperTable:
-    """A row for each run, with its last figures."""
+    """A row for each run, with its last figures.
+
+    Checks beside training runs are left out: they have other figures, which would make the table
+    too wide, and all of these stand beside the published ones.
+    """
+    trained = [cell for cell in cells if cell.kind == "train"]
+    aside = ", whose checks are among what is measured beside published" if trained else ""
+    aside = aside if len(trained) < len(cells) else ""
+    cells = trained or cells
     shown = cells[:MOST_ROWS]
     found = [dict(_last_figures(cell)) for cell in shown]
     figures = [key for key in RUN_FIGURES if any(key in one for one in found)]
@@ -294,8 +304,9 @@ def _runs(cells: Sequence[StudyCell], sources: Sequence[Source]) -> PaperTable:
         *(Column(RUN_FIGURES[key]) for key in figures),
     ]
     caption = (
-        "Runs of the study, each at the last epoch that it measured, in its last layer; checks at "
-        f"their largest width.{_first(len(shown), len(cells))} {obtained(sources)}"
+        f"{'Training runs' if aside else 'Runs'} of the study{aside}, each at the last epoch that "
+        f"it measured, in its last layer{'' if trained else '; checks at their largest width'}."
+        f"{_first(len(shown), len(cells))} {obtained(sources)}"
     )
     return PaperTable("runs", caption, columns, rows)
 

@@ -9,12 +9,13 @@ from urllib.parse import quote
 import jinja2
 
 from ffengine.results import Diagnostic
-from ffengine.spec import CheckSpec
+from ffengine.spec import CheckSpec, TrainSpec
 from ffengine.study import Cell
 from service.encoding.escaping import for_page
 from service.jobs import Job
 from service.results.answers import answer
 from service.results.bibliography import bibtex
+from service.results.chart_groups import grouped, size_of
 from service.results.charts import CHARTS, NothingToDraw, available, for_report
 from service.results.charts.finish import svg_with_dark_variant
 from service.results.descriptions import provenance_lines, title_of
@@ -25,6 +26,8 @@ from service.results.paper_comparison import by_run, comparison, legend
 from service.results.row_keys import quantity_of
 from service.results.sources import ChartSource, Source, StudyGrid
 
+MOST_OPEN_ROWS = 24  # of a table; longer ones are folded, as on pages
+MOST_OPEN_FINDINGS = 4
 SAFE = " =:/;,()[]{}.-_!*+@$|~^`\\"  # of an SVG, what may stand in an address within quotes
 
 
@@ -33,6 +36,14 @@ class Chart(NamedTuple):
 
     meaning: str
     image: str
+
+
+class Theme(NamedTuple):
+    """The charts of one theme: they are folded, so that a phone has no yards of them."""
+
+    title: str
+    names: str
+    charts: Sequence[Chart]
 
 
 class ReportedFinding(NamedTuple):
@@ -67,7 +78,9 @@ def report(job: Job, drawn: Sequence[ChartSource]) -> str:
         quantity_of=quantity_of,
         legend=legend(rows),
         leading=list(_charts(drawn, opening.charts)),
-        charts=list(_charts(drawn, [name for name in names if name not in opening.charts])),
+        themes=list(_themes(drawn, [name for name in names if name not in opening.charts])),
+        most_rows=MOST_OPEN_ROWS,
+        most_findings=MOST_OPEN_FINDINGS,
         findings=[
             ReportedFinding(_place(source.label, finding), finding)
             for source in sources
@@ -95,10 +108,10 @@ def _place(run: str, finding: Diagnostic) -> str:
 
 
 def _kind_of(source: Source) -> str:
-    """What a run without a label is: a check of a study that is the only one of its theorem."""
+    """What a run without a label is, the only one of its kind or theorem in a study."""
     if isinstance(source.spec, CheckSpec):
         return f"theorem {source.spec.theorem}"
-    return ""
+    return "training" if isinstance(source.spec, TrainSpec) else ""
 
 
 def _cells(drawn: Sequence[ChartSource]) -> list[Cell]:
@@ -122,6 +135,13 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html")
+
+
+def _themes(drawn: Sequence[ChartSource], names: Sequence[str]) -> Iterator[Theme]:
+    """The charts by theme, those that can be drawn."""
+    for group in grouped(names, size_of(drawn)):
+        if charts := list(_charts(drawn, group.charts)):
+            yield Theme(group.title, group.names, charts)
 
 
 def _charts(drawn: Sequence[ChartSource], names: Sequence[str]) -> Iterator[Chart]:

@@ -175,7 +175,7 @@ class JobQueries:
         return table, case((text.regexp_match(_NUMBER), cast(text, DOUBLE_PRECISION())))
 
 
-def ordered(query: Select[JobRow], value: Expression, order: Order) -> Select[JobRow]:
+def ordered(query: Select[str, int], value: Expression, order: Order) -> Select[str, int]:
     """A query in an order: jobs without a value last, then the newest first."""
     direction = value.desc() if order.descending else value.asc()
     return query.order_by(case((value.is_(None), 1), else_=0), direction, JobRow.id.desc())

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     JSON,
     ColumnElement,
+    Row,
     Select,
     Text,
     bindparam,
@@ -236,10 +237,11 @@ class Jobs:
             self._refresh_read_figures()
         with self._database.reading() as session:
             states = self._states(session, conditions) if total else None
-            rows = list(session.scalars(self._ordered(session, conditions, order, before, limit)))
+            found = session.execute(self._ordered(session, conditions, order, before, limit)).all()
+            jobs = self._jobs(session, found[:limit])
         return Page(
-            [self._cache.job_of(row)[0] for row in rows[:limit]],
-            rows[limit - 1].id if len(rows) > limit else None,
+            jobs,
+            found[limit - 1][0] if len(found) > limit else None,
             sum(states.values()) if states is not None else None,
             states,
         )
@@ -329,6 +331,15 @@ class Jobs:
         with contextlib.suppress(*DATABASE_ERRORS):
             self.refresh_figures()
 
+    def _jobs(self, session: Session, found: Sequence[Row[str, int]]) -> list[Job]:
+        """The jobs of these ids and versions; only rows of those that have changed are read."""
+        jobs = {job_id: self._cache.get(job_id, version) for job_id, version in found}
+        changed = [job_id for job_id, known in jobs.items() if known is None]
+        if changed:
+            rows = session.scalars(select(JobRow).where(JobRow.id.in_(changed)))
+            jobs |= {row.id: self._cache.job_of(row) for row in rows}
+        return [known[0] for known in jobs.values() if known is not None]
+
     def _ordered(
         self,
         session: Session,
@@ -336,9 +347,11 @@ class Jobs:
         order: Order | None,
         before: str | None,
         limit: int,
-    ) -> Select[JobRow]:
-        """The jobs of a page, and one more that says whether there is another page."""
-        query = select(JobRow).where(*conditions).limit(limit + 1)
+    ) -> Select[str, int]:
+        """The ids and versions of the jobs of a page, and one more that says whether there is
+        another page.
+        """
+        query = select(JobRow.id, JobRow.version).where(*conditions).limit(limit + 1)
         if order is None:
             query = query.where(JobRow.id < before) if before else query
             return query.order_by(JobRow.id.desc())
@@ -356,6 +369,17 @@ class Jobs:
         counted = select(JobRow.state, func.count()).where(*conditions).group_by(JobRow.state)
         found = dict(session.execute(counted).all())
         return {state.value: found[state.value] for state in JobState if state.value in found}
+
+    def project_names(self) -> list[str]:
+        """The names of all projects in order; the index is asked for one after the other."""
+        names = select(func.min(JobRow.project).label("name")).cte("names", recursive=True)
+        following = select(func.min(JobRow.project)).where(JobRow.project > names.c.name)
+        names = names.union_all(
+            select(following.scalar_subquery()).where(names.c.name.is_not(None))
+        )
+        with self._database.reading() as session:
+            query = select(names.c.name).where(names.c.name.is_not(None))
+            return list(session.scalars(query))
 
     def projects(self) -> list[ProjectLine]:
         """All projects, the one with the newest activity first."""

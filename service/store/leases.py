@@ -158,9 +158,9 @@ def worker_lost(losses: int, reason: str) -> JobError:
     return JobError(
         code="worker_lost",
         title="The job lost its worker again and again",
-        detail=f"{losses} attempts ended without a result; the last one: {reason}. It may need "
-        f"more memory than a worker has: "
-        "ask for fewer seeds or smaller widths, or look into the worker's log, then retry it.",
+        detail=f"{losses} times, a worker ended or stopped answering before it had a result; the "
+        f"last time: {reason}. Perhaps the job needs more memory than the worker has: ask for "
+        "fewer seeds or smaller widths, or read the worker's log, then retry the job.",
         evidence={"losses": losses},
     )
 
@@ -169,9 +169,8 @@ def out_of_time(limit: float) -> JobError:
     """The error of a job that was stopped because it ran too long."""
     return JobError(
         code="timeout",
-        title="The job ran for longer than it was allowed to",
-        detail=f"timeout_seconds is {limit:g}. What was computed stays readable; a retry goes on "
-        f"from the last checkpoint, "
-        "with as much time again.",
+        title="The job reached its time limit",
+        detail=f"The limit was {limit:g} seconds (timeout_seconds). What was measured until then "
+        "stays readable. A retry goes on from the last checkpoint, with the same limit again.",
         evidence={"timeout_seconds": limit},
     )

@@ -268,9 +268,9 @@ def search_of_document(document: str) -> Searched | None:
 def _changed() -> JobError:
     return JobError(
         code="study_changed",
-        title="The study's spec no longer means what it meant",
-        detail="It was stored by another version of fflab. The trials that were made have their "
-        "results; submit it anew.",
+        title="This version of fflab would search in another way",
+        detail="The search was submitted to another version, so no further trials were made. "
+        "Those before keep their results. Submit the search again to have all of them.",
     )
 
 
@@ -278,7 +278,7 @@ def search_exhausted(reason: str) -> JobError:
     """The error of a search whose values do not go together, however often they are drawn."""
     return JobError(
         code="search_exhausted",
-        title="No more trials of the search are possible",
-        detail=f"The values that were drawn are refused as a spec, a hundred times: {reason}. The "
-        "trials that were made have their results; submit the search with a narrower space.",
+        title="The search found no more values that can run",
+        detail=f"A hundred times, the values that it chose did not make a valid spec: {reason}. "
+        "The trials before keep their results. Submit the search again with a narrower space.",
     )

@@ -299,7 +299,8 @@ def study_failed() -> JobError:
     return JobError(
         code="study_failed",
         title="No run of the study succeeded",
-        detail="Look at the errors of its runs, then retry it.",
+        detail="Each run says on its own page why it failed. A retry of the study queues them all "
+        "again.",
     )
 
 
@@ -307,10 +308,10 @@ def study_changed() -> JobError:
     """The error of a study whose remaining runs can no longer be made."""
     return JobError(
         code="study_changed",
-        title="The study's spec no longer means what it meant",
-        detail="It was stored by a version of fflab whose preset or defaults were others. The "
-        "runs that were made have their results; "
-        "submit it anew.",
+        title="This version of fflab would make other runs of the study",
+        detail="The study was submitted to another version, whose preset or defaults were "
+        "different, so the runs that are missing were not made. The others keep their results. "
+        "Submit the study again to have all of them.",
     )
 
 

@@ -14,6 +14,7 @@ AS_THEY_ARE = (
     *DEFAULT_EXCLUDED_CONTENT_TYPES,
     "application/octet-stream",
     "application/vnd.apache.parquet",
+    "application/zip",
 )
 SUFFIX = '-gzip"'  # of the ETag of a compressed answer
 _GZIP = re.compile(r"(?:^|,)\s*(?:gzip|x-gzip|\*)\s*(?:;\s*q\s*=\s*([0-9.]+)\s*)?(?=,|$)", re.ASCII)

@@ -4,7 +4,7 @@ asked for in parts.
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from itertools import chain
 from typing import Annotated, NamedTuple
 
@@ -113,11 +113,7 @@ def file_response(
     - `costly`: whether it takes long to make, so that HEAD does without its length.
     - `in_parts`: whether a part of it can be asked for.
     """
-    headers = {
-        "ETag": etag_of(job, version, what),
-        "Cache-Control": "private, no-cache",
-        "Content-Security-Policy": policy,
-    }
+    headers = _headers(job, version, what, policy)
     if is_known(headers["ETag"], asked.if_none_match):
         return Response(status_code=304, headers=headers)
     headers["Content-Disposition"] = content_disposition(job, what, inline=inline)
@@ -135,6 +131,37 @@ def file_response(
     elif asked.head_only and not asked.takes_gzip:
         headers["Content-Length"] = str(sum(len(piece) for piece in pieces))
     return StreamingResponse(begun(pieces), media_type=media_type, headers=headers)
+
+
+async def streamed_response(
+    job: Job,
+    version: int,
+    what: str,
+    media_type: str,
+    make: Callable[[], Awaitable[AsyncIterable[bytes]]],
+    asked: FileRequest,
+) -> Response:
+    """Send a file that is made while it is sent; 304 where the client has it.
+
+    **Arguments:**
+
+    - `make`: begins the file, and raises what is to be answered in its place.
+    - For the others see file_response.
+    """
+    headers = _headers(job, version, what, INERT)
+    if is_known(headers["ETag"], asked.if_none_match):
+        return Response(status_code=304, headers=headers)
+    headers["Content-Disposition"] = content_disposition(job, what, inline=False)
+    content = iter(()) if asked.head_only else await make()
+    return StreamingResponse(content, media_type=media_type, headers=headers)
+
+
+def _headers(job: Job, version: int, what: str, policy: str) -> dict[str, str]:
+    return {
+        "ETag": etag_of(job, version, what),
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": policy,
+    }
 
 
 def _whole_or_pieces(content: bytes | Iterable[bytes]) -> tuple[bytes | None, Iterator[bytes]]:

@@ -33,7 +33,7 @@ WRONG_GUESSES, MINUTE_SECONDS = 30, 60.0  # of one sender
 _ID = f"(?P<job>{JOB_ID.pattern})"
 _FILES = (
     r"result(\.csv|\.npz|\.tex)?|curves(\.csv|\.parquet)?|charts|chart/[a-z0-9_]+\.[a-z]+|report\.html|"
-    r"methods\.(txt|md|tex)|references\.bib"
+    r"methods\.(txt|md|tex)|references\.bib|paper\.zip"
 )
 ALLOWED = re.compile(rf"/jobs/{_ID}|/v1/jobs/{_ID.replace('job>', 'of>')}/({_FILES})")
 HEADERS = {

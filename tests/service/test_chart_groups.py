@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from ffengine.spec import NetworkSpec, TrainSpec
+from service.results.chart_groups import THEMES, Size, grouped, panels_of
 from service.results.charts import CHARTS
 from service.results.charts.finish import finished as finished_chart
 from service.store import Store
-from service.web.dashboard.chart_groups import THEMES, Size, grouped, panels_of
 from tests.factories import finished, submit
 from tests.service.courses import training
 

@@ -321,12 +321,16 @@ def test_runs_of_studies_are_found_where_they_are_asked_for(
     text = page(client, "/", where="epochs=2")
     assert listed(text) == []
     assert "No job fits the filter" in text
-    (address,) = re.findall(r'<a href="([^"]+)">1 run of a study does</a>', text)
+    (address,) = re.findall(r'<a href="([^"]+)">1 fits the filter, too</a>', text)
     assert parse_qs(urlsplit(address).query) == {"where": ["epochs=2"], "runs": ["yes"]}
     assert listed(page(client, address)) == [runs[1]]
     text = page(client, "/", where="project=thesis")
     assert listed(text) == [study]
     assert "3 fit the filter, too" in text
+    again = client.get("/?where=project=thesis", headers={"Fflab-Refresh": "yes"}).text
+    assert listed(again) == [study]
+    assert "the filter, too" not in again, "an open page shows it, and outside of what is renewed"
+    assert text.index("the filter, too") < text.index("data-live")
     found = page(client, "/", where="project=thesis", runs="yes")
     assert set(listed(found)) == {study, *runs}
     assert "<b>4 jobs and runs</b>" in found

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from service.client import AsyncClient, Client, Refused
-from service.store import Store
+from service.store import Store, job_cache
 from tests.commands import Fflab
+from tests.factories import submit as made
 from tests.over_http import refused, submit, succeed
 
 
@@ -22,15 +23,15 @@ def train(lr: float, *widths: int) -> dict[str, object]:
 @pytest.fixture
 def jobs(client: httpx.Client, store: Store) -> list[str]:
     """Four jobs, oldest first: done, queued, cancelled, queued."""
-    made = [
+    ids = [
         submit(client, train(0.5, 64), name="a", project="paper").id,
         submit(client, train(0.1, 256), name="b", project="paper", note="two\r\nlines").id,
         submit(client, train(0.01, 256, 32), name="c", tags=["x"]).id,
         submit(client, {"kind": "check", "widths": [64]}).id,
     ]
-    succeed(store, made[0])
-    client.post(f"/v1/jobs/{made[2]}/cancel")
-    return made
+    succeed(store, ids[0])
+    client.post(f"/v1/jobs/{ids[2]}/cancel")
+    return ids
 
 
 def listed(client: httpx.Client, **query: str) -> list[str]:
@@ -241,3 +242,25 @@ def test_projects_are_listed(client: httpx.Client, jobs: list[str], fflab: Fflab
     assert json.loads(fflab("projects", "--json").out) == listed
     client.patch(f"/v1/jobs/{jobs[0]}", json={"project": "thesis"})
     assert [one["jobs"] for one in client.get("/v1/projects").json()["items"]] == [2, 1]
+
+
+def test_names_of_projects_are_read_without_their_jobs(either_store: Store) -> None:
+    assert either_store.jobs.project_names() == []
+    for project in ("thesis", None, "paper", "thesis"):
+        made(either_store, project=project)
+    assert either_store.jobs.project_names() == ["paper", "thesis"]
+
+
+def test_a_page_reads_the_rows_of_jobs_that_have_changed_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [made(store).id for _ in range(3)]
+    assert [job.id for job in store.jobs.page(limit=2).jobs] == ids[:0:-1]
+    store.actions.cancel(ids[2])
+    read: list[str] = []
+    convert = job_cache.to_job
+    monkeypatch.setattr(job_cache, "to_job", lambda row: read.append(row.id) or convert(row))
+    page = store.jobs.page(limit=2)
+    assert read == [ids[2]]
+    assert [(job.id, job.state) for job in page.jobs] == [(ids[2], "cancelled"), (ids[1], "queued")]
+    assert page.next_id == ids[1]

@@ -124,7 +124,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_chart",
             "read_report",
         ),
-        *("read_tex", "read_methods", "read_references"),
+        *("read_tex", "read_methods", "read_references", "read_paper"),
         *("share_job", "list_shares", "revoke_share", "revoke_shares"),
         *(
             "read_deliveries",

@@ -26,9 +26,11 @@ from service.results.charts.outlines import FILES, font, outlined
 from service.results.charts.pictures import pictured
 from service.results.charts.print_layout import drawn_width
 from service.results.charts.style import FONT
+from service.results.report import report
 from service.store import Store
 from tests.chromium import chromium
 from tests.over_http import refused, submit, succeed
+from tests.service.paper_study import study
 from tests.service.samples import epoch_row, train_result
 
 MM = 72 / 25.4
@@ -247,17 +249,40 @@ def test_paper_has_the_spec_and_no_buttons(
         page.close()
 
 
-def test_a_printed_report_has_the_spec_open(browser: Browser) -> None:
+def test_a_printed_report_has_everything_open(browser: Browser) -> None:
     head = (files("service.results") / "report.html").read_text().partition("<style>")[2]
     sheet = head.partition("</style>")[0]
     page = browser.new_page()
     try:
         page.set_content(
-            f"<style>{sheet}</style><details>folded</details><pre class=printed>spec</pre>"
+            f"<style>{sheet}</style><p class=unprinted>link</p>"
+            "<details><summary>folded</summary><pre class=spec>spec</pre></details>"
         )
-        expect(page.locator(".printed")).to_be_hidden()
+        shown = "document.querySelector('pre').checkVisibility({contentVisibilityAuto: true})"
+        assert page.evaluate(shown) is False
         page.emulate_media(media="print")
-        expect(page.locator(".printed")).to_be_visible()
-        expect(page.locator("details")).to_be_hidden()
+        assert page.evaluate(shown) is True
+        assert page.evaluate("document.querySelector('pre').getBoundingClientRect().height") > 5
+        expect(page.locator(".unprinted")).to_be_hidden()
     finally:
         page.close()
+
+
+@pytest.mark.slow
+def test_a_report_is_short_on_a_phone_and_has_its_charts_by_theme(
+    browser: Browser, client: httpx.Client
+) -> None:
+    job = submit(client)
+    page = report(job.model_copy(update={"finished_at": job.created_at}), study())
+    themes = re.findall(r"<details><summary>([^<]*) <small>", page)
+    assert {"Sparsity", "The theorems while training"} <= set(themes)
+    assert page.count("<details") == page.count("</details>")
+    assert "<script" not in page
+    phone = browser.new_page(viewport={"width": 390, "height": 844}, java_script_enabled=False)
+    try:
+        phone.set_content(page)
+        assert phone.evaluate("document.documentElement.scrollHeight") < 10_000
+        phone.get_by_text("The theorems while training").click()
+        expect(phone.locator("details[open] figure").last).to_be_visible()
+    finally:
+        phone.close()

@@ -71,6 +71,7 @@ def test_a_link_shows_the_job_without_a_key_and_nothing_else(
         f"/v1/jobs/{other}/result",
         f"/v1/jobs/{job}",
         f"/v1/jobs/{job}/events",
+        f"/v1/jobs/{job}/paper.zip/x",
         f"/v1/jobs/{job}/log",
         f"/v1/jobs/{job}/webhook",
         f"/v1/jobs/{job}/shares",

@@ -18,6 +18,7 @@ from service.results.charts.style import CAPTION_CHARACTERS, WIDTH
 Specification = dict[str, Any]
 
 LEAST_PANEL_PX, LEAST_PLOT_PX = 190.0, 90.0  # with a title of its own above it; alone
+IN_ONE_ROW = 3  # panels that have no row of two and one alone, where there is room
 LOWEST, HIGHEST = 0.65, 1.25  # how much lower and higher plots get than on pages
 PADDING_PX = 3
 CLOSE_ENOUGH = 0.01  # of the width
@@ -98,7 +99,8 @@ def _with_columns(spec: Specification, width_px: float, legend: int | None) -> S
     for view in _views(found):
         if isinstance(view.get("columns"), int):
             room = max(1, int(width_px // (LEAST_PANEL_PX + 0.1 * LEAST_PANEL_PX)))
-            view["columns"] = min(view["columns"], room)
+            three = len(view.get("facet", {}).get("sort", ())) == IN_ONE_ROW <= room
+            view["columns"] = IN_ONE_ROW if three else min(view["columns"], room)
         if legend is not None:
             for channel in view.get("encoding", {}).values():
                 if isinstance(channel, dict) and isinstance(channel.get("legend"), dict):

@@ -29,7 +29,7 @@ from service.lists.conditions import (
     parse_filter,
     parse_order,
 )
-from service.results.descriptions import place_of
+from service.results.descriptions import place_of, time_ago, title_of
 from service.results.job_cells import cell_text
 from service.results.run_labels import cell_of, labels_of
 from service.store import ANY_STUDY, CursorGone, Store
@@ -54,6 +54,7 @@ MOST_VARIED = 6
 PAGE_SIZES = (50, 100, 200, 500)
 MOST_MATCHED = 1_000  # jobs that are changed at once
 DELETE = "delete"
+TIMES = {"submitted": "created_at", "started": "started_at", "finished": "finished_at"}
 Labeller = Callable[[Sequence[Job]], Mapping[str, str]]
 
 
@@ -152,16 +153,23 @@ class Heading(NamedTuple):
     address: str | None
     sorted: Literal["ascending", "descending"] | None
     is_number: bool
+    is_time: bool = False
 
 
 class Row(NamedTuple):
-    """A job of a table: its headline, its cells by name, and what may be done with it."""
+    """A job of a table: what it is called, its headline, and its cells by name.
+
+    `ages` are its times as people say them, `ended` how far it came once it has ended, and
+    `actions` the names of what may be done with it.
+    """
 
     job: Job
     label: str
     headline: Headline
     cells: Mapping[str, str]
-    actions: Sequence[str]
+    ages: Mapping[str, str]
+    ended: str
+    actions: str
 
 
 class Choice(NamedTuple):
@@ -212,11 +220,19 @@ class JobTable:
         return at(f"{self.path}?{self.asked.query(**changes)}")
 
 
-def table_of_jobs(store: Store, asked: Asked) -> JobTable:
-    """Return the table of all jobs that an address asks for."""
+def table_of_jobs(store: Store, asked: Asked, *, again: bool = False) -> JobTable:
+    """Return the table of all jobs that an address asks for.
+
+    **Arguments:**
+
+    - `again`: whether an open page asks, which shows already how many runs of studies fit.
+    """
     with_who = bool(asked.who) or bool(store.api_keys.all())
     default = [name for name in OF_JOBS if name != "owner" or with_who]
-    return _filled(store, JobTable(asked, "/"), default, lambda jobs: {})
+    table = _filled(store, JobTable(asked, "/"), default, lambda jobs: {})
+    if not again and not table.wrong:
+        table.runs_that_fit = _runs_that_fit(store, asked)
+    return table
 
 
 def table_of_runs(store: Store, study: Job, asked: Asked) -> JobTable:
@@ -278,7 +294,6 @@ def _filled(
     except CursorGone:
         page = store.jobs.page(limit=asked.rows, order=page_order, total=True, **filters)
     table.total = page.total or 0
-    table.runs_that_fit = _runs_that_fit(store, table, filters)
     best = _best_run(store, table, order, filters)
     labels = labeller([*page.jobs, *([best] if best else [])])
     table.rows = _rows(store, page.jobs, shown, labels)
@@ -351,6 +366,7 @@ def _heading(table: JobTable, name: str, order: Order | None) -> Heading:
         table.address(sort=sort),
         ("descending" if descending else "ascending") if is_sorted else None,
         column.is_number and not column.several and name != "progress",
+        column.type == "time",
     )
 
 
@@ -364,10 +380,29 @@ def _rows(
     for job in jobs:
         values = values_of(known, job, headlines[job.id].figures, now)
         cells = {column.name: _cell(column, values[column.name]) for column in known}
+        times = ((name, getattr(job, TIMES[name])) for name in cells if name in TIMES)
         rows.append(
-            Row(job, labels.get(job.id, ""), headlines[job.id], cells, allowed_actions(job))
+            Row(
+                job,
+                labels.get(job.id) or title_of(job),
+                headlines[job.id],
+                cells,
+                {name: time_ago(at) if at else "–" for name, at in times},
+                _ended(job),
+                " ".join(allowed_actions(job)),
+            )
         )
     return rows
+
+
+def _ended(job: Job) -> str:
+    """How far a job came, in words: a bar says nothing more of what moves no further."""
+    if job.state == JobState.succeeded:
+        return "100 %"
+    if job.state not in TERMINAL:
+        return ""
+    done = f"{100 * job.progress.fraction:.0f} %"
+    return f"{done}, {job.progress.message}" if job.progress.message else done
 
 
 def _cell(column: Column, value: Values) -> str:
@@ -388,11 +423,11 @@ def _allowed_in(states: Mapping[str, int], *, is_runs: bool) -> list[str]:
     return sorted(found)
 
 
-def _runs_that_fit(store: Store, table: JobTable, filters: Mapping[str, Any]) -> int:
+def _runs_that_fit(store: Store, asked: Asked) -> int:
     """Return how many runs of studies fit a filter of jobs that leaves them out."""
-    if table.parent or table.asked.runs or not table.asked.is_filtered:
+    if asked.runs or not asked.is_filtered:
         return 0
-    return store.jobs.count(**{**filters, "parent": ANY_STUDY})
+    return store.jobs.count(**{**asked.filters(), "parent": ANY_STUDY})
 
 
 def _best_run(

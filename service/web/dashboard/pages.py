@@ -32,6 +32,7 @@ from service.encoding.root_path import SHARED, at
 from service.headline import FIGURES
 from service.jobs import TERMINAL, Event, Job, JobState, actions_on
 from service.results.chart_formats import Theme
+from service.results.chart_groups import grouped, panels_of, size_of
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
 from service.schemas import RESULT, Spec
@@ -47,7 +48,6 @@ from service.web.catalogue import build_catalog, build_presets
 from service.web.chart_views import ViewDep
 from service.web.cross_origin import refuse_cross_site
 from service.web.dashboard import view_models
-from service.web.dashboard.chart_groups import grouped, panels_of, size_of
 from service.web.dashboard.job_table import (
     PAGE_SIZES,
     Asked,
@@ -75,6 +75,7 @@ from service.web.lookup import find_job, find_versioned_job, provenance_of
 from service.web.problems import NoSuchPage
 from service.web.sharing import share_of
 
+REFRESH = "fflab-refresh"  # the header of a page that asks for itself again, see live.js
 LOG_LINES, MOST_COMPARED = 300, 12
 LAST_PROGRESS = 5  # events that are searched for how far a job came
 MOST_OPEN_ROWS = 24  # a table of more figures is folded
@@ -151,14 +152,18 @@ spec_router = APIRouter(include_in_schema=False, dependencies=[Depends(get_owner
 @router.get("/")
 @router.get("/jobs")  # the address of a job, cut short
 def jobs_page(request: Request, store: StoreDep, asked: AskedDep) -> Response:
-    """The jobs, newest first unless another order is asked for."""
+    """The jobs, newest first unless another order is asked for.
+
+    What is counted over all of them stands outside of what an open page renews.
+    """
+    again = REFRESH in request.headers
     return render_page(
         "jobs",
         request,
-        table=table_of_jobs(store, asked),
+        table=table_of_jobs(store, asked, again=again),
         states=[one.value for one in JobState],
         kinds=list(DEFAULTS),
-        projects=store.jobs.projects(),
+        projects=[] if again else store.jobs.projects(),
         with_who=bool(asked.who) or bool(store.api_keys.all()),
         page_sizes=PAGE_SIZES,
         first_preset=FIRST_PRESET,
@@ -236,7 +241,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         epochs_head=shown.epochs.head,
         runs=table_of_runs(resources.store, job, Asked()) if job.kind == "study" else None,
         figures=list(FIGURES),
-        projects=resources.store.jobs.projects(),
+        projects=resources.store.jobs.project_names(),
         priorities=PRIORITIES,
         has_result=has_result,
         downloads=view_models.downloads(
@@ -364,7 +369,7 @@ def new_page(
         chosen=preset,
         name=name,
         project=job.project if job else project,
-        projects=store.jobs.projects(),
+        projects=store.jobs.project_names(),
         priority=priority,
         priorities=PRIORITIES,
     )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ffengine.results import Diagnostic, Onset, TrainResult
 from service.jobs import TERMINAL, Job, JobState
+from service.results.chart_groups import WEIGHTS, Size, size_of
 from service.results.paper_tables import TableKind
 from service.results.text_tables import TextTable
 from service.web.dashboard import view_models
-from service.web.dashboard.chart_groups import WEIGHTS, Size, size_of
 from service.web.dependencies import Resources
 from service.web.drawing.protocol import ChartView
 from service.web.large_results import turn_for

@@ -3,21 +3,35 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from service.jobs import Job
 from service.results.bibliography import bibtex
+from service.results.chart_formats import (
+    COLUMN_FONT_PT,
+    COLUMN_MM,
+    LARGEST_PT,
+    NARROWEST_MM,
+    SMALLEST_PT,
+    WIDEST_MM,
+    ChartLook,
+)
 from service.results.latex_tables import latex
 from service.results.load import cells_of, drawable
 from service.results.methods import Form, methods
+from service.results.paper_folder import look_of
 from service.results.paper_tables import TableKind, paper_tables
 from service.store import Store
 from service.web import problems
-from service.web.dependencies import ArtifactsDep, StoreDep
-from service.web.file_responses import FileRequestDep, file_response
+from service.web.dependencies import ArtifactsDep, ResourcesDep, StoreDep
+from service.web.file_responses import FileRequestDep, file_response, streamed_response
 from service.web.large_results import turn_for
 from service.web.lookup import find_job_with_result, find_versioned_job, provenance_of
+from service.web.paper_zip import paper_zip
+from service.web.problems import responses
 from service.web.routes.jobs import JobId
-from service.web.routes.results import file_answers
+from service.web.routes.results import DRAWING_PROBLEMS, file_answers, wrong_look
 
 router = APIRouter(tags=["results"])
 
@@ -26,6 +40,7 @@ TEX, BIB, TEXT = (
     "text/x-bibtex; charset=utf-8",
     "text/plain; charset=utf-8",
 )
+ZIP = "application/zip"
 METHODS_ANSWERS = file_answers("text/plain")
 for _status in (200, 206):
     METHODS_ANSWERS[_status]["content"]["text/x-tex"] = {}
@@ -116,6 +131,60 @@ def read_references(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Re
 
     version += _runs_version(store, job)
     return file_response(job, version, "references.bib", BIB, make, asked)
+
+
+@router.get(
+    "/jobs/{job_id}/paper.zip",
+    summary="The folder of a paper",
+    response_class=Response,
+    responses={
+        200: {"content": {ZIP: {}}},
+        304: {},
+        **responses(problems.NoSuchJob, problems.NoResultYet, *DRAWING_PROBLEMS),
+    },
+)
+async def read_paper(
+    job_id: JobId,
+    resources: ResourcesDep,
+    asked: FileRequestDep,
+    width_mm: Annotated[
+        float,
+        Query(ge=NARROWEST_MM, le=WIDEST_MM, allow_inf_nan=False, description="width of a column"),
+    ] = COLUMN_MM,
+    font_pt: Annotated[
+        float,
+        Query(
+            ge=SMALLEST_PT,
+            le=LARGEST_PT,
+            allow_inf_nan=False,
+            description="size of the numbers on axes",
+        ),
+    ] = COLUMN_FONT_PT,
+) -> Response:
+    """A folder that `make` compiles: text, tables in LaTeX, figures as PDF, data, spec, provenance.
+
+    It is what `fflab export JOB --paper DIR` writes. The figures are drawn while the folder is
+    sent, which may take a minute; one that cannot be drawn is left out, and the text says so.
+    """
+    look = _look(width_mm, font_pt)
+    job, version = await run_in_threadpool(find_job_with_result, resources.store, job_id)
+    runs = await run_in_threadpool(_runs_version, resources.store, job)
+    return await streamed_response(
+        job,
+        version + runs,
+        f"paper{look.name}.zip",
+        ZIP,
+        lambda: paper_zip(resources, job, version, look),
+        asked,
+    )
+
+
+def _look(width_mm: float, font_pt: float) -> ChartLook:
+    """Return how the figures are drawn. Raises ValidationProblem."""
+    try:
+        return look_of(width_mm, font_pt)
+    except ValidationError as error:
+        raise wrong_look(error) from error
 
 
 def _runs_version(store: Store, job: Job) -> int:

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
-from ffengine.spec import StudySpec, TrainSpec
+from ffengine.spec import TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, SELECTED_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
@@ -29,8 +29,8 @@ from service.results.chart_formats import (
     TitleLook,
 )
 from service.results.csv_export import RowKind, csv_pieces, rows_csv, to_csv
-from service.results.load import compared_runs
-from service.results.measured_rows import MeasuredRun, measured_rows, runs_of_study
+from service.results.load import compared_runs, measured_runs
+from service.results.measured_rows import MeasuredRun, measured_rows
 from service.results.npz_export import stream_npz
 from service.results.parquet_export import MEDIA_TYPE as PARQUET
 from service.results.parquet_export import about_file, parquet_pieces
@@ -477,9 +477,7 @@ def _measured(store: Store, job_id: str) -> _Measured:
     job, version = find_versioned_job(store, job_id)
     if job.kind == "study":
         version += store.studies.version_of_runs(job.id)
-        return _Measured(job, version, runs_of_study(store.studies.result(job.id).cells))
-    seeds = None if isinstance(job.spec, StudySpec) else len(job.spec.seeds)
-    return _Measured(job, version, [MeasuredRun(job.id, job.kind, {}, seeds)])
+    return _Measured(job, version, measured_runs(store, job))
 
 
 @router.get(
@@ -578,8 +576,13 @@ async def get_look(
     try:
         return ChartLook(title=title, width_mm=width_mm, font_pt=font_pt)
     except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise problems.field_problem("query/width_mm", message) from error
+        raise wrong_look(error) from error
+
+
+def wrong_look(error: ValidationError) -> problems.Problem:
+    """Return the problem for a width that has no room for its text."""
+    message = error.errors()[0]["msg"].removeprefix("Value error, ")
+    return problems.field_problem("query/width_mm", message)
 
 
 @router.get(

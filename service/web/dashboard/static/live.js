@@ -59,7 +59,7 @@ function takeOver(page) {
 }
 
 async function asked() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) });
+  const answer = await fetch(location.href, { headers: { Accept: "text/html", "Fflab-Refresh": "yes" }, signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   return { found: answered(answer, page), page };
 }
