@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ffengine import _old_names
 from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged, Interrupted
-from ffengine.results import CheckResult, ForecastResult, TrainResult
+from ffengine.results import CheckResult, ForecastResult, RecordedRow, TrainResult
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.thread_waiting import bound_spinning
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
     from ffengine.training import train
+    from ffengine.watching import Watch, watch
     from ffengine.weights import Weights, export_weights, import_weights
 
 _LAZY = {
     "Checkpoint": "checkpoint",
     "DeadSamplesWarning": "sparsity",
     "TheoremCheck": "margins",
+    "Watch": "watching",
     "Weights": "weights",
     "check": "checking",
     "check_direction": "margins",
@@ -45,6 +47,7 @@ _LAZY = {
     "theorem1": "margins",
     "theorem2": "margins",
     "train": "training",
+    "watch": "watching",
 }
 
 __all__ = [
@@ -59,10 +62,12 @@ __all__ = [
     "ForecastResult",
     "ForecastSpec",
     "Interrupted",
+    "RecordedRow",
     "StudySpec",
     "TheoremCheck",
     "TrainResult",
     "TrainSpec",
+    "Watch",
     "Weights",
     "check",
     "check_direction",
@@ -76,6 +81,7 @@ __all__ = [
     "theorem1",
     "theorem2",
     "train",
+    "watch",
 ]
 
 
