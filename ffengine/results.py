@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from ffengine.entry import ExactTypes
 from ffengine.summary_keys import figure_of
 from ffengine.text import StoredText
 from ffengine.theorems import Direction, TheoremNumber
@@ -214,7 +215,7 @@ class EpochRow(Row):
         return live - (self.theorem2_undecided or 0) if figure == "agreement" else live
 
 
-class RecordedRow(Row):
+class RecordedRow(Row, ExactTypes):
     """The state of one layer of a training loop that fflab did not run, over the samples of one
     split. A field that EpochRow has, too, means the same; a figure that nobody measured is null.
     """
@@ -1001,6 +1002,46 @@ class StudyResult(Row):
     cells: tuple[StudyCell, ...]
 
 
+class RecordedBy(Row):
+    """By what a run was recorded that fflab did not compute. All of it is what was said to the
+    service.
+    """
+
+    computed_by_fflab: Literal[False] = False
+    recorded_by: StoredText | None = Field(
+        None, description="the name of the API key that it came with; null where none was needed"
+    )
+    versions: dict[str, StoredText] = Field(
+        {}, description="of the programs and libraries that took part, by name"
+    )
+    device: StoredText | None = None
+
+
+class RecordedResult(Row):
+    """The curves of a run that another program computed."""
+
+    kind: Literal["recorded"] = "recorded"
+    curves: tuple[RecordedRow, ...]
+    recorded: RecordedBy
+
+    def epoch_rows(self) -> tuple[EpochRow, ...]:
+        """Return the rows as those of a training run, for what draws and compares them.
+
+        A figure that was not measured is null, also where a training run always has it.
+        """
+        missing = dict.fromkeys(EpochRow.model_fields)
+        return tuple(
+            EpochRow.model_construct(
+                **{
+                    **missing,
+                    **{name: getattr(row, name) for name in SHARED_FIGURES},
+                }
+            )
+            for row in self.curves
+        )
+
+
+SHARED_FIGURES = tuple(name for name in RecordedRow.model_fields if name in EpochRow.model_fields)
 AnyResult = Annotated[
     TrainResult | CheckResult | ForecastResult | StudyResult, Field(discriminator="kind")
 ]

@@ -2,19 +2,28 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
+from ffengine.results import (
+    AnyResult,
+    CheckResult,
+    ForecastResult,
+    RecordedResult,
+    StudyResult,
+    TrainResult,
+)
 from ffengine.search_spec import Direction
 from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.text import StoredText
 from service.jobs import Event, Job, JobState
 
-Result = TrainResult | CheckResult | ForecastResult | StudyResult
+Result = TrainResult | CheckResult | ForecastResult | StudyResult | RecordedResult
 Spec = TrainSpec | CheckSpec | ForecastSpec | StudySpec
-RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
+RESULT: TypeAdapter[Result] = TypeAdapter(
+    Annotated[AnyResult | RecordedResult, Field(discriminator="kind")]
+)
 SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 

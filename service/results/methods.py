@@ -27,11 +27,12 @@ from ffengine.search_spec import Range
 from ffengine.spec import (
     BASELINE_MEANING,
     PREPROCESS_MEANING,
-    AnySpec,
     CheckSpec,
     DatasetSpec,
     ForecastSpec,
     NetworkSpec,
+    RecordedSpec,
+    StoredSpec,
     StudySpec,
     TrainedWeights,
     TrainSpec,
@@ -61,7 +62,7 @@ class Statement(NamedTuple):
 
 
 def methods(
-    spec: AnySpec,
+    spec: StoredSpec,
     provenance: Sequence[Provenance],
     cells: Sequence[Cell] | None = None,
     *,
@@ -102,9 +103,12 @@ def _spaced(part: str) -> str:
 
 
 def sentences_of(
-    spec: AnySpec, provenance: Sequence[Provenance], cells: Sequence[Cell] | None = None
+    spec: StoredSpec, provenance: Sequence[Provenance], cells: Sequence[Cell] | None = None
 ) -> list[str]:
     """The sentences, with the keys of what they cite behind the words."""
+    if isinstance(spec, RecordedSpec):
+        by = f"by {spec.program}" if spec.program else "by another program"
+        return [f"The run was computed {by}, not by fflab, which recorded its curves."]
     if isinstance(spec, StudySpec):
         runs = expand(spec) if cells is None else cells
         return [*_study(spec, runs), *_computed(provenance)]

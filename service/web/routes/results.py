@@ -11,8 +11,15 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
-from ffengine.spec import StudySpec, TrainSpec
+from ffengine.results import (
+    AnyResult,
+    CheckResult,
+    ForecastResult,
+    RecordedResult,
+    StudyResult,
+    TrainResult,
+)
+from ffengine.spec import RecordedSpec, StudySpec, TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.root_path import at
@@ -190,6 +197,8 @@ def read_npz(
         raise problems.NoSamples(
             f"{job_id} is a forecast: its figures are in {at(job.links['result'])}.csv"
         )
+    if isinstance(result, RecordedResult):
+        raise problems.NoSamples(f"{job_id} was recorded by another program: it has rows alone")
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
             f"{job_id} is a study: each of its runs has its own, {at(job.links['children'])}"
@@ -447,7 +456,7 @@ def _measured(store: Store, job_id: str) -> _Measured:
     if job.kind == "study":
         version += store.studies.version_of_runs(job.id)
         return _Measured(job, version, runs_of_study(store.studies.result(job.id).cells))
-    seeds = None if isinstance(job.spec, StudySpec) else len(job.spec.seeds)
+    seeds = None if isinstance(job.spec, StudySpec | RecordedSpec) else len(job.spec.seeds)
     return _Measured(job, version, [MeasuredRun(job.id, job.kind, {}, seeds)])
 
 
