@@ -22,22 +22,27 @@ if TYPE_CHECKING:
     from ffengine.checking import check
     from ffengine.checkpoint import Checkpoint
     from ffengine.forecasting import forecast
+    from ffengine.foreign_weights import LayerNames, convert_weights
     from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
     from ffengine.training import train
     from ffengine.watching import Watch, watch
+    from ffengine.weight_evaluation import evaluate_weights
     from ffengine.weights import Weights, export_weights, import_weights
 
 _LAZY = {
     "Checkpoint": "checkpoint",
     "DeadSamplesWarning": "sparsity",
+    "LayerNames": "foreign_weights",
     "TheoremCheck": "margins",
     "Watch": "watching",
     "Weights": "weights",
     "check": "checking",
     "check_direction": "margins",
+    "convert_weights": "foreign_weights",
     "dead_samples": "sparsity",
+    "evaluate_weights": "weight_evaluation",
     "export_weights": "weights",
     "forecast": "forecasting",
     "hoyer_sparsity": "sparsity",
@@ -62,6 +67,7 @@ __all__ = [
     "ForecastResult",
     "ForecastSpec",
     "Interrupted",
+    "LayerNames",
     "RecordedRow",
     "StudySpec",
     "TheoremCheck",
@@ -71,7 +77,9 @@ __all__ = [
     "Weights",
     "check",
     "check_direction",
+    "convert_weights",
     "dead_samples",
+    "evaluate_weights",
     "export_weights",
     "forecast",
     "hoyer_sparsity",
