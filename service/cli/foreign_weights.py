@@ -63,9 +63,9 @@ def convert(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write weights that another program trained as a file of fflab, for `fflab run --weights FILE`.
+    """Write weights that another program trained as a file of fflab.
 
-    Layers are dense. Nothing in the file is unpickled.
+    `fflab run --weights FILE` checks it. Layers are dense. Nothing in the file is unpickled.
     """
     with require_extra("worker"):
         from ffengine import LayerNames, convert_weights, export_weights
