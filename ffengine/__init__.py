@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ffengine import _old_names
 from ffengine.arrays import DatasetError
 from ffengine.interrupts import Diverged, Interrupted
-from ffengine.results import CheckResult, ForecastResult, TrainResult
+from ffengine.results import CheckResult, ForecastResult, RecordedRow, TrainResult
 from ffengine.thread_waiting import bound_spinning
 from ffengine.version import ENGINE_VERSION, NUMERICS_VERSION
 
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from ffengine.checking import check
     from ffengine.checkpoint import Checkpoint
     from ffengine.forecasting import forecast
+    from ffengine.foreign_weights import LayerNames, convert_weights
     from ffengine.infinite_width import infinite_width_theorem1, infinite_width_theorem2
     from ffengine.margins import TheoremCheck, check_direction, theorem1, theorem2
     from ffengine.sparsity import DeadSamplesWarning, dead_samples, hoyer_sparsity
     from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
     from ffengine.training import train
+    from ffengine.watching import Watch, watch
+    from ffengine.weight_evaluation import evaluate_weights
     from ffengine.weights import Weights, export_weights, import_weights
 
 _LAZY = {
@@ -35,13 +38,17 @@ _LAZY = {
     "Checkpoint": "checkpoint",
     "DeadSamplesWarning": "sparsity",
     "ForecastSpec": "spec",
+    "LayerNames": "foreign_weights",
     "StudySpec": "spec",
     "TheoremCheck": "margins",
     "TrainSpec": "spec",
+    "Watch": "watching",
     "Weights": "weights",
     "check": "checking",
     "check_direction": "margins",
+    "convert_weights": "foreign_weights",
     "dead_samples": "sparsity",
+    "evaluate_weights": "weight_evaluation",
     "export_weights": "weights",
     "forecast": "forecasting",
     "hoyer_sparsity": "sparsity",
@@ -51,6 +58,7 @@ _LAZY = {
     "theorem1": "margins",
     "theorem2": "margins",
     "train": "training",
+    "watch": "watching",
 }
 
 __all__ = [
@@ -65,14 +73,19 @@ __all__ = [
     "ForecastResult",
     "ForecastSpec",
     "Interrupted",
+    "LayerNames",
+    "RecordedRow",
     "StudySpec",
     "TheoremCheck",
     "TrainResult",
     "TrainSpec",
+    "Watch",
     "Weights",
     "check",
     "check_direction",
+    "convert_weights",
     "dead_samples",
+    "evaluate_weights",
     "export_weights",
     "forecast",
     "hoyer_sparsity",
@@ -82,6 +95,7 @@ __all__ = [
     "theorem1",
     "theorem2",
     "train",
+    "watch",
 ]
 
 

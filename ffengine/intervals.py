@@ -14,10 +14,11 @@ from ffengine.results import (
     EpochRow,
     ForecastPoint,
     Interval,
+    RecordedRow,
     within_0_and_1,
 )
 
-AnyRow = EpochRow | CheckCell | AccuracyRow | BaselineRow | ForecastPoint
+AnyRow = EpochRow | CheckCell | AccuracyRow | BaselineRow | ForecastPoint | RecordedRow
 Z_95 = 1.959964
 # 0.975 quantiles of Student's t for 1 to 30 degrees of freedom
 T_975 = (

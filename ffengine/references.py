@@ -6,11 +6,12 @@ from typing import NamedTuple
 from ffengine.search import searched
 from ffengine.search_spec import Sampler, SearchSpec
 from ffengine.spec import (
-    AnySpec,
     CheckSpec,
     DatasetSpec,
     ForecastSpec,
+    RecordedSpec,
     RunSpec,
+    StoredSpec,
     StudySpec,
     TrainSpec,
 )
@@ -463,7 +464,7 @@ INTERVALS_SOURCE = "wilson1927"
 THEOREMS_SOURCE = "yang2023sparsity"
 
 
-def references_of(spec: AnySpec, runs: Sequence[RunSpec] | None = None) -> dict[str, Reference]:
+def references_of(spec: StoredSpec, runs: Sequence[RunSpec] | None = None) -> dict[str, Reference]:
     """Return the sources of what a spec uses.
 
     **Arguments:**
@@ -481,6 +482,8 @@ def references_of(spec: AnySpec, runs: Sequence[RunSpec] | None = None) -> dict[
         search = searched(spec)
         used |= {*_of_search(search.search)} if search else set()
         found = [cell.spec for cell in expand(spec)] if runs is None else runs
+    elif isinstance(spec, RecordedSpec):
+        return {}  # fflab does not know what it used
     else:
         found = [spec]
     for run in found:

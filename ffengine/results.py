@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from ffengine.baselines import BaselineName
+from ffengine.entry import ExactTypes
 from ffengine.summary_keys import figure_of
 from ffengine.text import StoredText
 from ffengine.theorems import Direction, TheoremNumber
@@ -214,6 +215,94 @@ class EpochRow(Row):
             return self.samples
         live = self.samples - self.dead_samples
         return live - (self.theorem2_undecided or 0) if figure == "agreement" else live
+
+
+class RecordedRow(Row, ExactTypes):
+    """The state of one layer of a training loop that fflab did not run, over the samples of one
+    split. A field that EpochRow has, too, means the same; a figure that nobody measured is null.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    seed: int = Field(0, ge=0, le=2**63 - 1)
+    layer: int = Field(ge=0, lt=1_000)
+    epoch: int = Field(ge=0, le=10**9, description="0: at initialisation")
+    split: Split = Field("positive", description="without negatives, all samples are positive")
+    samples: int = Field(ge=0, description="measured samples, over the batches of the epoch")
+    dead_samples: int = Field(
+        0,
+        ge=0,
+        description="samples with h = 0, for which S is undefined; left out of every ratio and "
+        "mean of S",
+    )
+    dead_units: int | None = Field(
+        None, ge=0, description="units (channels) that are active for no sample of this split"
+    )
+    width: int | None = Field(None, ge=1, description="units of the layer, or channels")
+    sparsity: Ratio | None = Field(
+        None, description="mean Hoyer sparsity S over live samples; of a convolution, of its map"
+    )
+    zero_fraction: Ratio | None = Field(None, description="share of activations that are exactly 0")
+    treves_rolls: Ratio | None = Field(
+        None, description="mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)"
+    )
+    goodness: float | None = Field(None, description="mean sum of squares, without a threshold")
+    mean_squares: float | None = Field(None, description="mean of the squares over units")
+    loss: float | None = None
+    auc: Ratio | None = Field(
+        None,
+        description="probability that a positive's sum of squares exceeds a negative's; ties count "
+        "one half; the same for both splits",
+    )
+    theorem1_ratio: Ratio | None = Field(
+        None, description="satisfied / live, lowering the goodness of this split's batch"
+    )
+    theorem1_undecided: int | None = Field(
+        None,
+        ge=0,
+        description="live samples whose margin is within rounding of 0; they count as not "
+        "satisfied",
+    )
+    theorem2_difference_ratio: Ratio | None = Field(
+        None,
+        description="satisfied / live, along a step on G(negative) - G(positive) of the batch",
+    )
+    theorem2_undecided: int | None = Field(
+        None,
+        ge=0,
+        description="live samples whose margin is within rounding of 0; they count as not "
+        "satisfied",
+    )
+    theorem2_ratio: Ratio | None = Field(
+        None, description="satisfied / live, along the step that the training took"
+    )
+    input_norm: float | None = Field(
+        None, ge=0, description="mean length of the layer's inputs, without a bias"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RecordedRow":
+        """Refuse counts that contradict each other."""
+        if self.dead_samples > self.samples:
+            raise ValueError(f"dead_samples: {self.dead_samples} of {self.samples} samples")
+        if self.width is not None and (self.dead_units or 0) > self.width:
+            raise ValueError(f"dead_units: {self.dead_units} of {self.width} units")
+        return self
+
+    def counted(self, figure: str) -> int:
+        """Return how many samples a figure is a mean or share of.
+
+        **Arguments:**
+
+        - `figure`: the name of a field.
+
+        **Returns:**
+
+        The number of samples.
+        """
+        if figure in {"goodness", "mean_squares", "loss", "auc", "zero_fraction", "input_norm"}:
+            return self.samples
+        return self.samples - self.dead_samples
 
 
 Partition = Literal["train", "validation", "test"]
@@ -1041,6 +1130,46 @@ class StudyResult(Row):
     cells: tuple[StudyCell, ...]
 
 
+class RecordedBy(Row):
+    """By what a run was recorded that fflab did not compute. All of it is what was said to the
+    service.
+    """
+
+    computed_by_fflab: Literal[False] = False
+    recorded_by: StoredText | None = Field(
+        None, description="the name of the API key that it came with; null where none was needed"
+    )
+    versions: dict[str, StoredText] = Field(
+        {}, description="of the programs and libraries that took part, by name"
+    )
+    device: StoredText | None = None
+
+
+class RecordedResult(Row):
+    """The curves of a run that another program computed."""
+
+    kind: Literal["recorded"] = "recorded"
+    curves: tuple[RecordedRow, ...]
+    recorded: RecordedBy
+
+    def epoch_rows(self) -> tuple[EpochRow, ...]:
+        """Return the rows as those of a training run, for what draws and compares them.
+
+        A figure that was not measured is null, also where a training run always has it.
+        """
+        missing = dict.fromkeys(EpochRow.model_fields)
+        return tuple(
+            EpochRow.model_construct(
+                **{
+                    **missing,
+                    **{name: getattr(row, name) for name in SHARED_FIGURES},
+                }
+            )
+            for row in self.curves
+        )
+
+
+SHARED_FIGURES = tuple(name for name in RecordedRow.model_fields if name in EpochRow.model_fields)
 AnyResult = Annotated[
     TrainResult | CheckResult | ForecastResult | StudyResult, Field(discriminator="kind")
 ]

@@ -1170,6 +1170,29 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
             )
 
 
+MOST_LAYERS_NAMED = 1_000
+MOST_SETTINGS = 200
+Setting = bool | int | Annotated[float, Field(allow_inf_nan=False)] | UserText | None
+
+
+class RecordedSpec(Entry, metaclass=SpecMeta):
+    """A run that another program computed: what it says of itself. fflab never computes it, and
+    takes it with its rows alone.
+    """
+
+    kind: Literal["recorded"] = "recorded"
+    program: UserText | None = Field(
+        None, description="the program that computed it, such as a repository and its revision"
+    )
+    data: UserText | None = Field(None, description="the data that it learnt from, in words")
+    config: dict[UserText, Setting] = Field(
+        default={}, max_length=MOST_SETTINGS, description="its settings, by name"
+    )
+    layers: tuple[UserText, ...] = Field(
+        (), max_length=MOST_LAYERS_NAMED, description="the names of its layers, in their order"
+    )
+
+
 RunSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
 Grid = dict[str, Annotated[list[SeenValue], Field(min_length=1)]]
 
@@ -1251,13 +1274,24 @@ class StudySpec(Entry, metaclass=SpecMeta):
 AnySpec = Annotated[TrainSpec | CheckSpec | ForecastSpec | StudySpec, Field(discriminator="kind")]
 
 
+StoredSpec = Annotated[
+    TrainSpec | CheckSpec | ForecastSpec | StudySpec | RecordedSpec, Field(discriminator="kind")
+]
+
+
 class Submission(BaseModel):
     """A spec in an envelope, for validating one of unknown kind."""
 
     spec: AnySpec
 
 
-def as_document(spec: AnySpec) -> dict[str, JsonValue]:
+class Stored(BaseModel):
+    """A spec that is stored, in an envelope; nobody computes it again where it is `recorded`."""
+
+    spec: StoredSpec
+
+
+def as_document(spec: StoredSpec) -> dict[str, JsonValue]:
     """Return a spec as short JSON that reads back as the same spec.
 
     A study that overrides a preset is returned as it was given.

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ffengine.results import AccuracyRow, is_of_all_layers
-from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, RecordedSpec, StoredSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
 Row = Mapping[str, Any]
@@ -41,7 +41,7 @@ class Headline(NamedTuple):
 
 
 def headline(
-    spec: AnySpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow] = ()
+    spec: StoredSpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow] = ()
 ) -> Headline:
     """The headline of a job; it is empty before anything is measured, and for a study, whose runs
     have their own.
@@ -50,6 +50,8 @@ def headline(
         return _of_training(spec, newest_complete(rows), accuracies)
     if isinstance(spec, ForecastSpec):
         return _of_forecast(spec, newest_complete(rows))
+    if isinstance(spec, RecordedSpec):
+        return _of_recorded(newest_complete(rows))
     return _of_check(spec, widest(rows)) if isinstance(spec, CheckSpec) else Headline()
 
 
@@ -78,7 +80,7 @@ def mean(rows: Iterable[Row], figure: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
+def places_of_interest(spec: StoredSpec, newest: Row) -> Iterator[Row]:
     """The fields that identify the rows of a headline, to read these alone.
 
     They identify more rows than needed, or, in rare cases, too few: see `suffices`.
@@ -111,7 +113,7 @@ def places_of_interest(spec: AnySpec, newest: Row) -> Iterator[Row]:
             yield {**newest, "seed": seed, "width": width, "split": split, "method": "exact"}
 
 
-def suffices(spec: AnySpec, rows: Sequence[Row]) -> bool:
+def suffices(spec: StoredSpec, rows: Sequence[Row]) -> bool:
     """Whether the rows suffice for the headline of all seeds; if not, all rows have to be read."""
     if isinstance(spec, TrainSpec | ForecastSpec):
         return {row["seed"] for row in newest_complete(rows)} == set(spec.seeds)
@@ -150,6 +152,18 @@ def _of_training(
     return Headline(
         f"{where}: {_in_words(found)}",
         f"{_seeds(spec.seeds, rows)} at {where}. {explained}{further}",
+        found,
+    )
+
+
+def _of_recorded(rows: Sequence[Row]) -> Headline:
+    if not rows or not (found := _by_split(rows, {"S": "sparsity"})):
+        return Headline()
+    where = f"layer {rows[0]['layer']}, epoch {rows[0]['epoch']}"
+    return Headline(
+        f"{where}: {_in_words(found)}",
+        f"at {where}, recorded by another program. S: Hoyer sparsity; + of positive, − of negative "
+        f"samples",
         found,
     )
 

@@ -16,11 +16,12 @@ from pydantic import (
     SecretStr,
     WithJsonSchema,
     field_serializer,
+    field_validator,
 )
 
 from ffengine.entry import ExactTypes
-from ffengine.results import Provenance
-from ffengine.spec import AnySpec
+from ffengine.results import Provenance, RecordedRow
+from ffengine.spec import AnySpec, RecordedSpec, StoredSpec
 from ffengine.spec_values import params_in_words
 from ffengine.text import NoteText, StoredText, UserText, text_schema
 from service.encoding.root_path import at
@@ -28,7 +29,7 @@ from service.encoding.viewer import shown_address
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
-JobKind = Literal["train", "check", "forecast", "study"]
+JobKind = Literal["train", "check", "forecast", "study", "recorded"]
 LONGEST_ADDRESS = 2_000
 # service.background.webhooks.validate_url says what is wrong with one
 WebAddress = Annotated[str, WithJsonSchema(text_schema(LONGEST_ADDRESS))]
@@ -179,6 +180,64 @@ class JobOptions(ExactTypes):
     pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
+MOST_RECORDED_ROWS = 20_000
+MOST_VERSIONS = 50
+
+
+class RecordedRun(ExactTypes):
+    """A run that another program computed, to be shown beside the jobs of this service."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "my own loop",
+                    "spec": {
+                        "kind": "recorded",
+                        "program": "lab/code",
+                        "config": {"lr": 1},
+                    },
+                    "rows": [{"layer": 0, "epoch": 0, "samples": 512, "sparsity": 0.46}],
+                }
+            ]
+        },
+    )
+
+    spec: RecordedSpec = Field(RecordedSpec(), description="what the program says of the run")
+    rows: list[RecordedRow] = Field(
+        min_length=1,
+        max_length=MOST_RECORDED_ROWS,
+        description="a row for each seed, layer, epoch and split, such as ffengine.watch makes",
+    )
+    name: UserText | None = Field(None, description="for people; need not be unique")
+    tags: list[UserText] = Field(default=[], max_length=20, description="for filtering")
+    project: UserText | None = Field(None, description="the project that it belongs to")
+    note: NoteText | None = Field(None, description="a remark for people, in plain text")
+    pinned: bool = Field(False, description="keep it, whatever the retention says")
+    versions: dict[UserText, UserText] = Field(
+        default={},
+        max_length=MOST_VERSIONS,
+        description="of the programs and libraries that took part, by name",
+    )
+    device: UserText | None = Field(None, description="what it was computed on")
+
+    @field_validator("rows")
+    @classmethod
+    def _each_once(cls, rows: list[RecordedRow]) -> list[RecordedRow]:
+        """Refuse two rows of one place, of which only one could be shown."""
+        seen: set[tuple[int, int, int, str]] = set()
+        for number, row in enumerate(rows):
+            place = (row.seed, row.layer, row.epoch, row.split)
+            if place in seen:
+                raise ValueError(
+                    f"row {number}: seed {row.seed}, layer {row.layer}, epoch {row.epoch}, "
+                    f"{row.split} is there already"
+                )
+            seen.add(place)
+        return rows
+
+
 class NewJob(JobOptions):
     """A job that is to be stored: its options, and what the service has decided about it."""
 
@@ -229,7 +288,7 @@ class Job(BaseModel):
     pinned: bool = Field(description="kept, whatever the retention says")
     state: JobState
     wanted: Wanted = Field(description="what was asked of it last: run, pause or cancel")
-    spec: AnySpec
+    spec: StoredSpec
     spec_digest: str
     progress: Progress
     created_at: datetime

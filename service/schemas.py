@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
@@ -11,6 +11,7 @@ from ffengine.results import (
     CheckResult,
     ForecastResult,
     PluginUse,
+    RecordedResult,
     StudyResult,
     TrainResult,
 )
@@ -19,9 +20,11 @@ from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.text import StoredText
 from service.jobs import Event, Job, JobState
 
-Result = TrainResult | CheckResult | ForecastResult | StudyResult
+Result = TrainResult | CheckResult | ForecastResult | StudyResult | RecordedResult
 Spec = TrainSpec | CheckSpec | ForecastSpec | StudySpec
-RESULT: TypeAdapter[Result] = TypeAdapter(AnyResult)
+RESULT: TypeAdapter[Result] = TypeAdapter(
+    Annotated[AnyResult | RecordedResult, Field(discriminator="kind")]
+)
 SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 

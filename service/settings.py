@@ -53,6 +53,7 @@ class Retention(BaseModel):
     check: RetentionRule = RetentionRule()
     forecast: RetentionRule = RetentionRule()
     study: RetentionRule = RetentionRule()
+    recorded: RetentionRule = RetentionRule()
 
 
 class Settings(BaseSettings):

@@ -12,12 +12,13 @@ from ffengine.arrays import DatasetError
 from ffengine.availability import NotAvailable, check_available
 from ffengine.cost import Estimate, Limits, estimate
 from ffengine.datasets import Datasets
+from ffengine.results import RecordedBy, RecordedResult
 from ffengine.search import example_cells
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
 from ffengine.study import Cell, GridError, search_of
 from ffengine.text import visible
 from service.background.webhooks import validate_secret, validate_url
-from service.jobs import JobOptions, NewJob, WebAddress, Webhook
+from service.jobs import JobOptions, NewJob, RecordedRun, WebAddress, Webhook
 from service.settings import Settings
 from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
@@ -159,6 +160,30 @@ class Submissions:
                     raise InvalidField("/spec/at/job", str(error)) from error
                 raise InvalidField("/spec", f"one of its checks cannot be run: {error}") from error
 
+    def record(
+        self, run: RecordedRun, *, owner: str, submitted_by: str | None, key: str | None
+    ) -> Submitted:
+        """Store a run that another program computed.
+
+        **Arguments:** those of `submit`; `run` is the body of the request.
+
+        **Raises** IdempotencyConflict, and KeyInFlight.
+        """
+        kept = ("name", "tags", "project", "pinned")
+        options = {name: getattr(run, name) for name in kept} | {
+            "note": run.note or None,
+            "submitted_by": submitted_by,
+        }
+        result = RecordedResult(
+            curves=tuple(run.rows),
+            recorded=RecordedBy(
+                recorded_by=submitted_by, versions=dict(run.versions), device=run.device
+            ),
+        )
+        with self._once(owner, key):
+            idempotency = self._idempotency(owner, key, run)
+            return self._jobs.record(options, run.spec, result, idempotency=idempotency)
+
     def estimate(self, request: JobRequest) -> Estimate:
         """Estimate the cost of a job, and the limits that it exceeds. Raises InvalidField."""
         self._webhook(request.webhook)
@@ -256,11 +281,14 @@ class Submissions:
             if held:
                 self.in_flight.discard(held)
 
-    def _idempotency(self, owner: str, key: str | None, request: JobRequest) -> Idempotency | None:
+    def _idempotency(
+        self, owner: str, key: str | None, request: JobRequest | RecordedRun
+    ) -> Idempotency | None:
         if key is None:
             return None
         # the document shows the secret as asterisks
-        secret = request.webhook.secret if isinstance(request.webhook, Webhook) else None
+        webhook = request.webhook if isinstance(request, JobRequest) else None
+        secret = webhook.secret if isinstance(webhook, Webhook) else None
         document = request.model_dump_json(exclude_unset=True) + (
             secret.get_secret_value() if secret else ""
         )

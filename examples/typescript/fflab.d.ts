@@ -462,6 +462,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{job_id}/paper.zip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The folder of a paper
+         * @description A folder that `make` compiles: text, tables in LaTeX, figures as PDF, data, spec, provenance.
+         *
+         *     It is what `fflab export JOB --paper DIR` writes. The figures are drawn while the folder is
+         *     sent, which may take a minute; one that cannot be drawn is left out, and the text says so.
+         */
+        get: operations["read_paper"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/jobs/{job_id}/pause": {
         parameters: {
             query?: never;
@@ -861,6 +884,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Bring a run that another program computed
+         * @description Store the curves of a run that fflab did not compute, as a job of kind `recorded`.
+         *
+         *     It never waits for a worker and has succeeded at once. Its rows are checked for what they can
+         *     be, and not for whether they are true: everything that shows the job says that it was recorded.
+         */
+        post: operations["record_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/schema/spec.json": {
         parameters: {
             query?: never;
@@ -1170,20 +1216,24 @@ export interface components {
         };
         /**
          * BaselineRow
-         * @description The same stack trained by backpropagation, for comparison; same data, optimiser, batches and
-         *     epochs.
+         * @description The same stack trained in another way, for comparison.
          */
         BaselineRow: {
             /**
              * Accuracy
-             * @description of the whole stack, the same in every layer's row; null for strategies without labels, and where the weights are not finite
+             * @description of the whole stack, the same in every layer's row: by the readout of the last layer, of ff_objective by the goodness; null for the latter with strategies without labels, and where the weights are not finite
              */
             accuracy: number | null;
             /**
              * Baseline
              * @enum {string}
              */
-            baseline: "cross_entropy" | "ff_objective";
+            baseline: "cross_entropy" | "ff_objective" | "greedy_cross_entropy" | "deep_supervision";
+            /**
+             * Batch Size
+             * @description samples of a step; null in earlier results: those of the run
+             */
+            batch_size?: number | null;
             /**
              * Dead Units
              * @description units that are active for no sample
@@ -1195,22 +1245,102 @@ export interface components {
              * @default false
              */
             diverged?: boolean;
+            /**
+             * Epoch
+             * @description epoch whose weights are measured; null in earlier results: the last
+             */
+            epoch?: number | null;
+            /**
+             * Epochs
+             * @description epochs of training; null in earlier results: those of the run
+             */
+            epochs?: number | null;
             /** Layer */
             layer: number;
+            /**
+             * Layer Accuracy
+             * @description by the layer's own readout; null where it has none
+             */
+            layer_accuracy?: number | null;
+            /**
+             * Lr
+             * @description its learning rate: of several the one that the validation samples chose for this seed. null in earlier results: that of the run
+             */
+            lr?: number | null;
+            /**
+             * Optimizer
+             * @description the optimiser; null in earlier results: that of the run
+             */
+            optimizer?: string | null;
+            /**
+             * Own Optimizer
+             * @description whether the spec gives it an optimiser of its own
+             * @default false
+             */
+            own_optimizer?: boolean;
             /**
              * Partition
              * @enum {string}
              */
             partition: "train" | "validation" | "test";
+            /**
+             * Place
+             * @description its place in evaluation.baselines, from 0
+             * @default 0
+             */
+            place?: number;
             /** Samples */
             samples: number;
             /** Seed */
             seed: number;
             /**
+             * Select
+             * @description which epoch's weights are kept
+             * @default last
+             * @enum {string}
+             */
+            select?: "last" | "best_validation";
+            /**
              * Sparsity
              * @description mean Hoyer sparsity of the layer over live samples; null where there is none, or the weights are not finite
              */
             sparsity: number | null;
+            /**
+             * Trials
+             * @description the learning rates that were tried, of several
+             * @default []
+             */
+            trials?: components["schemas"]["BaselineTrial"][];
+            /**
+             * Tuned
+             * @description whether validation samples chose the learning rate among several
+             * @default false
+             */
+            tuned?: boolean;
+        };
+        /**
+         * BaselineTrial
+         * @description A learning rate that a baseline was tried with, on one seed.
+         */
+        BaselineTrial: {
+            /**
+             * Accuracy
+             * @description on the validation samples; null where the weights are not finite
+             */
+            accuracy: number | null;
+            /**
+             * Diverged
+             * @description whether weights or activations are not finite
+             * @default false
+             */
+            diverged?: boolean;
+            /**
+             * Epoch
+             * @description epoch whose weights it was measured with
+             */
+            epoch: number;
+            /** Lr */
+            lr: number;
         };
         /**
          * Bce
@@ -1222,7 +1352,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "sum_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1269,6 +1399,12 @@ export interface components {
             objectives: components["schemas"]["Described"][];
             /** Optimizers */
             optimizers: components["schemas"]["Described"][];
+            /**
+             * Plugins
+             * @description the packages whose entries are beside fflab's own
+             * @default []
+             */
+            plugins?: components["schemas"]["PluginLine"][];
             /** Preprocess */
             preprocess: components["schemas"]["Described"][];
             /** Pruners */
@@ -1479,7 +1615,7 @@ export interface components {
              * Goodness
              * @description what the step of the theorem lowers and raises: a name, or an object where the entry has parameters. infinite_width knows the limit of the squares for every activation, of the others for relu; default: {"name": "sum_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1569,6 +1705,46 @@ export interface components {
         CheckpointList: {
             /** Items */
             items: components["schemas"]["Checkpoint"][];
+        };
+        /**
+         * CrossEntropy
+         * @description The same stack with a linear readout of its last layer, trained by backpropagation on the
+         *     cross-entropy of the labels.
+         */
+        CrossEntropy: {
+            /**
+             * Batch Size
+             * @description samples of a step; null: the run's
+             */
+            batch_size?: number | null;
+            /**
+             * Epochs
+             * @description passes over the training samples, for each layer where it trains one after the other; null: the run's
+             */
+            epochs?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "cross_entropy";
+            /**
+             * Optimizer
+             * @description how it learns, with its schedule; null: as the run's own layers do
+             */
+            optimizer?: (components["schemas"]["Sgd"] | components["schemas"]["Momentum"] | components["schemas"]["Nesterov"] | components["schemas"]["Adam"] | components["schemas"]["AdamW"]) | null;
+            /**
+             * Rates
+             * @description learning rates that are tried in place of optimizer.lr, each in a training of its own. For each seed the one with the best accuracy on the validation samples is kept, of equal ones the smallest; only that one is measured on the test samples
+             * @default []
+             */
+            rates?: number[];
+            /**
+             * Select
+             * @description which weights are kept: those of the last epoch, or of the epoch with the best accuracy on the validation samples, the first of equal ones
+             * @default last
+             * @enum {string}
+             */
+            select?: "last" | "best_validation";
         };
         /**
          * DatasetFacts
@@ -1699,6 +1875,46 @@ export interface components {
             validation_samples?: number;
         };
         /**
+         * DeepSupervision
+         * @description The same stack with a linear readout of each layer, trained by backpropagation on the sum of
+         *     the readouts' cross-entropies of the labels (Lee et al. 2015).
+         */
+        DeepSupervision: {
+            /**
+             * Batch Size
+             * @description samples of a step; null: the run's
+             */
+            batch_size?: number | null;
+            /**
+             * Epochs
+             * @description passes over the training samples, for each layer where it trains one after the other; null: the run's
+             */
+            epochs?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "deep_supervision";
+            /**
+             * Optimizer
+             * @description how it learns, with its schedule; null: as the run's own layers do
+             */
+            optimizer?: (components["schemas"]["Sgd"] | components["schemas"]["Momentum"] | components["schemas"]["Nesterov"] | components["schemas"]["Adam"] | components["schemas"]["AdamW"]) | null;
+            /**
+             * Rates
+             * @description learning rates that are tried in place of optimizer.lr, each in a training of its own. For each seed the one with the best accuracy on the validation samples is kept, of equal ones the smallest; only that one is measured on the test samples
+             * @default []
+             */
+            rates?: number[];
+            /**
+             * Select
+             * @description which weights are kept: those of the last epoch, or of the epoch with the best accuracy on the validation samples, the first of equal ones
+             * @default last
+             * @enum {string}
+             */
+            select?: "last" | "best_validation";
+        };
+        /**
          * Delivery
          * @description A message; the header webhook-id holds its id.
          */
@@ -1809,7 +2025,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "sum_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1909,6 +2125,83 @@ export interface components {
              * @description units in the ensemble of each class
              */
             sizes: number[];
+        };
+        /**
+         * Entmax
+         * @description Mean of the squared activations, weighted by their own alpha-entmax: the louder a unit, the
+         *     more it counts, and quiet units count nothing (arXiv 2604.13081; entmax: Peters, Niculae and
+         *     Martins 2019).
+         */
+        Entmax: {
+            /**
+             * Alpha
+             * @description 1 is softmax, 2 sparsemax: the larger, the fewer units count
+             * @default 1.5
+             */
+            alpha?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "entmax";
+        };
+        /**
+         * EpochAccuracyRow
+         * @description What a layer, or several together, told apart at the end of an epoch: labels, and positives
+         *     from negatives.
+         */
+        EpochAccuracyRow: {
+            /**
+             * Accuracy
+             * @description correct / samples
+             */
+            accuracy: number | null;
+            /**
+             * Auc
+             * @description probability that a positive's goodness exceeds a negative's; ties count one half; null for softmax
+             */
+            auc: number | null;
+            /**
+             * Correct
+             * @description samples whose own label has the highest goodness; null where samples carry no labels
+             */
+            correct: number | null;
+            /**
+             * Epoch
+             * @description of the highest of these layers, counted as in the curves; 0: at initialisation
+             */
+            epoch: number;
+            /**
+             * Layer
+             * @description null: several layers together
+             */
+            layer: number | null;
+            /**
+             * Layers
+             * @description whose goodness is used
+             */
+            layers: number[];
+            /**
+             * Loss
+             * @description mean loss of a pair, of layers that learn together summed; null for other sums of layers and for softmax
+             */
+            loss: number | null;
+            /**
+             * Method
+             * @description goodness: summed over layers; softmax: over labels in each layer, then summed
+             * @enum {string}
+             */
+            method: "goodness" | "softmax";
+            /**
+             * Partition
+             * @description train: the monitored samples; validation: all of its samples
+             * @enum {string}
+             */
+            partition: "train" | "validation";
+            /** Samples */
+            samples: number;
+            /** Seed */
+            seed: number;
         };
         /**
          * EpochRow
@@ -2202,10 +2495,10 @@ export interface components {
         EvaluationSpec: {
             /**
              * Baselines
-             * @description cross_entropy: the same stack with a linear readout, trained by backpropagation on the cross-entropy of the labels; ff_objective: the same stack trained by backpropagation on the FF objective summed over its layers
+             * @description other ways of training the same stack, for comparison; a name alone trains as the run does (optimizer, epochs, batch_size), an object has settings of its own. cross_entropy: The same stack with a linear readout of its last layer, trained by backpropagation on the cross-entropy of the labels.; ff_objective: The same stack trained by backpropagation on the FF objective summed over its layers.; greedy_cross_entropy: The same stack with a linear readout of each layer, each trained on the cross-entropy of its own readout alone, so that no gradient leaves a layer: one layer after the other or all at once, as the layers of the run do (Belilovsky et al. 2019).; deep_supervision: The same stack with a linear readout of each layer, trained by backpropagation on the sum of the readouts' cross-entropies of the labels (Lee et al. 2015).
              * @default []
              */
-            baselines?: ("cross_entropy" | "ff_objective")[];
+            baselines?: (("cross_entropy" | "ff_objective" | "greedy_cross_entropy" | "deep_supervision") | (components["schemas"]["CrossEntropy"] | components["schemas"]["FFObjective"] | components["schemas"]["GreedyCrossEntropy"] | components["schemas"]["DeepSupervision"]))[];
             /**
              * Ensembles
              * @description measure the ensemble of active units of each class, and how the ensembles overlap (Tosato et al. 2023)
@@ -2290,11 +2583,50 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "train" | "check" | "forecast" | "study";
+            kind: "train" | "check" | "forecast" | "study" | "recorded";
             /** Name */
             name: string | null;
             /** Reason */
             reason: string;
+        };
+        /**
+         * FFObjective
+         * @description The same stack trained by backpropagation on the FF objective summed over its layers.
+         */
+        FFObjective: {
+            /**
+             * Batch Size
+             * @description samples of a step; null: the run's
+             */
+            batch_size?: number | null;
+            /**
+             * Epochs
+             * @description passes over the training samples, for each layer where it trains one after the other; null: the run's
+             */
+            epochs?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "ff_objective";
+            /**
+             * Optimizer
+             * @description how it learns, with its schedule; null: as the run's own layers do
+             */
+            optimizer?: (components["schemas"]["Sgd"] | components["schemas"]["Momentum"] | components["schemas"]["Nesterov"] | components["schemas"]["Adam"] | components["schemas"]["AdamW"]) | null;
+            /**
+             * Rates
+             * @description learning rates that are tried in place of optimizer.lr, each in a training of its own. For each seed the one with the best accuracy on the validation samples is kept, of equal ones the smallest; only that one is measured on the test samples
+             * @default []
+             */
+            rates?: number[];
+            /**
+             * Select
+             * @description which weights are kept: those of the last epoch, or of the epoch with the best accuracy on the validation samples, the first of equal ones
+             * @default last
+             * @enum {string}
+             */
+            select?: "last" | "best_validation";
         };
         /**
          * FieldError
@@ -2562,6 +2894,47 @@ export interface components {
             widths?: number[];
         };
         /**
+         * GreedyCrossEntropy
+         * @description The same stack with a linear readout of each layer, each trained on the cross-entropy of its
+         *     own readout alone, so that no gradient leaves a layer: one layer after the other or all at once,
+         *     as the layers of the run do (Belilovsky et al. 2019).
+         */
+        GreedyCrossEntropy: {
+            /**
+             * Batch Size
+             * @description samples of a step; null: the run's
+             */
+            batch_size?: number | null;
+            /**
+             * Epochs
+             * @description passes over the training samples, for each layer where it trains one after the other; null: the run's
+             */
+            epochs?: number | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "greedy_cross_entropy";
+            /**
+             * Optimizer
+             * @description how it learns, with its schedule; null: as the run's own layers do
+             */
+            optimizer?: (components["schemas"]["Sgd"] | components["schemas"]["Momentum"] | components["schemas"]["Nesterov"] | components["schemas"]["Adam"] | components["schemas"]["AdamW"]) | null;
+            /**
+             * Rates
+             * @description learning rates that are tried in place of optimizer.lr, each in a training of its own. For each seed the one with the best accuracy on the validation samples is kept, of equal ones the smallest; only that one is measured on the test samples
+             * @default []
+             */
+            rates?: number[];
+            /**
+             * Select
+             * @description which weights are kept: those of the last epoch, or of the epoch with the best accuracy on the validation samples, the first of equal ones
+             * @default last
+             * @enum {string}
+             */
+            select?: "last" | "best_validation";
+        };
+        /**
          * HardestLabel
          * @description The same image under the wrong label that the network likes best now; costs C / 2 forward
          *     products, one for the first layer.
@@ -2664,7 +3037,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "train" | "check" | "forecast" | "study";
+            kind: "train" | "check" | "forecast" | "study" | "recorded";
             /**
              * Label
              * @description of a run of a study: what tells it from the others, such as `lr 0.1, seed 3`, behind the part of the study; null for other jobs
@@ -2711,7 +3084,7 @@ export interface components {
             project?: string | null;
             provenance: components["schemas"]["Provenance"] | null;
             /** Spec */
-            spec: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"] | components["schemas"]["StudySpec"];
+            spec: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"] | components["schemas"]["StudySpec"] | components["schemas"]["RecordedSpec"];
             /** Spec Digest */
             spec_digest: string;
             /** Started At */
@@ -2929,6 +3302,17 @@ export interface components {
         JobState: "queued" | "running" | "paused" | "succeeded" | "failed" | "cancelled";
         JsonValue: unknown;
         /**
+         * Kurtosis
+         * @description Excess kurtosis of the activations over the units: how bursty they are (arXiv 2604.13081).
+         */
+        Kurtosis: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "kurtosis";
+        };
+        /**
          * L1
          * @description Sum of the absolute activations: every active unit is pulled alike.
          */
@@ -2976,7 +3360,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -3146,6 +3530,23 @@ export interface components {
             strategy: "mix";
         };
         /**
+         * Moment
+         * @description Standardised central moment of the activations over the units (arXiv 2604.13081).
+         */
+        Moment: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "moment";
+            /**
+             * P
+             * @description the order; 3 is the skewness
+             * @default 3
+             */
+            p?: number;
+        };
+        /**
          * Momentum
          * @description Heavy-ball momentum: D is a decaying sum of the descents so far (Polyak 1964).
          */
@@ -3193,6 +3594,12 @@ export interface components {
          *     the training's size.
          */
         MonitorSpec: {
+            /**
+             * Accuracy
+             * @description measure what each layer has learnt so far: accuracy by goodness, AUC and loss on the monitored samples and on all validation samples. It is also measured where select or stop needs it
+             * @default false
+             */
+            accuracy?: boolean;
             /**
              * Decomposition
              * @description epochs at which the margins of theorem 2 along the objective's gradient are split by who pushes: class, label and angle of the pairs that they sum over; on the first monitored batch of each seed, and for the first seed with the samples pushed most. Epochs beyond the end are ignored
@@ -3552,6 +3959,57 @@ export interface components {
             train_samples?: number | null;
         };
         /**
+         * PluginLine
+         * @description An installed plug-in: `name` is that of the package, `meaning` says what is in it.
+         */
+        PluginLine: {
+            /**
+             * Code Digest
+             * @description sha256 of its code; null where none of its entries is in a catalogue
+             */
+            code_digest: string | null;
+            /**
+             * Entries
+             * @description each as CATALOGUE.NAME
+             */
+            entries: string[];
+            /**
+             * Faults
+             * @description what is wrong with others, or a drawback of these
+             */
+            faults: string[];
+            /** Meaning */
+            meaning: string;
+            /** Name */
+            name: string;
+            /** Parameters */
+            parameters: {
+                [key: string]: components["schemas"]["JsonValue"];
+            };
+            /** Version */
+            version: string;
+        };
+        /**
+         * PluginUse
+         * @description A plug-in, and entries of it.
+         */
+        PluginUse: {
+            /**
+             * Code Digest
+             * @description sha256 of its code: one version may have several
+             */
+            code_digest: string;
+            /**
+             * Entries
+             * @description each as CATALOGUE.NAME
+             */
+            entries: string[];
+            /** Package */
+            package: string;
+            /** Version */
+            version: string;
+        };
+        /**
          * PotentialRow
          * @description The potentials U of positives and of negatives at the samples of one split: at infinite width
          *     and at initialisation, theorem 2 holds where that of negatives is the larger.
@@ -3595,6 +4053,24 @@ export interface components {
              * @enum {string}
              */
             split: "positive" | "negative";
+        };
+        /**
+         * PowerMean
+         * @description Mean of the activations' magnitudes to the power q, independent of the width: 2 is
+         *     mean_squares.
+         */
+        PowerMean: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "power_mean";
+            /**
+             * Q
+             * @description the exponent
+             * @default 3
+             */
+            q?: number;
         };
         /**
          * PowerSum
@@ -3739,6 +4215,12 @@ export interface components {
             git_revision: string | null;
             /** Numpy Version */
             numpy_version: string;
+            /**
+             * Plugins
+             * @description the plug-ins whose entries the run used, with version and code
+             * @default []
+             */
+            plugins?: components["schemas"]["PluginUse"][];
             /**
              * Precision
              * @description of the products of training; of a check's margins
@@ -3967,6 +4449,220 @@ export interface components {
             status: string;
         };
         /**
+         * RecordedRow
+         * @description The state of one layer of a training loop that fflab did not run, over the samples of one
+         *     split. A field that EpochRow has, too, means the same; a figure that nobody measured is null.
+         */
+        RecordedRow: {
+            /**
+             * Auc
+             * @description probability that a positive's sum of squares exceeds a negative's; ties count one half; the same for both splits
+             */
+            auc?: number | null;
+            /**
+             * Dead Samples
+             * @description samples with h = 0, for which S is undefined; left out of every ratio and mean of S
+             * @default 0
+             */
+            dead_samples?: number;
+            /**
+             * Dead Units
+             * @description units (channels) that are active for no sample of this split
+             */
+            dead_units?: number | null;
+            /**
+             * Epoch
+             * @description 0: at initialisation
+             */
+            epoch: number;
+            /**
+             * Goodness
+             * @description mean sum of squares, without a threshold
+             */
+            goodness?: number | null;
+            /**
+             * Input Norm
+             * @description mean length of the layer's inputs, without a bias
+             */
+            input_norm?: number | null;
+            /** Layer */
+            layer: number;
+            /** Loss */
+            loss?: number | null;
+            /**
+             * Mean Squares
+             * @description mean of the squares over units
+             */
+            mean_squares?: number | null;
+            /**
+             * Samples
+             * @description measured samples, over the batches of the epoch
+             */
+            samples: number;
+            /**
+             * Seed
+             * @default 0
+             */
+            seed?: number;
+            /**
+             * Sparsity
+             * @description mean Hoyer sparsity S over live samples; of a convolution, of its map
+             */
+            sparsity?: number | null;
+            /**
+             * Split
+             * @description without negatives, all samples are positive
+             * @default positive
+             * @enum {string}
+             */
+            split?: "positive" | "negative";
+            /**
+             * Theorem1 Ratio
+             * @description satisfied / live, lowering the goodness of this split's batch
+             */
+            theorem1_ratio?: number | null;
+            /**
+             * Theorem1 Undecided
+             * @description live samples whose margin is within rounding of 0; they count as not satisfied
+             */
+            theorem1_undecided?: number | null;
+            /**
+             * Theorem2 Difference Ratio
+             * @description satisfied / live, along a step on G(negative) - G(positive) of the batch
+             */
+            theorem2_difference_ratio?: number | null;
+            /**
+             * Theorem2 Ratio
+             * @description satisfied / live, along the step that the training took
+             */
+            theorem2_ratio?: number | null;
+            /**
+             * Theorem2 Undecided
+             * @description live samples whose margin is within rounding of 0; they count as not satisfied
+             */
+            theorem2_undecided?: number | null;
+            /**
+             * Treves Rolls
+             * @description mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)
+             */
+            treves_rolls?: number | null;
+            /**
+             * Width
+             * @description units of the layer, or channels
+             */
+            width?: number | null;
+            /**
+             * Zero Fraction
+             * @description share of activations that are exactly 0
+             */
+            zero_fraction?: number | null;
+        };
+        /**
+         * RecordedRun
+         * @description A run that another program computed, to be shown beside the jobs of this service.
+         * @example {
+         *       "name": "my own loop",
+         *       "rows": [
+         *         {
+         *           "epoch": 0,
+         *           "layer": 0,
+         *           "samples": 512,
+         *           "sparsity": 0.46
+         *         }
+         *       ],
+         *       "spec": {
+         *         "config": {
+         *           "lr": 1
+         *         },
+         *         "kind": "recorded",
+         *         "program": "lab/code"
+         *       }
+         *     }
+         */
+        RecordedRun: {
+            /**
+             * Device
+             * @description what it was computed on
+             */
+            device?: string | null;
+            /**
+             * Name
+             * @description for people; need not be unique
+             */
+            name?: string | null;
+            /**
+             * Note
+             * @description a remark for people, in plain text
+             */
+            note?: string | null;
+            /**
+             * Pinned
+             * @description keep it, whatever the retention says
+             * @default false
+             */
+            pinned?: boolean;
+            /**
+             * Project
+             * @description the project that it belongs to
+             */
+            project?: string | null;
+            /**
+             * Rows
+             * @description a row for each seed, layer, epoch and split, such as ffengine.watch makes
+             */
+            rows: components["schemas"]["RecordedRow"][];
+            /** @description what the program says of the run; default: {"kind": "recorded", "program": null, "data": null, "config": {}, "layers": []} */
+            spec?: components["schemas"]["RecordedSpec"];
+            /**
+             * Tags
+             * @description for filtering
+             * @default []
+             */
+            tags?: string[];
+            /**
+             * Versions
+             * @description of the programs and libraries that took part, by name; default: {}
+             */
+            versions?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * RecordedSpec
+         * @description A run that another program computed: what it says of itself. fflab never computes it, and
+         *     takes it with its rows alone.
+         */
+        RecordedSpec: {
+            /**
+             * Config
+             * @description its settings, by name; default: {}
+             */
+            config?: {
+                [key: string]: boolean | number | string | null;
+            };
+            /**
+             * Data
+             * @description the data that it learnt from, in words
+             */
+            data?: string | null;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "recorded";
+            /**
+             * Layers
+             * @description the names of its layers, in their order
+             * @default []
+             */
+            layers?: string[];
+            /**
+             * Program
+             * @description the program that computed it, such as a repository and its revision
+             */
+            program?: string | null;
+        };
+        /**
          * Retention
          * @description What is kept of each kind of job. A study's runs go with it.
          */
@@ -3975,6 +4671,8 @@ export interface components {
             check?: components["schemas"]["RetentionRule"];
             /** @description default: {} */
             forecast?: components["schemas"]["RetentionRule"];
+            /** @description default: {} */
+            recorded?: components["schemas"]["RetentionRule"];
             /** @description default: {} */
             study?: components["schemas"]["RetentionRule"];
             /** @description default: {} */
@@ -4157,6 +4855,47 @@ export interface components {
             warmup_epochs?: number;
         };
         /**
+         * SelectedRow
+         * @description From which epoch the weights of a seed and layer are, where a run chooses or stops by what it
+         *     measures on validation samples.
+         */
+        SelectedRow: {
+            /**
+             * Best
+             * @description the measure there, of the layers that learn together; null where no epoch has it
+             */
+            best: number | null;
+            /**
+             * Best Epoch
+             * @description of equal ones the earliest; 0: at initialisation
+             */
+            best_epoch: number;
+            /**
+             * Epoch
+             * @description whose weights are evaluated, and pass to the layers above
+             */
+            epoch: number;
+            /**
+             * Last Epoch
+             * @description the last epoch that the seed learnt in this stage
+             */
+            last_epoch: number;
+            /** Layer */
+            layer: number;
+            /**
+             * Measure
+             * @enum {string}
+             */
+            measure: "accuracy" | "auc" | "loss";
+            /** Seed */
+            seed: number;
+            /**
+             * Stopped
+             * @description whether it stopped there because nothing improved
+             */
+            stopped: boolean;
+        };
+        /**
          * SelectionOnset
          * @description Where act 1 ends: theorem 2 of both splits crosses one half upwards after its lowest.
          */
@@ -4311,7 +5050,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -4335,6 +5074,25 @@ export interface components {
              * @default 2
              */
             threshold?: number | null;
+        };
+        /**
+         * StopSpec
+         * @description When layers stop learning before their last epoch: each seed by itself.
+         */
+        StopSpec: {
+            /**
+             * Measure
+             * @description what is looked at on the validation samples: accuracy by goodness, AUC of positives against negatives, or loss; of the layer that learns, or of those that learn together
+             * @default accuracy
+             * @enum {string}
+             */
+            measure?: "accuracy" | "auc" | "loss";
+            /**
+             * Patience
+             * @description how many measured epochs the measure may go without improving
+             * @default 5
+             */
+            patience?: number;
         };
         /**
          * StudyCell
@@ -4434,7 +5192,7 @@ export interface components {
         StudySpec: {
             /**
              * Base
-             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"negative_steps": 0, "positive_steps": 0}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "seeds": [0], "monitor": {"decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true}}
+             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"negative_steps": 0, "positive_steps": 0}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true}}
              */
             base?: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"];
             /**
@@ -4491,7 +5249,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -4526,7 +5284,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "minus_sum_squares" | "top_k") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -4547,8 +5305,8 @@ export interface components {
         };
         /**
          * TopK
-         * @description Sum of the squares of the k largest activations: only the peaks count (compare arXiv
-         *     2604.13081).
+         * @description Only the k largest activations count: the mean of themselves (arXiv 2604.13081), or the sum
+         *     of their squares.
          */
         TopK: {
             /**
@@ -4556,12 +5314,24 @@ export interface components {
              * @description how many units count; at most the width
              * @default 10
              */
-            k?: number;
+            k?: number | null;
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             name: "top_k";
+            /**
+             * Of
+             * @description squares: the sum of the k largest squares; activations: the mean of the k largest activations
+             * @default squares
+             * @enum {string}
+             */
+            of?: "squares" | "activations";
+            /**
+             * Share
+             * @description which share of the units counts, in place of k: k is the share of the width, and at least five
+             */
+            share?: number | null;
         };
         /**
          * TrainResult
@@ -4570,6 +5340,12 @@ export interface components {
         TrainResult: {
             /** Accuracy */
             accuracy: components["schemas"]["AccuracyRow"][];
+            /**
+             * Accuracy Curves
+             * @description what layers told apart at each monitored epoch, where monitor.accuracy asks
+             * @default []
+             */
+            accuracy_curves?: components["schemas"]["EpochAccuracyRow"][];
             /**
              * Baselines
              * @default []
@@ -4615,6 +5391,12 @@ export interface components {
              */
             pictures?: components["schemas"]["SamplePicture"][];
             provenance: components["schemas"]["Provenance"];
+            /**
+             * Selected
+             * @description whose weights are kept, where select or stop chooses them
+             * @default []
+             */
+            selected?: components["schemas"]["SelectedRow"][];
         };
         /**
          * TrainSpec
@@ -4650,7 +5432,7 @@ export interface components {
              * @enum {string}
              */
             layers?: "greedy" | "simultaneous";
-            /** @description default: {"samples": 2000, "every_epochs": 1, "theorems": [1, 2], "decomposition": [], "measures": []} */
+            /** @description default: {"samples": 2000, "every_epochs": 1, "theorems": [1, 2], "decomposition": [], "accuracy": false, "measures": []} */
             monitor?: components["schemas"]["MonitorSpec"];
             /**
              * Negatives
@@ -4686,6 +5468,15 @@ export interface components {
              *     ]
              */
             seeds?: number[];
+            /**
+             * Select
+             * @description whose weights each layer ends with. best_validation: those of the measured epoch with the best accuracy on the validation samples (or stop.measure); of equal ones the earliest
+             * @default last
+             * @enum {string}
+             */
+            select?: "last" | "best_validation";
+            /** @description stop early, by the validation samples; null: learn for all epochs */
+            stop?: components["schemas"]["StopSpec"] | null;
         };
         /**
          * TrainedWeights
@@ -4808,6 +5599,12 @@ export interface components {
             paused?: string | null;
             /** Pid */
             pid: number;
+            /**
+             * Plugins
+             * @description the plug-ins that it has: it begins jobs that need these alone
+             * @default []
+             */
+            plugins?: components["schemas"]["PluginUse"][];
             /** Silent Seconds */
             silent_seconds: number;
             /** Version */
@@ -5576,7 +6373,7 @@ export interface operations {
                 /** @description only jobs in this state; given several times, in one of these states */
                 state?: components["schemas"]["JobState"][];
                 /** @description only jobs of this kind */
-                kind?: "train" | "check" | "forecast" | "study";
+                kind?: "train" | "check" | "forecast" | "study" | "recorded";
                 /** @description only jobs that have this tag */
                 tag?: string;
                 /** @description only jobs of this project */
@@ -7083,6 +7880,120 @@ export interface operations {
             };
         };
     };
+    read_paper: {
+        parameters: {
+            query?: {
+                /** @description width of a column */
+                width_mm?: number;
+                /** @description size of the numbers on axes */
+                font_pt?: number;
+            };
+            header?: {
+                /** @description the ETag of what you have: 304 where it has not changed */
+                "if-none-match"?: string;
+                /** @description `bytes=FIRST-LAST`: a part of the file, as 206 */
+                range?: string;
+                /** @description the ETag of the part you have: the whole file where it has changed */
+                "if-range"?: string;
+            };
+            path: {
+                /** @description as in the job's `id` */
+                job_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zip": unknown;
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no such job. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The job has no result. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The picture could not be drawn. */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Too many charts and reports wait to be drawn. Or: The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     pause_job: {
         parameters: {
             query?: never;
@@ -7526,8 +8437,8 @@ export interface operations {
     read_csv: {
         parameters: {
             query?: {
-                /** @description of a check: its cells, the potentials of its samples, or who pushes them (of a training run as well) */
-                rows?: "cells" | "potentials" | "decomposition";
+                /** @description of a check: its cells, the potentials of its samples, or who pushes them (of a training run as well); of a training run: the accuracy, AUC and loss of its layers by epoch, or its baselines */
+                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines";
             };
             header?: {
                 /** @description the ETag of what you have: 304 where it has not changed */
@@ -7766,7 +8677,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description which table: comparison (measured beside published), runs and figures of a study, curves of a training run, cells, potentials or decomposition of a check, epochs of a forecast. The first that the result has where it is left out */
-                rows?: "comparison" | "runs" | "figures" | "curves" | "cells" | "epochs" | "potentials" | "decomposition";
+                rows?: "comparison" | "runs" | "figures" | "curves" | "cells" | "epochs" | "potentials" | "decomposition" | "baselines";
             };
             header?: {
                 /** @description the ETag of what you have: 304 where it has not changed */
@@ -8763,7 +9674,7 @@ export interface operations {
     read_weights: {
         parameters: {
             query?: {
-                /** @description a measured epoch; the last one where it is left out */
+                /** @description a measured epoch; the last one where it is left out, or, with the layer left out too, the weights that select or stop chose */
                 epoch?: number;
                 /** @description of greedy layers, the one that was learning; the last where it is left out */
                 layer?: number;
@@ -9062,6 +9973,123 @@ export interface operations {
                 };
             };
             /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    record_run: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the same key and body make one job only */
+                "idempotency-key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RecordedRun"];
+            };
+        };
+        responses: {
+            /** @description The same request was accepted before (Idempotency-Key): its job */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Job"];
+                };
+            };
+            /** @description The body is not JSON. Or: The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A page of another site may not do that. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The first request with this Idempotency-Key is still being worked on. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The Idempotency-Key was used with another body. Or: The request is not valid. */
             422: {
                 headers: {
                     [name: string]: unknown;

@@ -46,7 +46,7 @@ class UnknownArtifacts(BaseModel):
 def find_expired(store: Store, retention: Retention, limit: int) -> list[ExpiredJob]:
     """The jobs that a sweep would delete, oldest first, at most `limit` of each kind."""
     found: list[ExpiredJob] = []
-    for kind in ("train", "check", "forecast", "study"):
+    for kind in ("train", "check", "forecast", "study", "recorded"):
         keep = getattr(retention, kind)
         for job_id, name, age_seconds, too_old in store.jobs.expired(
             kind, days=keep.days, count=keep.count, limit=limit

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from service.cli import about, catalogue, export, jobs, results, share, stack, uploads
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
+from service.cli.foreign_weights import weights_app
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -99,6 +100,7 @@ app.command(epilog="Example: fflab catalog negatives")(catalogue.catalog)
 app.command(epilog="Example: fflab schema -o fflab.schema.json")(catalogue.schema)
 
 app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
 app.add_typer(keys_app, name="keys")
 app.add_typer(plugin_app, name="plugin")
 app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(

@@ -71,6 +71,7 @@ class LiveView:
             "check": cells,
             "forecast": points,
             "study": runs,
+            "recorded": lambda *_: Text("recorded by another program"),
         }[self.watched.job.kind]
         yield Group(
             *heading(self.watched, width), body(self.watched, width, height), *footing(self.watched)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 
-from ffengine.results import Diagnostic, StudyResult
+from ffengine.results import Diagnostic, RecordedResult, StudyResult
 from ffengine.spec import StudySpec
 from service.client import Client, NotFound, Refused
 from service.jobs import Job, JobState
@@ -55,7 +55,7 @@ def _source(client: Client, job: Job, run: RunKey | None, label: str = "") -> So
         if error.status in NO_RESULT:
             return None
         raise
-    if isinstance(result, StudyResult):
+    if isinstance(result, StudyResult | RecordedResult):
         return None
     return source_of(job, result, partial(_job, client), run=run, label=label)
 

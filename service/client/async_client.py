@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from ffengine.cost import Estimate
+from ffengine.results import RecordedRow
 from service.client import requests
 from service.client.connection import connection
 from service.client.dataframes import COLUMNS, Rows, Table, tidy, to_pandas, to_polars, to_table
@@ -28,9 +29,10 @@ from service.client.job_handle import (
 )
 from service.client.notebook_display import FORMATS, Charts
 from service.client.progress import progress_reporter
-from service.client.requests import ApiRequest, Document, Sent, Spec
+from service.client.requests import ApiRequest, Document, Sent, Spec, WatchedRows
 from service.client.retries import ATTEMPTS, BROKEN_STATUS, CUT, RetryPolicy, is_retryable
 from service.client.stream import EventStream
+from service.client.versions import versions_here
 from service.jobs import Event, Job
 from service.schemas import Checkpoint, NewShare, ProjectLine, Result, SearchReport, Share
 
@@ -117,6 +119,63 @@ class AsyncClient:
         return AsyncJobHandle(
             self, await self._send(requests.submit(spec, facts, webhook=webhook, key=key))
         )
+
+    async def submit_run(
+        self,
+        name: str | None,
+        rows: WatchedRows | Sequence[RecordedRow] | Sequence[Mapping[str, object]],
+        *,
+        config: Mapping[str, JsonValue] | None = None,
+        program: str | None = None,
+        data: str | None = None,
+        layers: Sequence[str] | None = None,
+        tags: list[str] | None = None,
+        project: str | None = None,
+        note: str | None = None,
+        pinned: bool = False,
+        versions: Mapping[str, str] | None = None,
+        device: str | None = None,
+        key: str | None = None,
+    ) -> "AsyncJobHandle":
+        """Bring the curves of a run that another program computed, and return its job's handle.
+
+        The job is of kind `recorded`: it has succeeded at once, and everything that shows it says
+        that fflab did not compute it.
+
+        **Arguments:**
+
+        - `name`: for people.
+        - `rows`: what `ffengine.watch` returned, or its rows, or dicts with fields of RecordedRow.
+        - `config`: the settings of the run by name: numbers, texts, booleans.
+        - `program`: what computed it, such as a repository and its revision.
+        - `data`: what it learnt from, in words.
+        - `layers`: the names of its layers; by default those that were watched.
+        - `tags`, `project`, `note`, `pinned`: as for `submit`.
+        - `versions`: of what took part, by name; by default those of Python, numpy and torch here.
+        - `device`: what it was computed on.
+        - `key`: the Idempotency-Key; by default a new one for each call.
+
+        **Raises** Refused for rows that are none, and where there are too many.
+        """
+        spec: dict[str, object] = {
+            "program": program,
+            "data": data,
+            "config": config,
+            "layers": layers,
+        }
+        facts = {
+            "name": name,
+            "tags": tags,
+            "project": project,
+            "note": note,
+            "pinned": pinned,
+            "versions": versions if versions is not None else versions_here(),
+            "device": device,
+        }
+        if not isinstance(rows, Sequence):
+            spec["layers"] = layers if layers is not None else rows.layers
+            rows = rows.rows
+        return AsyncJobHandle(self, await self._send(requests.record(spec, rows, facts, key=key)))
 
     async def estimate(self, spec: Spec) -> Estimate:
         """Return what running a spec would cost. Raises Refused for an invalid spec."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
-from ffengine.results import CheckCell, EpochRow, ForecastPoint, StudyCell
+from ffengine.results import CheckCell, EpochRow, ForecastPoint, RecordedRow, StudyCell
 from ffengine.study import FIGURE_COLUMNS, figure_rows
 from service.client.requests import Document
 
@@ -19,6 +19,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "train": tuple(EpochRow.model_fields),
     "check": tuple(CheckCell.model_fields),
     "forecast": tuple(ForecastPoint.model_fields),
+    "recorded": tuple(RecordedRow.model_fields),
     "study": FIGURE_COLUMNS,
 }
 

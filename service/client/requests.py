@@ -10,13 +10,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from numbers import Integral, Real
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from ffengine.cost import Estimate
+from ffengine.results import RecordedRow
 from ffengine.text import STORED, shortened
 from service import schemas
 from service.client.errors import error_from, not_fflab, version_skew
@@ -118,6 +119,56 @@ def submit(
     return ApiRequest(
         "POST", "/v1/jobs", _job, body=body, headers={"Idempotency-Key": key or uuid.uuid4().hex}
     )
+
+
+class WatchedRows(Protocol):
+    """What `ffengine.watch` returns, as far as it is sent."""
+
+    @property
+    def rows(self) -> Sequence[RecordedRow]:
+        """What was recorded."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """The names of the layers."""
+
+
+def record(
+    spec: Mapping[str, object],
+    rows: Sequence[BaseModel | Mapping[str, object]],
+    facts: Mapping[str, object],
+    *,
+    key: str | None,
+) -> ApiRequest[Job]:
+    """Bring a run that another program computed; figures that are None or NaN are left out."""
+    given: dict[str, JsonValue] = {
+        "spec": {"kind": "recorded", **_told(spec, "spec")},
+        "rows": [_row(row, number) for number, row in enumerate(rows)],
+        **_told(facts, "facts"),
+    }
+    return ApiRequest(
+        "POST", "/v1/runs", _job, body=given, headers={"Idempotency-Key": key or uuid.uuid4().hex}
+    )
+
+
+def _told(fields: Mapping[str, object], place: str) -> dict[str, JsonValue]:
+    """Return the fields that are not None."""
+    return {
+        name: _plain(value, f"{place}.{name}")
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _row(row: BaseModel | Mapping[str, object], number: int) -> dict[str, JsonValue]:
+    """Return a row without the figures that it does not have."""
+    fields = row.model_dump(mode="json") if isinstance(row, BaseModel) else row
+    known = {
+        name: value
+        for name, value in fields.items()
+        if not (isinstance(value, Real) and math.isnan(value))
+    }
+    return _told(known, f"rows[{number}]")
 
 
 def document_of(spec: Spec) -> dict[str, JsonValue]:

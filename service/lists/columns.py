@@ -60,7 +60,7 @@ class UnknownColumn(ValueError):
 _JOB_COLUMNS = (
     Column("name", "the name that people gave it"),
     Column("id", "the job's id"),
-    Column("kind", "train, check, forecast or study", choices=get_args(JobKind)),
+    Column("kind", "train, check, forecast, study or recorded", choices=get_args(JobKind)),
     Column("state", "where it is in its life", choices=tuple(state.value for state in JobState)),
     Column("progress", "how far it is, from 0 to 1", "number"),
     Column("priority", "where it stands in the queue", choices=get_args(Priority)),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ffengine.references import Reference, references_of
 from ffengine.results import Provenance
-from ffengine.spec import AnySpec
+from ffengine.spec import StoredSpec
 from ffengine.study import Cell
 from ffengine.version import RELEASED, VERSION
 from service.encoding.latex import for_latex
@@ -31,7 +31,7 @@ def own_entry(provenance: Sequence[Provenance] = ()) -> str:
 
 
 def bibtex(
-    spec: AnySpec, provenance: Sequence[Provenance] = (), cells: Sequence[Cell] | None = None
+    spec: StoredSpec, provenance: Sequence[Provenance] = (), cells: Sequence[Cell] | None = None
 ) -> str:
     """All entries: fflab, then the sources of what the spec uses.
 

@@ -12,6 +12,7 @@ from ffengine.results import (
     ForecastResult,
     PotentialRow,
     PushRow,
+    RecordedResult,
     StudyResult,
     TrainResult,
 )
@@ -24,7 +25,9 @@ ROWS_AT_ONCE = 500
 RowKind = Literal["cells", "potentials", "decomposition", "accuracy", "baselines"]
 
 
-def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> list[dict[str, Any]]:
+def table(
+    result: TrainResult | CheckResult | ForecastResult | StudyResult | RecordedResult,
+) -> list[dict[str, Any]]:
     """The rows of a training run or forecast, the cells of a check, or a row for each run and
     figure of a study. All rows have the same columns.
     """
@@ -32,6 +35,8 @@ def table(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> l
         return [with_direction(row.model_dump(mode="json")) for row in result.curves]
     if isinstance(result, CheckResult):
         return [cell.model_dump(mode="json") for cell in result.cells]
+    if isinstance(result, RecordedResult):
+        return [row.model_dump(mode="json") for row in result.curves]
     if isinstance(result, ForecastResult):
         return [row.model_dump(mode="json") for row in result.rows]
     return figure_rows(result.cells)
@@ -54,7 +59,9 @@ def csv_pieces(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> Iterat
     yield text.getvalue().encode()
 
 
-def to_csv(result: TrainResult | CheckResult | ForecastResult | StudyResult) -> str:
+def to_csv(
+    result: TrainResult | CheckResult | ForecastResult | StudyResult | RecordedResult,
+) -> str:
     """The table as CSV."""
     rows = table(result)
     return b"".join(csv_pieces(list(rows[0]) if rows else [], rows)).decode()

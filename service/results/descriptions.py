@@ -7,7 +7,7 @@ from typing import Literal
 
 from ffengine.plugins import REGISTRY
 from ffengine.results import PluginUse, Provenance
-from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, RecordedSpec, TrainedWeights, TrainSpec
 from ffengine.spec_values import params_in_words
 from ffengine.text import visible
 from service.jobs import Job
@@ -62,6 +62,8 @@ def _what_it_does(job: Job) -> str:
     if isinstance(spec, ForecastSpec):
         widths = ", ".join(map(str, spec.widths))
         return f"forecast on {spec.dataset.name}, width {widths} from {spec.units} units"
+    if isinstance(spec, RecordedSpec):
+        return f"recorded: {visible(spec.program)}" if spec.program else "recorded elsewhere"
     return f"study {spec.preset}" if spec.preset else "study"
 
 

@@ -10,13 +10,14 @@ from ffengine.results import (
     CheckResult,
     ForecastPoint,
     ForecastResult,
+    RecordedResult,
     StudyCell,
     StudyResult,
     TrainResult,
 )
 from ffengine.search import searched
 from ffengine.search_spec import Direction
-from ffengine.spec import CheckSpec, StudySpec, digest
+from ffengine.spec import CheckSpec, RecordedSpec, StudySpec, digest
 from ffengine.study import Cell, expand, is_resolved, search_of
 from ffengine.text import STORED
 from service.artifacts import Artifacts
@@ -57,6 +58,8 @@ def sources_of(
     result = RESULT.validate_json(document)
     if isinstance(result, StudyResult):
         return [_grid(store, job, result.cells), *_runs(store, job, artifacts)]
+    if isinstance(result, RecordedResult):  # there is no spec to say more of it than its rows
+        return [PartialRun("", curves=result.epoch_rows())]
     return [_with_weights(_source(store, job, result, artifacts), job, artifacts)]
 
 
@@ -100,7 +103,7 @@ def _with_weights(source: Source, job: Job, artifacts: Artifacts | None) -> Sour
 
 def _partial(store: Store, job: Job, artifacts: Artifacts | None) -> PartialRun:
     """The rows so far of a job without a result."""
-    spec = None if isinstance(job.spec, StudySpec) else job.spec
+    spec = None if isinstance(job.spec, StudySpec | RecordedSpec) else job.spec
     if job.kind == "train":
         rows = StoredRows(store.jobs.row_ids(job.id), store.jobs.row_texts)
         return PartialRun("", curves=rows, spec=spec)
@@ -174,7 +177,8 @@ def measured_runs(store: Store, job: Job) -> list[MeasuredRun]:
     """The runs whose rows are those of a job: its own, or those of a study."""
     if isinstance(job.spec, StudySpec):
         return runs_of_study(store.studies.result(job.id).cells)
-    return [MeasuredRun(job.id, job.kind, {}, len(job.spec.seeds))]
+    seeds = None if isinstance(job.spec, RecordedSpec) else len(job.spec.seeds)
+    return [MeasuredRun(job.id, job.kind, {}, seeds)]
 
 
 def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
@@ -185,7 +189,7 @@ def _runs(store: Store, job: Job, artifacts: Artifacts | None) -> list[Source]:
     sources = []
     for (key, label), (run, document) in zip(named, made, strict=False):
         result = RESULT.validate_json(document) if document else None
-        if result is not None and not isinstance(result, StudyResult):
+        if result is not None and not isinstance(result, StudyResult | RecordedResult):
             sources.append(_source(store, run, result, artifacts, key, label))
     return sources
 

@@ -6,17 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ffengine.intervals import interval_of
-from ffengine.results import CheckCell, EpochRow, ForecastPoint, StudyCell
+from ffengine.results import CheckCell, EpochRow, ForecastPoint, RecordedRow, StudyCell
 from ffengine.spec_values import varied_columns
 from ffengine.study import CHECK_FIGURES
 from ffengine.theorems import FIGURE_DIRECTIONS
 
 TidyRow = dict[str, Any]
+MeasuredRow = EpochRow | CheckCell | ForecastPoint | RecordedRow
 TRAIN_PLACE = ("layer", "epoch", "split")
 CHECK_PLACE = ("width", "layer", "epoch", "split", "method")
 COUNTS = ("samples", "dead_samples", "dead_units", "theorem1_undecided", "theorem2_undecided")
 TRAIN_FIGURES = tuple(
     name for name in EpochRow.model_fields if name not in ("seed", "act", *TRAIN_PLACE, *COUNTS)
+)
+RECORDED_FIGURES = tuple(
+    name
+    for name in RecordedRow.model_fields
+    if name not in ("seed", "width", *TRAIN_PLACE, *COUNTS)
 )
 DIRECTION = "theorem2_direction"
 POINT_PLACE = ("epoch", "tau", "split")
@@ -28,7 +34,11 @@ POINT_COLUMNS = tuple(
 MEANS = ("figure", DIRECTION, "mean", "low", "high", "seeds")
 _TAKEN = (
     *("part", "job", "state"),
-    *(name for row in (EpochRow, CheckCell, ForecastPoint) for name in row.model_fields),
+    *(
+        name
+        for row in (EpochRow, CheckCell, ForecastPoint, RecordedRow)
+        for name in row.model_fields
+    ),
     *MEANS,
 )
 
@@ -88,6 +98,8 @@ def measured_rows(
 
 
 def _columns(kind: str, means: bool) -> Sequence[str]:
+    if kind == "recorded":
+        return (*TRAIN_PLACE, *MEANS) if means else tuple(RecordedRow.model_fields)
     if kind == "forecast":
         return (*POINT_PLACE, *MEANS) if means else POINT_COLUMNS
     if means:
@@ -96,6 +108,8 @@ def _columns(kind: str, means: bool) -> Sequence[str]:
 
 
 def _rows(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
+    if run.kind == "recorded":
+        return ({**run.about, **row} for row in rows)
     if run.kind == "train":
         return ({**run.about, **with_direction(row)} for row in rows)
     if run.kind == "forecast":
@@ -112,7 +126,7 @@ def with_direction(row: TidyRow) -> TidyRow:
 def _means(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
     """Yield the means of each place as soon as all seeds have come to it, so that few are held."""
     model, place = _FORMS[run.kind]
-    groups: dict[tuple[Any, ...], list[EpochRow | CheckCell | ForecastPoint]] = {}
+    groups: dict[tuple[Any, ...], list[MeasuredRow]] = {}
     for data in rows:
         row = model.model_validate(data)
         at = tuple(getattr(row, name) for name in place)
@@ -124,15 +138,17 @@ def _means(run: MeasuredRun, rows: Iterable[TidyRow]) -> Iterator[TidyRow]:
         yield from _means_at(run, place, at, alike)
 
 
-_FORMS: dict[str, tuple[type[EpochRow | CheckCell | ForecastPoint], Sequence[str]]] = {
+_FORMS: dict[str, tuple[type[MeasuredRow], Sequence[str]]] = {
     "train": (EpochRow, TRAIN_PLACE),
     "check": (CheckCell, CHECK_PLACE),
     "forecast": (ForecastPoint, POINT_PLACE),
+    "recorded": (RecordedRow, TRAIN_PLACE),
 }
 _FIGURES: dict[str, Sequence[str]] = {
     "train": TRAIN_FIGURES,
     "check": CHECK_FIGURES,
     "forecast": POINT_FIGURES,
+    "recorded": RECORDED_FIGURES,
 }
 
 
@@ -140,13 +156,13 @@ def _means_at(
     run: MeasuredRun,
     place: Sequence[str],
     at: Sequence[Any],
-    alike: Sequence[EpochRow | CheckCell | ForecastPoint],
+    alike: Sequence[MeasuredRow],
 ) -> Iterator[TidyRow]:
     for figure in _FIGURES[run.kind]:
         if interval := interval_of(alike, figure):
             first = alike[0]
             check = first if isinstance(first, CheckCell) else None
-            along = FIGURE_DIRECTIONS.get(figure) if run.kind == "train" else None
+            along = FIGURE_DIRECTIONS.get(figure) if run.kind in ("train", "recorded") else None
             yield {
                 **run.about,
                 "theorem": check.theorem if check else None,

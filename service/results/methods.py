@@ -28,11 +28,12 @@ from ffengine.search import searched
 from ffengine.search_spec import Range
 from ffengine.spec import (
     PREPROCESS_MEANING,
-    AnySpec,
     CheckSpec,
     DatasetSpec,
     ForecastSpec,
     NetworkSpec,
+    RecordedSpec,
+    StoredSpec,
     StudySpec,
     TrainedWeights,
     TrainSpec,
@@ -63,7 +64,7 @@ class Statement(NamedTuple):
 
 
 def methods(
-    spec: AnySpec,
+    spec: StoredSpec,
     provenance: Sequence[Provenance],
     cells: Sequence[Cell] | None = None,
     *,
@@ -104,9 +105,12 @@ def _spaced(part: str) -> str:
 
 
 def sentences_of(
-    spec: AnySpec, provenance: Sequence[Provenance], cells: Sequence[Cell] | None = None
+    spec: StoredSpec, provenance: Sequence[Provenance], cells: Sequence[Cell] | None = None
 ) -> list[str]:
     """The sentences, with the keys of what they cite behind the words."""
+    if isinstance(spec, RecordedSpec):
+        by = f"by {spec.program}" if spec.program else "by another program"
+        return [f"The run was computed {by}, not by fflab, which recorded its curves."]
     if isinstance(spec, StudySpec):
         runs = expand(spec) if cells is None else cells
         return [*_study(spec, runs), *_computed(provenance)]

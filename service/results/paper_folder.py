@@ -25,6 +25,7 @@ TABLES: dict[str, tuple[TableKind, ...]] = {
     "train": ("comparison", "curves", "decomposition", "baselines"),
     "check": ("comparison", "cells", "potentials", "decomposition"),
     "forecast": ("epochs",),
+    "recorded": (),
     "study": ("comparison", "runs", "figures", "epochs"),
 }
 LONG_TABLES: frozenset[TableKind] = frozenset({"figures"})  # a file for those who want it

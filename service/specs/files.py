@@ -16,6 +16,7 @@ from ffengine.search import example_cells
 from ffengine.spec import (
     CheckSpec,
     ForecastSpec,
+    StoredSpec,
     StudySpec,
     Submission,
     TrainSpec,
@@ -229,6 +230,6 @@ def mistakes_of(document: dict[str, JsonValue]) -> list[Mistake]:
     return []
 
 
-def as_yaml(spec: Spec) -> str:
-    """Write the spec as a file that `fflab submit` takes."""
+def as_yaml(spec: StoredSpec) -> str:
+    """Write the spec as a file that `fflab submit` takes, unless it is of a recorded run."""
     return written(as_document(spec))

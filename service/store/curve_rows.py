@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
-from ffengine.results import CheckCell, EpochRow, ForecastPoint
+from ffengine.results import CheckCell, EpochRow, ForecastPoint, RecordedRow
 from service.schemas import row_key
 from service.store.tables import CurveRow
 
-Row = EpochRow | CheckCell | ForecastPoint
+Row = EpochRow | CheckCell | ForecastPoint | RecordedRow
 
 
 def insert_rows(session: Session, job_id: str, rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -14,10 +14,12 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from ffengine.datasets import DATASETS, Datasets, figures_version
 from ffengine.plugins import REGISTRY
-from ffengine.spec import AnySpec, StudySpec, digest
+from ffengine.results import RecordedResult
+from ffengine.spec import AnySpec, RecordedSpec, StudySpec, digest
 from ffengine.study import Cell, written_out
 from ffengine.version import NUMERICS_VERSION
 from service.jobs import JobState, NewJob, Priority, Wanted, Webhook, new_job_id
+from service.store.curve_rows import insert_rows
 from service.store.needs import hold
 from service.store.tables import (
     CurveRow,
@@ -37,6 +39,7 @@ PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
 QUEUED_MESSAGE = "queued"
 MISSING_PLUGIN = "?"  # begins what JobRow.plugins has of an entry whose plug-in is not here
+RECORDED_MESSAGE = "recorded by another program"
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
 # columns of NewJob that the runs of a study do not share with it
 OWN_OF_STUDIES = frozenset({"pinned", "webhook", "note"})
@@ -214,6 +217,42 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
         _insert_queued(session, queued, now)
     for row, result in answered:
         _insert_answered(session, row, result, now)
+
+
+def insert_recorded(
+    session: Session,
+    options: Mapping[str, Any],
+    spec: RecordedSpec,
+    result: RecordedResult,
+    now: float,
+) -> str:
+    """Insert a run that another program computed, which has ended before it is here; its id."""
+    row = NewJobRow(
+        id=new_job_id(),
+        kind=spec.kind,
+        spec=spec.model_dump(mode="json"),
+        spec_digest=digest(spec),
+        dataset_digest=None,
+        engine_version=NUMERICS_VERSION,
+        priority=PRIORITIES.index("normal"),
+        fresh=True,  # no result answers another of its kind
+        plugins=None,
+        given={**dict.fromkeys(_PASSED_ON), **options},
+    )
+    ended = {"state": JobState.succeeded.value, "fraction": 1.0, "message": RECORDED_MESSAGE}
+    session.execute(
+        insert(JobRow).values(**_columns_at(row, now), **ended, finished_at=now, last_event=2)
+    )
+    session.execute(
+        insert(EventRow),
+        [
+            _event(row.id, seq, kind, JobState.succeeded, now)
+            for seq, kind in ((1, "state"), (2, "end"))
+        ],
+    )
+    session.execute(insert(ResultRow).values(job_id=row.id, document=result.model_dump_json()))
+    insert_rows(session, row.id, result.curves)
+    return row.id
 
 
 class Queued(NamedTuple):

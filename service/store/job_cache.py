@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ffengine.results import Provenance
-from ffengine.spec import Submission
+from ffengine.spec import Stored
 from ffengine.text import STORED
 from service.jobs import Event, Job, JobError, JobState, Progress, label_of
 from service.store.inserts import PRIORITIES
@@ -109,7 +109,7 @@ def to_job(row: JobRow) -> Job:
         links["children"] = f"/v1/jobs?parent={row.id}"
     made = {
         "priority": PRIORITIES[row.priority],
-        "spec": Submission.model_validate({"spec": row.spec}, context=STORED).spec,
+        "spec": Stored.model_validate({"spec": row.spec}, context=STORED).spec,
         "progress": Progress(
             fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
         ),

@@ -5,7 +5,7 @@ import itertools
 import json
 from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -34,8 +34,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
-from ffengine.results import AccuracyRow
-from ffengine.spec import StudySpec
+from ffengine.results import AccuracyRow, RecordedResult
+from ffengine.spec import RecordedSpec, StudySpec
 from ffengine.study import Cell, search_of, trainings_named
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
@@ -44,7 +44,13 @@ from service.lists.conditions import Condition, Order
 from service.schemas import ProjectLine, row_key
 from service.store.database import Database
 from service.store.faults import DATABASE_ERRORS
-from service.store.inserts import CELLS_AT_ONCE, draft, draft_cell, insert_jobs
+from service.store.inserts import (
+    CELLS_AT_ONCE,
+    draft,
+    draft_cell,
+    insert_jobs,
+    insert_recorded,
+)
 from service.store.job_cache import JobCache, VersionReader, to_job
 from service.store.job_queries import JobQueries, behind, ordered
 from service.store.needs import (
@@ -165,6 +171,36 @@ class Jobs:
                 raise
             # on PostgreSQL a request with the same key was a moment faster: its job is the answer
             return self._submit(new, cells, idempotency, max_queued)
+
+    def record(
+        self,
+        options: Mapping[str, Any],
+        spec: RecordedSpec,
+        result: RecordedResult,
+        *,
+        idempotency: Idempotency | None = None,
+    ) -> Submitted:
+        """Store a run that another program computed, with its rows: it has succeeded already.
+
+        **Arguments:**
+
+        - `options`: those of NewJob that such a run has: name, tags, project, note, pinned and
+          submitted_by.
+        - `spec`: what the program says of the run.
+        - `result`: its rows.
+        - `idempotency`: the key that came with the request.
+
+        **Raises** IdempotencyConflict.
+        """
+        with self._database.writing() as session:
+            if idempotency and (known := self._known(session, idempotency)):
+                return Submitted(known, replayed=True)
+            now = session.scalar(select(now_seconds())) or 0.0
+            job_id = insert_recorded(session, options, spec, result, now)
+            if idempotency:
+                self._remember(session, idempotency, job_id, now)
+            row = session.get_one(JobRow, job_id, populate_existing=True)
+            return Submitted(to_job(row), replayed=False)
 
     def needing_dataset(self, name: str) -> list[str]:
         """The ids of unfinished jobs that need a data set, the oldest first.
@@ -633,7 +669,7 @@ class Jobs:
             beyond = too_old if count is None else or_(too_old, JobRow.id.not_in(newest))
             query = select(JobRow.id, JobRow.name, age, too_old).where(*ended, beyond)
             needed = set[str]()
-            if kind not in ("check", "forecast"):
+            if kind not in ("check", "forecast", "recorded"):
                 needed = self._needed(session)
             found = (
                 (job_id, name, seconds, bool(old))
@@ -707,18 +743,20 @@ class Jobs:
                 raise QueueFull
             insert_jobs(session, drafts, now)
             if idempotency:
-                values = {
-                    "owner": idempotency.owner,
-                    "key": idempotency.key,
-                    "fingerprint": idempotency.fingerprint,
-                }
-                session.execute(
-                    insert(IdempotencyRow).values(**values, job_id=parent.id, created_at=now)
-                )
+                self._remember(session, idempotency, parent.id, now)
             return Submitted(
                 to_job(session.get_one(JobRow, parent.id, populate_existing=True)),
                 replayed=False,
             )
+
+    @staticmethod
+    def _remember(session: Session, idempotency: Idempotency, job_id: str, now: float) -> None:
+        values = {
+            "owner": idempotency.owner,
+            "key": idempotency.key,
+            "fingerprint": idempotency.fingerprint,
+        }
+        session.execute(insert(IdempotencyRow).values(**values, job_id=job_id, created_at=now))
 
     def _known(self, session: Session, idempotency: Idempotency) -> Job | None:
         same = (IdempotencyRow.owner == idempotency.owner, IdempotencyRow.key == idempotency.key)

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from starlette.routing import BaseRoute
 
+from service.jobs import RecordedRun
 from service.schemas import ShareRequest
 from service.submission import JobRequest
 from service.web.catalogue import require_kind
@@ -32,6 +33,7 @@ REFERENCE = "#/components/schemas/{model}"
 SERVERS = [{"url": "/", "description": "the service that answers with this document"}]
 BODIES = (
     JobRequest,
+    RecordedRun,
     JobChanges,
     ShareRequest,
 )  # the framework does not see them, see service.web.json_bodies

@@ -102,6 +102,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", name) for name in names), names
     assert set(names) == {
         *("submit_job", "list_jobs", "read_job", "change_job", "delete_job", "estimate_job"),
+        "record_run",
         *(
             "cancel_job",
             "pause_job",

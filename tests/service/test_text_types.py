@@ -140,6 +140,9 @@ def test_every_text_of_a_body_is_of_a_type_of_text(document: dict[str, Any]) -> 
         *("JobRequest.name", "JobRequest.tags", "JobRequest.webhook", "Webhook.url"),
         *("JobChanges.name", "JobChanges.tags", "StudySpec.parts", "SearchSpec.objective"),
         *("JobRequest.project", "JobChanges.project"),
+        *("RecordedRun.name", "RecordedRun.tags", "RecordedRun.project", "RecordedRun.device"),
+        *("RecordedRun.versions", "RecordedSpec.config", "RecordedSpec.data"),
+        *("RecordedSpec.layers", "RecordedSpec.program"),
         "body.meaning",
     }
 

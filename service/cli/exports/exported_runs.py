@@ -11,7 +11,7 @@ from service.client import Client
 from service.encoding.escaping import for_file_name
 from service.jobs import Job, JobState
 from service.results.descriptions import title_of
-from service.results.measured_rows import TRAIN_FIGURES
+from service.results.measured_rows import RECORDED_FIGURES, TRAIN_FIGURES
 from service.results.run_labels import cell_of, labels_of
 
 Row = Mapping[str, Any]
@@ -29,6 +29,7 @@ FIGURES = {
     "train": (*TRAIN_FIGURES, "dead_samples", "dead_units"),
     "check": CHECK_FIGURES,
     "forecast": FORECAST_FIGURES,
+    "recorded": (*RECORDED_FIGURES, "dead_samples", "dead_units"),
 }
 RUNS_AT_ONCE = 500
 
@@ -148,7 +149,7 @@ def _figure(row: Row, figure: str) -> str:
 
 def _place(row: Row) -> str:
     """What tells a figure of a row from that of other rows of its epoch and seed."""
-    width = f"width_{row['width']}" if "width" in row else ""
+    width = f"width_{row['width']}" if "method" in row else ""  # a layer has one width alone
     return "/".join(
         filter(None, (width, f"layer_{row['layer']}", row["split"], row.get("method", "")))
     )

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query
 
-from ffengine.spec import AnySpec, StudySpec
+from ffengine.spec import StoredSpec, StudySpec
 from ffengine.text import visible
 from service.encoding.root_path import at
 from service.headline import FIGURES, Headline
@@ -243,7 +243,7 @@ def table_of_runs(store: Store, study: Job, asked: Asked) -> JobTable:
     return _filled(store, table, default, partial(run_labels, study.spec), varied)
 
 
-def run_labels(study: AnySpec, runs: Sequence[Job]) -> dict[str, str]:
+def run_labels(study: StoredSpec, runs: Sequence[Job]) -> dict[str, str]:
     """Return the label of each run of a study, by id."""
     placed = [(run, cell) for run in runs if (cell := cell_of(run))]
     spec = study if isinstance(study, StudySpec) else None

@@ -5,7 +5,7 @@ The pages' script sends changes to the API under /v1.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, Path, Query, Request, Response
@@ -25,12 +25,12 @@ from ffengine.findings import FINDINGS
 from ffengine.onset import onset_before
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import DatasetSpec, StudySpec, Submission, TrainSpec, as_document
+from ffengine.spec import DatasetSpec, RecordedSpec, StudySpec, Submission, TrainSpec, as_document
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.uploads import LONGEST_MEANING
 from service.encoding.root_path import SHARED, at
 from service.headline import FIGURES
-from service.jobs import TERMINAL, Event, Job, JobState, actions_on
+from service.jobs import TERMINAL, Event, Job, JobKind, JobState, actions_on
 from service.results.chart_formats import Theme
 from service.results.chart_groups import grouped, panels_of, size_of
 from service.results.descriptions import provenance_lines, title_of
@@ -162,7 +162,7 @@ def jobs_page(request: Request, store: StoreDep, asked: AskedDep) -> Response:
         request,
         table=table_of_jobs(store, asked, again=again),
         states=[one.value for one in JobState],
-        kinds=list(DEFAULTS),
+        kinds=get_args(JobKind),
         projects=[] if again else store.jobs.projects(),
         with_who=bool(asked.who) or bool(store.api_keys.all()),
         page_sizes=PAGE_SIZES,
@@ -255,7 +255,8 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
             cells_of(resources.store, job),
             shown.kinds if has_result else (),
         ),
-        provenance=provenance_lines(job.provenance),
+        provenance=provenance_lines(job.provenance)
+        or view_models.recorded_lines(job, resources.store.jobs.result),
         data_note=view_models.data_note(job, resources.settings.datasets),
         snippets=view_models.snippets(
             job,
@@ -383,6 +384,10 @@ class FormStart(NamedTuple):
 
 
 def _like(job: Job) -> FormStart:
+    if isinstance(job.spec, RecordedSpec):
+        raise problems.field_problem(
+            "query/like", f"{job.id} was recorded by another program: there is no spec to run"
+        )
     title = f"the job {title_of(job)}"
     if isinstance(job.spec, StudySpec) and not is_resolved(job.spec):
         title += ", which an earlier version ran, as it is today"
@@ -634,7 +639,10 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
 
 def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
     """The advice on a run that has no result, in the form of findings."""
-    if isinstance(job.spec, StudySpec) or datasets.find(job.spec.dataset.name) is None:
+    if (
+        isinstance(job.spec, StudySpec | RecordedSpec)
+        or datasets.find(job.spec.dataset.name) is None
+    ):
         return []
     return [("", advice) for advice in advice_on([job.spec], datasets)]
 

@@ -3,15 +3,23 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.onset import onset_before
 from ffengine.proposals import LEAST_FOR_IMPORTANCE
-from ffengine.results import CheckResult, Diagnostic, Onset, Provenance, RunResult, TrainResult
-from ffengine.spec import CheckSpec, TrainedWeights, TrainSpec, as_document
+from ffengine.results import (
+    CheckResult,
+    Diagnostic,
+    Onset,
+    Provenance,
+    RecordedResult,
+    RunResult,
+    TrainResult,
+)
+from ffengine.spec import CheckSpec, RecordedSpec, TrainedWeights, TrainSpec, as_document
 from ffengine.spec_values import params_in_words
 from ffengine.study import Cell
 from ffengine.text import LONGEST
@@ -24,6 +32,7 @@ from service.results.methods import methods
 from service.results.paper_tables import TableKind
 from service.results.sources import ChartSource
 from service.results.text_tables import TextTable, check_tables, push_table, pushes_of
+from service.schemas import RESULT
 from service.specs.files import as_yaml
 from service.web.drawing.protocol import ChartView
 
@@ -276,6 +285,31 @@ def data_note(job: Job, datasets: Datasets) -> str:
     return ""
 
 
+def recorded_lines(job: Job, read: Callable[[str], str | None]) -> list[tuple[str, str]]:
+    """Return by whom a run was recorded that fflab did not compute; nothing of other jobs.
+
+    **Arguments:**
+
+    - `read`: reads the result of a job by its id.
+    """
+    if not isinstance(job.spec, RecordedSpec):
+        return []
+    result = RESULT.validate_json(read(job.id) or "")
+    assert isinstance(result, RecordedResult)  # noqa: S101 - narrows the type
+    found, spec = result.recorded, job.spec
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    facts = {
+        "computed by": spec.program or "another program",
+        "recorded by": found.recorded_by or "somebody without a key",
+        "data": spec.data,
+        "device": found.device,
+        "versions": versions,
+        "layers": ", ".join(f"{at} {name}" for at, name in enumerate(spec.layers)),
+        "checked by fflab": "that the rows can be such figures; not that they are true",
+    }
+    return [(name, fact) for name, fact in facts.items() if fact]
+
+
 def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
     """Return the spec as YAML, and the requests that submit the job again.
 
@@ -285,6 +319,8 @@ def snippets(job: Job, url: str, *, keyed: bool) -> list[tuple[str, str]]:
     - `url`: the address of the service.
     - `keyed`: whether the service needs a key; the snippets then read it from FFLAB_API_KEY.
     """
+    if job.kind == "recorded":
+        return [("YAML", as_yaml(job.spec))]  # nobody computes it again
     body = json.dumps({"spec": as_document(job.spec), "fresh": True})
     key = ' -H "Authorization: Bearer $FFLAB_API_KEY"' if keyed else ""
     curl = (

@@ -13,7 +13,7 @@ from ffengine.cost import Estimate
 from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
 from service.encoding.root_path import at
-from service.jobs import Job, JobKind, JobState
+from service.jobs import Job, JobKind, JobState, RecordedRun
 from service.schemas import EventPage, JobPage, ProjectPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
@@ -121,6 +121,52 @@ def submit_job(
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
     }
     status = 200 if submitted.replayed else 202
+    return Response(
+        submitted.job.model_dump_json(), status, headers=headers, media_type="application/json"
+    )
+
+
+@router.post(
+    "/runs",
+    status_code=201,
+    response_model=Job,
+    openapi_extra=body_of(RecordedRun),
+    summary="Bring a run that another program computed",
+    responses={
+        200: {
+            "model": Job,
+            "description": "The same request was accepted before (Idempotency-Key): its job",
+        },
+        **responses(
+            problems.MalformedBody,
+            problems.BodyTooLarge,
+            problems.WrongMediaType,
+            problems.StillInFlight,
+            problems.IdempotencyConflictProblem,
+        ),
+    },
+)
+def record_run(
+    body: Annotated[RecordedRun, Depends(json_body(RecordedRun))],
+    resources: ResourcesDep,
+    owner: Owner,
+    idempotency_key: Annotated[
+        Token | None, Header(description="the same key and body make one job only")
+    ] = None,
+) -> Response:
+    """Store the curves of a run that fflab did not compute, as a job of kind `recorded`.
+
+    It never waits for a worker and has succeeded at once. Its rows are checked for what they can
+    be, and not for whether they are true: everything that shows the job says that it was recorded.
+    """
+    submitted = resources.submissions.record(
+        body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
+    )
+    headers = {
+        "Location": at(f"/v1/jobs/{submitted.job.id}"),
+        **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
+    }
+    status = 200 if submitted.replayed else 201
     return Response(
         submitted.job.model_dump_json(), status, headers=headers, media_type="application/json"
     )

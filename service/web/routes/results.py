@@ -11,7 +11,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from ffengine.results import AnyResult, CheckResult, ForecastResult, StudyResult, TrainResult
+from ffengine.results import (
+    AnyResult,
+    CheckResult,
+    ForecastResult,
+    RecordedResult,
+    StudyResult,
+    TrainResult,
+)
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights, export_weights
 from service.artifacts import EPOCH_NAME, SELECTED_NAME, ArtifactDamaged, Artifacts, epoch_name
@@ -202,6 +209,8 @@ def read_npz(
         raise problems.NoSamples(
             f"{job_id} is a forecast: its figures are in {at(job.links['result'])}.csv"
         )
+    if isinstance(result, RecordedResult):
+        raise problems.NoSamples(f"{job_id} was recorded by another program: it has rows alone")
     if isinstance(result, StudyResult):
         raise problems.NoSamples(
             f"{job_id} is a study: each of its runs has its own, {at(job.links['children'])}"
