@@ -70,12 +70,14 @@ def test_a_download_without_an_epoch_has_the_weights_that_were_chosen(
     answer = client.get(f"/v1/jobs/{job}/weights.safetensors")
     assert "selected.safetensors" in answer.headers["content-disposition"]
     tensors = safetensors.torch.load(answer.content)
-    for found, own in zip(tensors.values(), chosen.weights, strict=True):
+    for found, own in zip((tensors[name] for name in sorted(tensors)), chosen.weights, strict=True):
         assert torch.equal(found.reshape(own.shape), own)
     last = reports[-1]
     other = client.get(f"/v1/jobs/{job}/weights.safetensors?epoch={last.epoch}&layer=1")
     tensors = safetensors.torch.load(other.content)
-    for found, own in zip(tensors.values(), last.checkpoint.weights, strict=True):
+    for found, own in zip(
+        (tensors[name] for name in sorted(tensors)), last.checkpoint.weights, strict=True
+    ):
         assert torch.equal(found.reshape(own.shape), own)
     listed = client.get(f"/v1/jobs/{job}/checkpoints").json()["items"]
     assert len(listed) == len(reports)
