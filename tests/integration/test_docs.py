@@ -175,7 +175,7 @@ def named(page: Path) -> Any:
     return pytest.param(page, id=name, marks=() if name in FIRST_PAGES else pytest.mark.soak)
 
 
-@pytest.mark.parametrize("page", map(named, WITH_CODE))
+@pytest.mark.parametrize("page", [named(page) for page in WITH_CODE])
 def test_what_a_page_says_to_type_works(page: Path, lab: Lab, tmp_path: Path) -> None:
     with contextlib.closing(Reader(tmp_path, lab.stack.url)) as reader:
         for block in blocks(page):

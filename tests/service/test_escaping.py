@@ -217,6 +217,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys revoke": ("学习率",),
     "keys clear": (),
     "retention": (),
+    "weights convert": ("学习率.npz",),
+    "weights evaluate": ("学习率.safetensors",),
     "plugin list": (),
     "plugin test": ("学习率",),
     "presets": (),
