@@ -22,9 +22,8 @@ from service.jobs import Event, Job, JobState
 
 Result = TrainResult | CheckResult | ForecastResult | StudyResult | RecordedResult
 Spec = TrainSpec | CheckSpec | ForecastSpec | StudySpec
-RESULT: TypeAdapter[Result] = TypeAdapter(
-    Annotated[AnyResult | RecordedResult, Field(discriminator="kind")]
-)
+StoredResult = Annotated[AnyResult | RecordedResult, Field(discriminator="kind")]
+RESULT: TypeAdapter[Result] = TypeAdapter(StoredResult)
 SPEC: TypeAdapter[Spec] = TypeAdapter(AnySpec)
 
 

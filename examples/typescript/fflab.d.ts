@@ -4449,6 +4449,47 @@ export interface components {
             status: string;
         };
         /**
+         * RecordedBy
+         * @description By what a run was recorded that fflab did not compute. All of it is what was said to the
+         *     service.
+         */
+        RecordedBy: {
+            /**
+             * Computed By Fflab
+             * @default false
+             * @constant
+             */
+            computed_by_fflab?: false;
+            /** Device */
+            device?: string | null;
+            /**
+             * Recorded By
+             * @description the name of the API key that it came with; null where none was needed
+             */
+            recorded_by?: string | null;
+            /**
+             * Versions
+             * @description of the programs and libraries that took part, by name; default: {}
+             */
+            versions?: {
+                [key: string]: string;
+            };
+        };
+        /**
+         * RecordedResult
+         * @description The curves of a run that another program computed.
+         */
+        RecordedResult: {
+            /** Curves */
+            curves: components["schemas"]["RecordedRow"][];
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "recorded";
+            recorded: components["schemas"]["RecordedBy"];
+        };
+        /**
          * RecordedRow
          * @description The state of one layer of a training loop that fflab did not run, over the samples of one
          *     split. A field that EpochRow has, too, means the same; a figure that nobody measured is null.
@@ -8341,7 +8382,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TrainResult"] | components["schemas"]["CheckResult"] | components["schemas"]["ForecastResult"] | components["schemas"]["StudyResult"];
+                    "application/json": components["schemas"]["TrainResult"] | components["schemas"]["CheckResult"] | components["schemas"]["ForecastResult"] | components["schemas"]["StudyResult"] | components["schemas"]["RecordedResult"];
                 };
             };
             /** @description The part that was asked for */

@@ -71,14 +71,10 @@ class ZipStream:
         self._folder, self._at = folder, (job.finished_at or job.created_at).timetuple()[:6]
 
     def add(self, name: str, content: bytes | Iterable[bytes]) -> Iterator[bytes]:
-        """Add a file, which is compressed piece by piece."""
+        """Add a file. Nothing stays open in between: whoever asks may go away."""
         info = zipfile.ZipInfo(f"{self._folder}/{name}", self._at)
         info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-        with self._zip.open(info, "w") as file:
-            for piece in [content] if isinstance(content, bytes) else content:
-                file.write(piece)
-                if some := self._sink.taken():
-                    yield some
+        self._zip.writestr(info, content if isinstance(content, bytes) else b"".join(content))
         yield self._sink.taken()
 
     def end(self) -> bytes:

@@ -44,7 +44,9 @@ class Cubes(Goodness):
     def value(self, h: torch.Tensor) -> torch.Tensor:
         return h.pow(3).sum(-1)
 
-    def pull(self, h: torch.Tensor, value: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+    def pull(
+        self, h: torch.Tensor, value: torch.Tensor, s: torch.Tensor, saved: object = None
+    ) -> torch.Tensor:
         return 3 * h.square() * s.unsqueeze(-1)
 
 

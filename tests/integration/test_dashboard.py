@@ -225,6 +225,11 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
             found["search"] = "yes"
         if name == "space":  # a text
             found[prefix + name] = json.dumps(value, separators=(",", ":"))
+        elif name == "stop":  # whether there is one, and its fields
+            found[prefix + name] = "yes" if value else "no"
+            found |= flat(value or {}, f"{prefix}{name}/")
+        elif name == "baselines":  # a text
+            found[prefix + name] = json.dumps(value, separators=(",", ":"))
         elif name == "prune":  # a choice, of which null is one
             found[prefix + name] = value or "null"
         elif name == "goodness" and isinstance(value, dict):  # one entry, with parameters
@@ -376,7 +381,12 @@ def test_another_kind_and_another_entry_are_sent_with_the_defaults_that_are_show
         "name": "adam",
     }
     assert base["optimizer"] == adam | {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-08}
-    assert base["objective"]["goodness"] == {"name": "top_k", "k": 3}
+    assert base["objective"]["goodness"] == {
+        "name": "top_k",
+        "k": 3,
+        "share": None,
+        "of": "squares",
+    }
     assert (base["epochs"], base["objective"]["peer_normalization"]) == (60, 0.03)
     page.locator("[data-pointer='/spec/kind']").select_option("check")
     expect(page.locator("#difference")).to_have_text("As the defaults of a check, unchanged.")

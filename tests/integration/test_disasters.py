@@ -193,7 +193,9 @@ def test_a_full_disk_fails_the_job_with_that_reason_and_earlier_results_stay(lab
         )
         assert lab.http.get(f"/v1/jobs/{earlier}/result.csv").is_success
     job = lab.until_state(job_id, "failed")
-    assert "artifact store" in f"{job['error']['title']} {job['error']['detail']}", job["error"]
+    assert "folder of artifacts" in f"{job['error']['title']} {job['error']['detail']}", job[
+        "error"
+    ]
     assert lab.http.get(f"/v1/jobs/{job_id}/curves").is_success
     assert lab.http.post(f"/v1/jobs/{job_id}/retry").is_success
     lab.succeeded(job_id)

@@ -577,7 +577,10 @@ def test_the_shell_completes_jobs_specs_fields_values_and_files(
     ]
     assert complete("fflab submit quick --set base.network.w", url) == ["base.network.widths="]
     assert complete("fflab jobs --state p", url) == ["paused"]
-    assert complete("fflab jobs --kind ", url) == ["train", "check", "forecast", "study"]
+    assert complete("fflab jobs --kind ", url) == [
+        *("train", "check", "forecast", "study"),
+        "recorded",
+    ]
     assert complete("fflab result mine -o spars", url) == [
         "sparsity.png",
         "sparsity.svg",

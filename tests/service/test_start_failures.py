@@ -18,7 +18,7 @@ from service.store import Store
 from tests.ports import free_port
 
 NEWER = (
-    "was written by a newer fflab (schema 9999, this one knows 0009): upgrade fflab, or restore "
+    "was written by a newer fflab (schema 9999, this one knows 0010): upgrade fflab, or restore "
     "the backup from before the upgrade"
 )
 DAMAGED = "is damaged ("

@@ -43,7 +43,7 @@ class LogSquares(Goodness):
         """Compute g (...) of activations (..., n)."""
         return h.square().sum(-1).log1p()
 
-    def pull(self, h: Tensor, value: Tensor, s: Tensor) -> Tensor:
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: object = None) -> Tensor:
         """Compute s dg/dh = 2 s h / (1 + sum h^2), where 1 + sum h^2 = exp(g)."""
         return h.mul_((2 * s * (-value).exp()).unsqueeze(-1))
 

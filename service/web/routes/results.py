@@ -12,7 +12,6 @@ from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from ffengine.results import (
-    AnyResult,
     CheckResult,
     ForecastResult,
     RecordedResult,
@@ -50,6 +49,7 @@ from service.schemas import (
     CheckpointList,
     RowPage,
     SearchReport,
+    StoredResult,
 )
 from service.store import Store
 from service.web import problems
@@ -113,7 +113,7 @@ def file_answers(
 
 @router.get(
     "/jobs/{job_id}/result",
-    response_model=AnyResult,
+    response_model=StoredResult,
     summary="The result",
     responses={
         206: {"description": "The part that was asked for", "content": {"application/json": {}}},
