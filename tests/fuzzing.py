@@ -35,6 +35,7 @@ MOMENT_SECONDS = 0.05
 KNOWN_SHARE = 0.8  # of the names in generated requests are those of something that is there
 WITH_BODIES = (
     "POST /v1/jobs",
+    "POST /v1/runs",
     "POST /v1/estimate",
     "PATCH /v1/jobs/{job_id}",
     "POST /v1/datasets",

@@ -44,7 +44,15 @@ THEMES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "log_goodness_flow",
         ),
     ),
-    ("Sparsity", ("sparsity_widths", "sparsity", "sparsity_flow", "layers")),
+    (
+        "Sparsity",
+        (
+            "sparsity_widths",
+            "sparsity",
+            "sparsity_flow",
+            "layers",
+        ),
+    ),
     (
         "The theorems while training",
         (

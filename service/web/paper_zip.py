@@ -3,8 +3,9 @@ one picture at a time is drawn.
 """
 
 import asyncio
+import contextlib
 import zipfile
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from typing import NamedTuple
 
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -63,18 +64,25 @@ class _Sink:
 
 
 class ZipStream:
-    """A zip file in pieces: each method returns or yields the bytes that it adds."""
+    """A zip file in pieces: each method returns or yields the bytes that it adds.
+
+    Who does not take all pieces of a file closes their iterator: the file is open in the zip.
+    """
 
     def __init__(self, folder: str, job: Job) -> None:
         self._sink = _Sink()
         self._zip = zipfile.ZipFile(self._sink, "w", zipfile.ZIP_DEFLATED)
         self._folder, self._at = folder, (job.finished_at or job.created_at).timetuple()[:6]
 
-    def add(self, name: str, content: bytes | Iterable[bytes]) -> Iterator[bytes]:
-        """Add a file. Nothing stays open in between: whoever asks may go away."""
+    def add(self, name: str, content: bytes | Iterable[bytes]) -> Generator[bytes]:
+        """Add a file, which is compressed piece by piece."""
         info = zipfile.ZipInfo(f"{self._folder}/{name}", self._at)
         info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-        self._zip.writestr(info, content if isinstance(content, bytes) else b"".join(content))
+        with self._zip.open(info, "w") as file:
+            for piece in [content] if isinstance(content, bytes) else content:
+                file.write(piece)
+                if some := self._sink.taken():
+                    yield some
         yield self._sink.taken()
 
     def end(self) -> bytes:
@@ -114,7 +122,7 @@ async def _pieces(
 ) -> AsyncIterator[bytes]:
     archive = ZipStream(f"paper-{job.id}", job)
     for name, text in texts.files.items():
-        async for piece in iterate_in_threadpool(archive.add(name, text.encode())):
+        async for piece in _added(archive, name, text.encode()):
             yield piece
     names, leading_ones = ordered(job, charts)
     figures: list[Figure] = []
@@ -127,15 +135,24 @@ async def _pieces(
             leading_ones -= name in names[:leading_ones]
             continue
         figures.append(figure)
-        async for piece in iterate_in_threadpool(archive.add(f"figures/{name}.pdf", picture)):
+        async for piece in _added(archive, f"figures/{name}.pdf", picture):
             yield piece
     text = main_tex(job, figures, leading_ones, texts.tables, not_drawn)
-    async for piece in iterate_in_threadpool(archive.add("main.tex", text.encode("ascii"))):
+    async for piece in _added(archive, "main.tex", text.encode("ascii")):
         yield piece
     for name, make in _data(resources, job).items():
-        async for piece in iterate_in_threadpool(archive.add(name, make())):
+        async for piece in _added(archive, name, make()):
             yield piece
     yield archive.end()
+
+
+async def _added(
+    archive: ZipStream, name: str, content: bytes | Iterable[bytes]
+) -> AsyncIterator[bytes]:
+    """Add a file in a thread; it is closed also where nobody takes its rest."""
+    with contextlib.closing(archive.add(name, content)) as pieces:
+        async for piece in iterate_in_threadpool(pieces):
+            yield piece
 
 
 async def _drawn(

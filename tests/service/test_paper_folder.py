@@ -1,7 +1,9 @@
 """`fflab export --paper`: the folder, what it does not overwrite, and that it compiles."""
 
+import asyncio
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -295,3 +297,15 @@ def test_three_panels_stand_in_one_row_where_there_is_room() -> None:
         ]
         == 2
     )
+
+
+def test_a_file_of_which_nobody_takes_the_rest_is_closed(job: Job) -> None:
+    archive = paper_zip.ZipStream("paper", job)
+
+    async def begin() -> None:
+        pieces = paper_zip._added(archive, "rows.csv", (os.urandom(2**20) for _ in range(9)))
+        await anext(pieces)
+        await pieces.aclose()
+
+    asyncio.run(begin())
+    archive.end()  # it would be refused while a file is open

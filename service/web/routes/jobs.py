@@ -2,7 +2,7 @@
 
 import logging
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -17,7 +17,7 @@ from service.jobs import Job, JobKind, JobState, RecordedRun
 from service.schemas import EventPage, JobPage, ProjectPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import ANY_STUDY, CursorGone
+from service.store import ANY_STUDY, CursorGone, Submitted
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
@@ -75,6 +75,15 @@ SortQuery = Annotated[
 ]
 
 
+IdempotencyKey = Annotated[
+    Token | None, Header(description="the same key and body make one job only")
+]
+ACCEPTED_BEFORE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": Job,
+        "description": "The same request was accepted before (Idempotency-Key): its job",
+    }
+}
 JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
 
 
@@ -85,10 +94,7 @@ JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
     openapi_extra=body_of(JobRequest),
     summary="Submit a job",
     responses={
-        200: {
-            "model": Job,
-            "description": "The same request was accepted before (Idempotency-Key): its job",
-        },
+        **ACCEPTED_BEFORE,
         **responses(
             problems.MalformedBody,
             problems.BodyTooLarge,
@@ -104,9 +110,7 @@ def submit_job(
     body: JobRequestBody,
     resources: ResourcesDep,
     owner: Owner,
-    idempotency_key: Annotated[
-        Token | None, Header(description="the same key and body make one job only")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Store a job for the workers.
 
@@ -116,14 +120,7 @@ def submit_job(
         body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
     )
     resources.reconciler.wake()
-    headers = {
-        "Location": at(f"/v1/jobs/{submitted.job.id}"),
-        **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
-    }
-    status = 200 if submitted.replayed else 202
-    return Response(
-        submitted.job.model_dump_json(), status, headers=headers, media_type="application/json"
-    )
+    return _accepted(submitted, 202)
 
 
 @router.post(
@@ -133,10 +130,7 @@ def submit_job(
     openapi_extra=body_of(RecordedRun),
     summary="Bring a run that another program computed",
     responses={
-        200: {
-            "model": Job,
-            "description": "The same request was accepted before (Idempotency-Key): its job",
-        },
+        **ACCEPTED_BEFORE,
         **responses(
             problems.MalformedBody,
             problems.BodyTooLarge,
@@ -150,9 +144,7 @@ def record_run(
     body: Annotated[RecordedRun, Depends(json_body(RecordedRun))],
     resources: ResourcesDep,
     owner: Owner,
-    idempotency_key: Annotated[
-        Token | None, Header(description="the same key and body make one job only")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Store the curves of a run that fflab did not compute, as a job of kind `recorded`.
 
@@ -162,13 +154,20 @@ def record_run(
     submitted = resources.submissions.record(
         body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
     )
+    return _accepted(submitted, 201)
+
+
+def _accepted(submitted: Submitted, status: int) -> Response:
+    """Answer with the job; 200 where the same request had made it before."""
     headers = {
         "Location": at(f"/v1/jobs/{submitted.job.id}"),
         **({"Idempotency-Replayed": "true"} if submitted.replayed else {}),
     }
-    status = 200 if submitted.replayed else 201
     return Response(
-        submitted.job.model_dump_json(), status, headers=headers, media_type="application/json"
+        submitted.job.model_dump_json(),
+        200 if submitted.replayed else status,
+        headers=headers,
+        media_type="application/json",
     )
 
 
