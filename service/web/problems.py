@@ -353,7 +353,8 @@ class BodyTooLarge(Problem):
     code = "body-too-large"
     title = "The body is too large."
     advice = (
-        "A spec needs a few kilobytes; the limit of uploads is the operator's, "
+        "A spec needs a few kilobytes, and a recorded run some 300 bytes for each row: send one "
+        "with fewer rows. The operator sets the limits: FFLAB_MAX_BODY_BYTES, and for uploads "
         "FFLAB_MAX_UPLOAD_BYTES."
     )
 

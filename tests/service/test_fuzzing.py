@@ -88,6 +88,7 @@ def test_no_request_finds_a_fault(
         ("negative_data_rejection", "POST /v1/jobs", "in body - spec: Missing required", 202),
         ("negative_data_rejection", "GET /v1/jobs", "in query - limit: Incorrect type", 200),
         ("negative_data_rejection", "POST /v1/jobs", "in body - pinned: Incorrect type", 202),
+        ("negative_data_rejection", "POST /v1/runs", "rows: more items than allowed", 201),
     ],
 )
 def test_faults_are_told_from_what_schemas_cannot_say(
