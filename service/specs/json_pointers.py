@@ -28,10 +28,10 @@ def pointer_of(location: Sequence[int | str], kind: str, body: object) -> str:
         if discriminator and isinstance(here, dict) and here.get(discriminator) == step:
             discriminator = None  # the tag itself, even where the document has a field of that name
             continue
-        if (isinstance(here, dict) and step in here) or (
-            isinstance(here, list) and isinstance(step, int) and step < len(here)
-        ):
-            here = here[step]  # type: ignore[index]
+        if isinstance(here, dict) and step in here:
+            here = here[step]
+        elif isinstance(here, list) and str(step).isdecimal() and int(step) < len(here):
+            here = here[int(step)]  # fields of specs that say what is wrong have texts alone
         elif kind != "missing" or number != len(location) - 1:
             continue
         discriminator = UNIONS.get(str(step))

@@ -122,6 +122,10 @@ def plain_message(error: Mapping[str, Any]) -> str:
     if kind in ("enum", "literal_error"):
         choices = re.findall(r"'([^']*)'", str(limits.get("expected", "")))
         return not_one_of(error.get("input"), choices) if choices else message_of(error)
+    if kind == "union_tag_not_found":
+        return "is missing"
+    if kind == "union_tag_invalid":
+        return not_one_of(limits["tag"], re.findall(r"'([^']*)'", limits["expected_tags"]))
     if found := next((one for one in _LIMITS if one in limits and kind in _LIMITS[one]), None):
         limit = limits[found]
         shown = f"{limit:g}" if isinstance(limit, float) else f"{limit:,}"
@@ -265,7 +269,9 @@ def _mistake(
         return Mistake(pointer, field, plain_message(error))
     value = value_at(document, field)
     if kind in UNION_TAGS:
-        tag = (known[field].discriminator or "") if field in known else "kind"
+        # an item of a list is no field that is known by its name
+        own = str(error.get("ctx", {}).get("discriminator", "")).strip("'")
+        tag = (known[field].discriminator or "") if field in known else own
         pointer, _ = deepest_pointer(error["loc"], [tag], kind, body)
         field = _joined(field, tag)
         value = value if isinstance(value, str) else value_at(document, field)

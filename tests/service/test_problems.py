@@ -140,6 +140,38 @@ def test_a_mistake_in_a_spec_names_what_was_meant(spec: dict[str, Any], message:
     assert found.message.startswith(message)
 
 
+CHOSEN = {"name": "digits", "validation_samples": 50}
+
+
+@pytest.mark.parametrize(
+    ("baseline", "pointer", "message"),
+    [
+        (
+            {"name": "cross_entropi"},
+            "/name",
+            "'cross_entropi' is not one of cross_entropy, ff_objective, greedy_cross_entropy, "
+            "deep_supervision; did you mean 'cross_entropy'?",
+        ),
+        ("cross_entropi", "", "name: 'cross_entropi' is not one of cross_entropy, ff_objective"),
+        ({"epochs": 3}, "", "name: is missing"),
+        ({"name": "cross_entropy", "rates": [0.1, 0.1]}, "/rates", "each value once, got"),
+        ({"name": "cross_entropy", "epochs": 0}, "/epochs", "expected at least 1, got 0"),
+        (
+            {"name": "cross_entropy", "optimizer": {"name": "sdg"}},
+            "/optimizer/name",
+            "'sdg' is not one of sgd, momentum, nesterov, adam, adamw; did you mean 'sgd'?",
+        ),
+    ],
+)
+def test_a_mistake_in_an_item_of_a_list_is_named_at_its_place(
+    baseline: object, pointer: str, message: str
+) -> None:
+    spec = {"kind": "train", "dataset": CHOSEN, "evaluation": {"baselines": [baseline]}}
+    (found,) = mistakes({"spec": spec})
+    assert found.pointer == f"/spec/evaluation/baselines/0{pointer}"
+    assert found.message.startswith(message)
+
+
 def test_a_field_of_the_request_that_is_not_known_names_the_nearest_one() -> None:
     document = {"spec": {"kind": "train"}}
     error = {"type": "extra_forbidden", "loc": ("body", "nmae"), "msg": "Extra inputs"}
