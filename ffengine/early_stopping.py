@@ -37,6 +37,46 @@ class Standing(NamedTuple):
     stopped: bool
 
 
+class Course:
+    """How a seed does in a stage, epoch after epoch; no row is read twice.
+
+    **Arguments:**
+
+    - `spec`: the training run; it measures on validation samples.
+    - `layers`: the layers that learn together in the stage.
+    - `seed`: one of its seeds.
+    """
+
+    def __init__(self, spec: TrainSpec, layers: tuple[int, ...], seed: int) -> None:
+        self.spec, self.layers, self.seed = spec, layers, seed
+        self.standing = Standing(0, None, 0, stopped=False)
+        self._since = 0  # measured epochs since the best one
+
+    def add(self, rows: Iterable[EpochAccuracyRow]) -> None:
+        """Go on to further epochs.
+
+        **Arguments:**
+
+        - `rows`: what layers told apart there, in the order of the epochs; those of other seeds,
+          layers, methods and partitions count for nothing.
+        """
+        for row in rows:
+            is_own = row.seed == self.seed and row.layers == self.layers
+            if is_own and row.method == "goodness" and row.partition == "validation":
+                self._add(row)
+
+    def _add(self, row: EpochAccuracyRow) -> None:
+        """Go on to the epoch of a row of this seed and stage."""
+        best, value, _last, _stopped = self.standing
+        found = getattr(row, self.spec.measure)
+        if found is not None and (value is None or is_better(self.spec, found, value)):
+            best, value, self._since = row.epoch, found, 0
+        elif row.epoch:
+            self._since += 1
+        stopped = self.spec.stop is not None and self._since >= self.spec.stop.patience
+        self.standing = Standing(best, value, row.epoch, stopped)
+
+
 def standing_of(
     spec: TrainSpec, layers: tuple[int, ...], seed: int, rows: Iterable[EpochAccuracyRow]
 ) -> Standing:
@@ -53,18 +93,9 @@ def standing_of(
 
     Its standing; at epoch 0 where nothing is measured yet.
     """
-    best, value, last, since, stopped = 0, None, 0, 0, False
-    for row in rows:
-        is_own = row.seed == seed and row.layers == layers and row.method == "goodness"
-        if not is_own or row.partition != "validation":
-            continue
-        found, last = getattr(row, spec.measure), row.epoch
-        if found is not None and (value is None or is_better(spec, found, value)):
-            best, value, since = row.epoch, found, 0
-        elif row.epoch:
-            since += 1
-        stopped = spec.stop is not None and since >= spec.stop.patience
-    return Standing(best, value, last, stopped)
+    course = Course(spec, layers, seed)
+    course.add(rows)
+    return course.standing
 
 
 def is_better(spec: TrainSpec, found: float, other: float) -> bool:
@@ -120,6 +151,7 @@ class Keeper:
         self.spec, self.network = spec, network
         self.stopped: frozenset[int] = frozenset()  # seeds, in the stage that learns
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # (R, n, m) and (R,) by layer
+        self._courses: list[Course] = []  # of the seeds, in the stage that learns
 
     def put_back(self, layers: tuple[int, ...]) -> None:
         """Give seeds that have stopped the weights that they stopped with.
@@ -138,13 +170,13 @@ class Keeper:
 
         - `layers`: the layers that learn.
         - `epoch`: the epoch that has been measured.
-        - `rows`: what layers told apart so far.
+        - `rows`: what layers told apart at that epoch.
 
         **Returns:**
 
         Whether all seeds have stopped.
         """
-        standings = [standing_of(self.spec, layers, seed, rows) for seed in self.spec.seeds]
+        standings = self._standings(layers, rows)
         wanted = [
             at
             for at, (seed, found) in enumerate(zip(self.spec.seeds, standings, strict=True))
@@ -162,7 +194,17 @@ class Keeper:
     def end(self) -> None:
         """Give the layers of a stage that has ended the weights that were kept."""
         self._restore(tuple(self._kept), range(len(self.spec.seeds)))
-        self._kept, self.stopped = {}, frozenset()
+        self._kept, self._courses, self.stopped = {}, [], frozenset()
+
+    def _standings(
+        self, layers: tuple[int, ...], rows: Sequence[EpochAccuracyRow]
+    ) -> list[Standing]:
+        """Let the seeds go on by these rows, and return where each stands."""
+        if not self._courses:
+            self._courses = [Course(self.spec, layers, seed) for seed in self.spec.seeds]
+        for course in self._courses:
+            course.add(rows)
+        return [course.standing for course in self._courses]
 
     def _restore(self, layers: Iterable[int], places: Collection[int]) -> None:
         """Copy what was kept of some replicas into the network."""
@@ -210,8 +252,7 @@ class Keeper:
         if kept and (stage == len(self.spec.stages) or kept != self.spec.stages[stage]):
             self.end()
         elif kept:
-            standings = [standing_of(self.spec, kept, seed, rows) for seed in self.spec.seeds]
-            self.stopped = stopped_seeds(self.spec, standings)
+            self.stopped = stopped_seeds(self.spec, self._standings(kept, rows))
         own = (KEPT, KEPT_EXPONENT)
         return [
             {name: value for name, value in state.items() if name not in own} for state in states

@@ -3,7 +3,6 @@
 Legend: R replicas, B samples of one split in a batch, m inputs, n width.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
@@ -409,6 +408,7 @@ class TrainingRun:
         self.keeper.put_back(layers)
         self._raise_if_diverged(layers)
         rows: list[EpochRow] = []
+        told: list[EpochAccuracyRow] = []
         if self.spec.is_monitored(epoch):
             with self.stopwatch.phase("monitoring"):
                 measured = self._of_learning(self.monitor.rows(self.learner, layers, epoch))
@@ -416,17 +416,17 @@ class TrainingRun:
                 pushes = self.pushes.decompose(self.network, rows)
                 self.decomposition = self.decomposition.and_then(pushes)
                 if self.spec.follows_accuracy:
-                    told = self.accuracy.rows(self.network, layers, epoch)
-                    self.accuracy_rows += self._of_learning(told)
+                    told = self._of_learning(self.accuracy.rows(self.network, layers, epoch))
+                    self.accuracy_rows += told
                 if self.spec.chooses_epochs:
-                    ended = self.keeper.look(layers, epoch, self.accuracy_rows)
+                    ended = self.keeper.look(layers, epoch, told)
         self.rows += rows
         last = ended or epoch == self.spec.epochs
         self.position = (
             Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
         )
         message = f"layer {', '.join(map(str, layers))}: epoch {epoch} of {self.spec.epochs}"
-        message += validation_in_words(layers, epoch, self.accuracy_rows)
+        message += validation_in_words(layers, told)
         checkpoint = self.checkpoint()
         if (
             on_epoch(EpochReport(tuple(rows), epoch, layers, self.fraction, message, checkpoint))
@@ -493,16 +493,13 @@ class TrainingRun:
                     )
 
 
-def validation_in_words(
-    layers: tuple[int, ...], epoch: int, rows: Sequence[EpochAccuracyRow]
-) -> str:
+def validation_in_words(layers: tuple[int, ...], rows: Sequence[EpochAccuracyRow]) -> str:
     """Say how well layers that learn together do on the validation samples.
 
     **Arguments:**
 
     - `layers`: the layers.
-    - `epoch`: the epoch that has ended.
-    - `rows`: what layers told apart so far.
+    - `rows`: what layers told apart at the epoch that has ended; none where it is not measured.
 
     **Returns:**
 
@@ -510,7 +507,7 @@ def validation_in_words(
     """
     found = [
         row.accuracy
-        for row in itertools.takewhile(lambda row: row.epoch == epoch, reversed(rows))
+        for row in rows
         if row.partition == "validation"
         and (row.layers, row.method) == (layers, "goodness")
         and row.accuracy is not None
