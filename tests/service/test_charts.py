@@ -1345,6 +1345,15 @@ def test_the_table_has_a_row_for_each_row_of_the_result(sources: list[ChartSourc
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("value", [0.4, 0.6, 0.25])
+def test_the_one_tick_of_an_axis_with_one_value_has_that_value(value: float) -> None:
+    row = epoch_row(0).model_copy(update={"sparsity": value})
+    drawn = render("sparsity", [PartialRun("", [row])], "svg").decode()
+    said = re.findall(r'aria-label="([\d.]+)"', drawn)  # letters are outlines
+    assert said == ["0", str(value)]  # of the epoch, and of S
+
+
+@pytest.mark.slow
 def test_the_report_stands_alone(sources: list[ChartSource]) -> None:
     now = datetime.now(UTC)
     job = Job.model_validate(

@@ -14,9 +14,11 @@ Document = dict[str, Any]
 Rows = list[dict[str, Any]]
 Tables = dict[str, Rows]
 
-# numbers of many digits are told by three: 4e+37, not 4.0000000000000003e+37
+# Numbers of many digits are told by three: 4e+37, not 4.0000000000000003e+37. So is the one tick of
+# an axis with one value, which the library rounds to a whole number: it would call 0.4 a 0.
 SHORT_LABELS = (
-    "datum.value != 0 && (abs(datum.value) >= 1e6 || abs(datum.value) < 1e-4) "
+    "datum.value != 0 && (abs(datum.value) >= 1e6 || abs(datum.value) < 1e-4 "
+    "|| (datum.value % 1 && !test(/[.%]/, datum.label))) "
     "? format(datum.value, '.3~g') : datum.label"
 )
 WHOLE_LABELS = "datum.value % 1 ? '' : format(datum.value, ',d')"
