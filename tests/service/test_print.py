@@ -261,7 +261,7 @@ def test_a_printed_report_has_everything_open(browser: Browser) -> None:
         shown = "document.querySelector('pre').checkVisibility({contentVisibilityAuto: true})"
         assert page.evaluate(shown) is False
         page.emulate_media(media="print")
-        assert page.evaluate(shown) is True
+        page.wait_for_function(shown)  # the next frame shows it
         assert page.evaluate("document.querySelector('pre').getBoundingClientRect().height") > 5
         expect(page.locator(".unprinted")).to_be_hidden()
     finally:
