@@ -166,5 +166,6 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
         *("Job.project", "Job.note", "Job.label", "Share.created_by", "NewShare.created_by"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
         *("ExpiredJob.name", "StudyCell.part", "SearchReport.objective", "ProjectLine.name"),
+        *("RecordedBy.recorded_by", "RecordedBy.versions", "RecordedBy.device"),
     }
     assert schemas.keys() >= OWN_SHAPES
