@@ -40,7 +40,7 @@ def test_a_minute_of_faults_loses_nothing() -> None:
 def test_the_audit_finds_that_nobody_takes_back_expired_leases() -> None:
     weakened = ("--weaken", "no-reconciler", "--still", "15")
     code, found = bench(
-        "--minutes", "0.2", "--seed", "1", *weakened, "--faults", "worker tree killed"
+        "--minutes", "0.6", "--seed", "1", *weakened, "--faults", "worker tree killed"
     )
     assert code == 1
     assert any("is stuck" in violation for violation in found["violations"])
