@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SOAK := .venv-soak
 PROGRAMS := $(SOAK)/.ready
 
-.PHONY: demo dev test test-all soak-programs check fast coverage floors pythons lint lock docs pictures clean
+.PHONY: demo dev test test-all test-real soak-programs check fast coverage pythons lint lock docs pictures clean
 
 demo: $(READY)
 	$(BIN)/fflab demo --output demo-output
@@ -18,14 +18,27 @@ dev: $(READY)
 PYTEST := $(BIN)/python -m pytest
 export PYTHONDONTWRITEBYTECODE :=
 LANES := -n 5
-FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-profile=few
+# How many examples hypothesis tries where a test asks for no number: quick (4), few (10), some (25) or many (60). They are others in each run.
+EXAMPLES := few
+FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-profile=quick --cases=2
 COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=few
+REAL := -m "stack or soak or browser" --hypothesis-profile=few
 
+# With PART=K/N, of the tests marked `slow` (`make test`) or `soak` (the others) every N-th one alone, from the K-th on.
+PART := 1/1
+
+# Of the slow tests a fourth, another one each hour: the line that is shown repeats it.
+test: PART = $(shell echo $$(($$(date +%s) / 3600 % 4 + 1)))/4
 test: $(READY)
-	$(PYTEST) $(LANES) -m "not soak" --hypothesis-profile=some --durations=20
+	$(PYTEST) $(LANES) -m "not soak" --part slow=$(PART) --cases=3 --hypothesis-profile=$(EXAMPLES) --durations=20
 
+test-all: EXAMPLES := some
 test-all: $(READY) $(PROGRAMS)
-	$(PYTEST) -n 5 --durations=20 $(MEASURED)
+	$(PYTEST) $(LANES) --hypothesis-profile=$(EXAMPLES) --part soak=$(PART) --durations=20
+
+# What `make coverage` leaves out of `make test-all`: both run after another are all tests.
+test-real: $(READY) $(PROGRAMS)
+	$(PYTEST) $(LANES) $(REAL) --part soak=$(PART) --durations=20
 
 # mypy has one process alone, so the tests run beside it.
 check: $(READY)
@@ -34,15 +47,10 @@ check: $(READY)
 fast: $(READY)
 	$(PYTEST) -n 3 $(FAST)
 
-# Which lines and branches the tests reach. `make test-all floors MEASURED=--cov` measures them beside all tests.
-MEASURED :=
-
+# Which lines and branches the tests reach that run in pytest's own processes.
 coverage: $(READY)
-	$(PYTEST) -n 2 $(COMPUTING) --cov
-	$(MAKE) floors
-
-floors: $(READY)
-	$(BIN)/coverage report --include='service/store/*' --fail-under=98
+	$(PYTEST) -n 3 $(COMPUTING) --cov
+	$(BIN)/coverage report --include='service/store/*' --fail-under=97
 	$(BIN)/coverage report --include='ffengine/*' --fail-under=97
 
 # Each declared Python that is here (pyenv's too) beside that of .venv runs tests of the service ([tool.tox] in pyproject.toml),

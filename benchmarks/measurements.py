@@ -16,6 +16,7 @@ from benchmarks.usual import UsualLoewe, UsualPezeshki
 from ffengine.bank import Bank
 from ffengine.checkpoint import Position
 from ffengine.datasets import DATASETS, Datasets
+from ffengine.label_patterns import OneHotPatterns
 from ffengine.network import Network
 from ffengine.presets import LOEWE, MPEZESHKI, TOSATO
 from ffengine.products import linear
@@ -75,6 +76,7 @@ GOODNESS: dict[str, str | dict[str, str | float]] = {
     "entmax 1.5": {"name": "entmax", "alpha": 1.5},
     "kurtosis": "kurtosis",
     "moment, p = 3": {"name": "moment", "p": 3},
+    "whitened": "whitened",
 }
 
 
@@ -412,7 +414,13 @@ def labels(device: torch.device) -> Iterator[Row]:
             meaning,
             f"{samples} x {classes} labels, {shapes}",
             bar,
-            partial(network.label_goodness, spec.objective.goodness, x, own, classes),
+            partial(
+                network.label_goodness,
+                spec.pairwise.goodness,
+                x,
+                own,
+                OneHotPatterns(classes),
+            ),
             other,
             rounds=9,
             device=device,

@@ -60,7 +60,7 @@ STATES = ("succeeded",) * 17 + ("cancelled", "failed", "cancelled")
 def fill(settings: Settings) -> str:
     """Make the list and the study; the id of the study."""
     result = ffengine.train(TrainSpec.model_validate(SMALL))
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts(settings.artifact_place)
     with Store(settings.database, settings.datasets) as store:
         prepare(store, artifacts)
         settle(store, artifacts)

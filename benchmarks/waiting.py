@@ -11,6 +11,7 @@ T = TypeVar("T")
 LOOK_SECONDS = 2.0  # between two looks at the progress, which may cost those who make it
 # without any progress; on an idle machine most of what is waited for takes less than five
 PATIENCE_SECONDS = 180.0
+PROGRAM_SECONDS = 800.0  # of a program that computes; on an idle machine it takes less than sixty
 
 
 def wait_until(

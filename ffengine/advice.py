@@ -20,6 +20,7 @@ from ffengine.diagnostics import (
     overlay_covers_data,
 )
 from ffengine.input_figures import InputFigures
+from ffengine.label_codes import OneHot
 from ffengine.onset import halfway_lr, onset_before
 from ffengine.partitions import class_shares
 from ffengine.percents import in_percent
@@ -151,7 +152,7 @@ def _act_not_left(spec: TrainSpec, onset: Onset) -> Iterator[Advice]:
         severity="info",
         message=f"The run ends in act 1, where units switch on and sparsity falls: it reaches tau "
         f"= {end:.3g}, and act 2, where sparsity rises, is expected from tau = {turn:.3g} on, "
-        f"after {epochs} epochs at this learning rate.",
+        f"after {epochs:,} epochs at this learning rate.",
         evidence={
             "tau": end,
             "tau_star": turn,
@@ -161,7 +162,7 @@ def _act_not_left(spec: TrainSpec, onset: Onset) -> Iterator[Advice]:
         },
         suggestion="Nothing is wrong with that. To see both acts, "
         + (f"set optimizer.lr to {lr:g}, or train" if lr else "train")
-        + f" for more than {epochs} epochs. dataset.preprocess: center has no act 1.",
+        + f" for more than {epochs:,} epochs. dataset.preprocess: center has no act 1.",
         field="optimizer.lr" if lr else None,
         value=lr,
     )
@@ -196,6 +197,8 @@ def _advice(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Adv
 def _overlay(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator[Advice]:
     if not asked.labelled or asked.dataset.labels != "overlay":
         return
+    if asked.dataset.label_code != OneHot():
+        return  # the figures are of the first C inputs; the run measures its own
     for found in overlay_covers_data(facts.classes, figures.overlay_share):
         yield Advice(
             **found.model_dump(exclude={"message"}),
@@ -217,7 +220,8 @@ def _weak_label(asked: Asked, facts: Dataset, figures: InputFigures) -> Iterator
         "standardize": wide,
         "unit_norm": 1.0,
     }[asked.dataset.preprocess]
-    share = strength / math.hypot(strength, length)
+    label = strength * asked.dataset.label_code.length(facts.inputs)
+    share = label / math.hypot(label, length)
     if share < LABEL_SHARE:
         yield Advice(
             code="label_weak",

@@ -146,7 +146,7 @@ def opened(source: IO[bytes]) -> Iterator[NpzArchive]:
     """
     _refuse_other_files(source)
     with _legibly():
-        _refuse_long_directory(source)
+        refuse_long_directory(source)
         archive = zipfile.ZipFile(source)
     with archive:
         with _legibly():
@@ -201,10 +201,24 @@ def _read(file: IO[bytes], count: int) -> bytes:
     return raw
 
 
-def _refuse_long_directory(source: IO[bytes]) -> None:
-    """Raise DatasetError where the list of members is so long that it cannot be of four.
+def refuse_long_directory(
+    source: IO[bytes],
+    most_bytes: int = MOST_DIRECTORY_BYTES,
+    expected: str = f"{', '.join(MEMBERS)} as .npy, each once",
+) -> None:
+    """Refuse an archive whose list of members is so long that it cannot be what is expected.
 
     `zipfile` reads the whole list into memory. It looks for the end of the list in the same places.
+
+    **Arguments:**
+
+    - `source`: the file. It is at its beginning afterwards.
+    - `most_bytes`: how long the list may be.
+    - `expected`: which members, for the message.
+
+    **Raises:**
+
+    - `DatasetError`: it is longer.
     """
     size = source.seek(0, io.SEEK_END)
     source.seek(max(0, size - END_64_BYTES - END_BYTES - LONGEST_COMMENT))
@@ -217,10 +231,8 @@ def _refuse_long_directory(source: IO[bytes]) -> None:
         return  # zipfile finds no end either, and says so
     (directory,) = struct.unpack_from("<L", tail, at + 12)
     is_64 = at >= END_64_BYTES and tail[at - END_64_BYTES :][:4] == DIRECTORY_END_64
-    if is_64 or directory > MOST_DIRECTORY_BYTES:
-        raise DatasetError(
-            f"the archive has too many members; expected {', '.join(MEMBERS)} as .npy, each once"
-        )
+    if is_64 or directory > most_bytes:
+        raise DatasetError(f"the archive has too many members; expected {expected}")
 
 
 def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -86,11 +86,11 @@ def _check_run(
         raise NotAvailable((*path, "dataset", "name"), str(error)) from error
     within = (*path, "dataset")
     try:
-        spec.dataset.refuse_misfit(facts)
+        spec.dataset.refuse_misfit(facts, labelled=spec.negatives.labelled)
         within = path
         if isinstance(spec, CheckSpec):
             spec.refuse_too_few(facts)
-        elif isinstance(spec, ForecastSpec):
+        else:
             spec.refuse_misfit(facts)
     except SpecFieldError as error:
         raise NotAvailable((*within, *error.path), error.message) from error

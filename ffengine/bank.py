@@ -107,8 +107,9 @@ class Bank:
 
     def _through(self, layer: int, pairs: AnyPairs) -> Pairs:
         """Return what the layer above a layer receives of pairs."""
-        z = pairs.times(self.network.weights[layer], product)
-        return Pairs(self.network.next_input(layer, self.network.activation.value_(z)))
+        network, count = self.network, self.network.label_inputs
+        h = network.activation.value_(pairs.times(network.weights[layer], product))
+        return Pairs(network.next_input(layer, h, pairs.first(count) if count else None))
 
 
 class _Collected:

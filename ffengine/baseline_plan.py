@@ -105,5 +105,5 @@ def baseline_in_words(spec: TrainSpec, epoch: int) -> str:
     leg, done = found
     parts = [f"rate {leg.trial + 1} of {leg.trials}"] if leg.trials > 1 else []
     parts += [f"layer {leg.stage}"] if leg.stages > 1 else []
-    parts += [f"epoch {done + 1} of {leg.epochs}"]
+    parts += [f"epoch {done + 1:,} of {leg.epochs:,}"]
     return f"baseline {spec.evaluation.baselines[leg.place].name}: {', '.join(parts)}"

@@ -17,11 +17,12 @@ from ffengine.baseline_plan import Leg, find_leg, trials_of
 from ffengine.baselines import Baseline, Batch, SavedBaselines
 from ffengine.evaluation import chunks, named_partitions
 from ffengine.layer_updates import take_step
+from ffengine.lesions import Intact, Lesion, driven_by, lesions
 from ffengine.monitor import SPLITS, paired
 from ffengine.network import Network, SummedGoodness, normalized
 from ffengine.products import linear, product
 from ffengine.random_streams import Draws
-from ffengine.results import BaselineRow, BaselineTrial, Partition
+from ffengine.results import BaselineRow, BaselineTrial, LesionRow, Partition, Split
 from ffengine.samples import Partitions, Samples
 from ffengine.sparsity import sparsity_and_dead
 from ffengine.spec import TrainSpec
@@ -135,7 +136,13 @@ class Stack:
     def __init__(self, baseline: Baseline, spec: TrainSpec, train: Samples, draws: Draws) -> None:
         self.baseline, self.spec, self.train, self.draws = baseline, spec, train, draws
         inputs = baseline.inputs(spec.negatives, train).shape[1]
-        self.network = Network.initial(spec.network, inputs, draws, train.labels.device)
+        self.network = Network.initial(
+            spec.network,
+            inputs,
+            draws,
+            train.labels.device,
+            label_inputs=spec.carried_inputs(train.classes) if baseline.sees_labels else 0,
+        )
         self.readouts = {
             layer: train.plain.new_zeros(len(spec.seeds), train.classes, spec.network.widths[layer])
             for layer in baseline.readouts(len(spec.network.widths))
@@ -183,7 +190,19 @@ class Stack:
         for number, weight, gradient in zip(chosen, parameters, gradients, strict=True):
             weight.requires_grad_(False)
             eta = self.spec.optimizer.eta(weight.shape[1], batch.epoch, self.spec.epochs)
+            eta *= self._rate(batch)
             take_step(self.spec.optimizer, weight, -gradient, self.states[number], eta)
+
+    def _rate(self, batch: Batch) -> float:
+        """Return by what the phase of a batch multiplies the learning rate."""
+        if self.baseline.sides == 1:  # it has no negatives
+            return 1.0
+        return self.spec.phases.rate(self._split_of(batch))
+
+    def _split_of(self, batch: Batch) -> Split | None:
+        """Return from which split a batch is learnt; None: from both."""
+        steps = -(-len(self.train) // self.spec.batch_size)
+        return self.spec.phases.split_at((batch.epoch - 1) * steps + batch.number, steps)
 
     # What the losses of baselines are made of
 
@@ -271,9 +290,11 @@ class Stack:
 
         A scalar.
         """
-        objective, positives = self.spec.objective, batch.index.shape[1]
+        objective, positives = self.spec.pairwise, batch.index.shape[1]
         with torch.no_grad():
-            network_goodness = SummedGoodness(self.network, objective.goodness, batch.layers)
+            network_goodness = SummedGoodness(
+                self.network, objective.layer_goodness, batch.layers, self.train.patterns
+            )
             x = paired(
                 self.spec,
                 self.train,
@@ -282,11 +303,10 @@ class Stack:
                 ("negatives-ff_objective", batch.epoch, batch.number),
                 network_goodness,
             )
-        steps = -(-len(self.train) // self.spec.batch_size)
-        split = self.spec.phases.split_at((batch.epoch - 1) * steps + batch.number)
+        split = self._split_of(batch)
         total = torch.zeros((), device=x.device)
         for h in self.network.activations(x):
-            goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
+            goodness = objective.above(objective.layer_goodness.value(h), positives, h.shape[-1])
             terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
             loss = terms[0] + terms[1] if split is None else terms[SPLITS.index(split)]
             total = total + loss.sum() / positives
@@ -309,11 +329,84 @@ class Stack:
         labels = samples.labels[rows].expand(len(self.spec.seeds), -1)
         x = samples.labelled[rows].expand(len(self.spec.seeds), -1, -1)
         goodness = self.network.label_goodness(
-            self.spec.objective.goodness, x, labels, samples.classes
+            self.spec.pairwise.layer_goodness, x, labels, samples.patterns
         )
-        return goodness.sum(1).argmax(-1)
+        return self.spec.objective.combined(goodness).argmax(-1)
 
     # What is measured
+
+    def alone(self, replica: int) -> "Stack":
+        """Return the stack of one replica; it shares the memory of the weights and learns nothing.
+
+        **Arguments:**
+
+        - `replica`: its number.
+        """
+        seeds = (self.spec.seeds[replica],)
+        readouts = {
+            layer: head[replica : replica + 1].detach() for layer, head in self.readouts.items()
+        }
+        found = self._with(self.network.replica(replica), readouts)
+        found.spec = self.spec.model_copy(update={"seeds": seeds})
+        return found
+
+    def _with(self, network: Network, readouts: dict[int, Tensor]) -> "Stack":
+        """Return the stack with other weights."""
+        found = copy.copy(self)
+        found.network, found.readouts = network, readouts
+        return found
+
+    def lesions(self, test: Samples) -> list[tuple[Lesion, int]]:
+        """Remove units and weights of the stack of one replica, and count what is left.
+
+        **Arguments:**
+
+        - `test`: the samples that are counted.
+
+        **Returns:**
+
+        Each lesion with the samples that are labelled correctly; none without labels.
+        """
+        negatives, train = self.spec.negatives, self.train
+        asked = self.spec.evaluation.lesions
+        if asked is None or not self.baseline.classifies(negatives):
+            return []
+        inputs = self.baseline.inputs(negatives, train)
+        drive = driven_by(self.network, inputs, chunks(len(train)))
+        draws = Draws(self.spec.seeds, inputs.device)
+        intact = Intact(self.network, self.readouts, drive, draws)
+        return list(lesions(asked, intact, lambda left: self._with(*left).correct(test)))
+
+    def correct(self, samples: Samples) -> int:
+        """Count the samples that the stack of one replica labels correctly.
+
+        **Arguments:**
+
+        - `samples`: N samples.
+        """
+        return sum(
+            int((self.predicted(samples, rows) == samples.labels[rows]).sum())
+            for rows in chunks(len(samples))
+        )
+
+    def predicted(self, samples: Samples, rows: slice) -> Tensor:
+        """Predict labels as the baseline does, or by the readout of its last layer.
+
+        **Arguments:**
+
+        - `samples`: a partition.
+        - `rows`: which of its samples.
+
+        **Returns:**
+
+        (R, B) int64.
+        """
+        found = self.baseline.predicted(self, samples, rows)
+        if found is not None:
+            return found
+        inputs = self.baseline.inputs(self.spec.negatives, samples)[rows]
+        h = self.network.activations(inputs.expand(len(self.spec.seeds), -1, -1))[-1]
+        return self.logits(len(self.network.weights) - 1, h).argmax(-1)
 
     def measured(self, samples: Samples) -> Measured:
         """Measure the stack on a partition.
@@ -435,6 +528,7 @@ class BaselineRun:
         self.spec, self.partitions, self.draws = spec, partitions, draws
         self.epoch, self.batch = position if saved else (0, 0)
         self.rows: list[BaselineRow] = []
+        self.lesions: list[LesionRow] = []
         self.trials: list[list[BaselineTrial]] = [[] for _ in spec.seeds]  # of this baseline
         self.epochs = Kept.nothing(spec).epochs  # of the weights of the stack
         self.best_trial, self.best_epoch = Kept.nothing(spec), Kept.nothing(spec)
@@ -510,6 +604,7 @@ class BaselineRun:
         if leg.trial + 1 == leg.trials:
             stack.load(self.best_trial.weights)
             self.rows += self._measured_rows(stack, leg.place)
+            self.lesions += self._lesion_rows(stack, leg.place)
             self.trials = [[] for _ in self.spec.seeds]
             self.best_trial = Kept.nothing(self.spec)
         self.stack = None
@@ -523,6 +618,20 @@ class BaselineRun:
             for measured in (stack.measured(samples),)
             for replica in range(len(self.spec.seeds))
             for layer in range(len(self.spec.network.widths))
+        ]
+
+    def _lesion_rows(self, stack: Stack, place: int) -> list[LesionRow]:
+        """Return what accuracy lesions leave of the stack of each seed, where the run asks for
+        it.
+        """
+        if self.spec.evaluation.lesions is None:
+            return []
+        finite, test = stack.measured(self.partitions.test).finite.tolist(), self.partitions.test
+        return [
+            lesion.row(seed, len(test), hits, stack.baseline.name, place)
+            for replica, seed in enumerate(self.spec.seeds)
+            if finite[replica]
+            for lesion, hits in stack.alone(replica).lesions(test)
         ]
 
     def _row(
@@ -585,6 +694,7 @@ class BaselineRun:
         tensors |= _numbered("best_trial", self.best_trial.weights)
         figures = {
             "rows": _ROWS.dump_python(self.rows, mode="json"),
+            "lesions": _LESIONS.dump_python(self.lesions, mode="json"),
             "trials": _TRIALS.dump_python(self.trials, mode="json"),
             "epochs": self.epochs,
             "best_epoch": self.best_epoch.figures,
@@ -598,6 +708,7 @@ class BaselineRun:
         device, figures = self.partitions.train.labels.device, copy.deepcopy(saved.figures)
         tensors = {name: value.to(device, copy=True) for name, value in saved.tensors.items()}
         self.rows = _ROWS.validate_python(figures["rows"])
+        self.lesions = _LESIONS.validate_python(figures.get("lesions", []))
         self.trials = _TRIALS.validate_python(figures["trials"])
         self.epochs = figures["epochs"]
         self.best_epoch, self.best_trial = (
@@ -616,6 +727,7 @@ class BaselineRun:
 
 
 _ROWS: TypeAdapter[list[BaselineRow]] = TypeAdapter(list[BaselineRow])
+_LESIONS: TypeAdapter[list[LesionRow]] = TypeAdapter(list[LesionRow])
 _TRIALS: TypeAdapter[list[list[BaselineTrial]]] = TypeAdapter(list[list[BaselineTrial]])
 
 

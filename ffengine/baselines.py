@@ -103,6 +103,8 @@ class Baseline(Entry, ABC):
 
     # samples of a step for each one that is learnt from
     sides: ClassVar[int] = 1
+    # whether samples carry their label where those of the run do
+    sees_labels: ClassVar[bool] = False
     # its name, which each entry has
     name: str
 
@@ -233,6 +235,7 @@ class FFObjective(Baseline):
     """The same stack trained by backpropagation on the FF objective summed over its layers."""
 
     sides: ClassVar[int] = 2
+    sees_labels: ClassVar[bool] = True
     name: Literal["ff_objective"] = "ff_objective"
 
     def classifies(self, negatives: AnyNegatives) -> bool:

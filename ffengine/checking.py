@@ -5,6 +5,7 @@ Legend: N samples, m inputs, n width.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from ffengine.geometry import angle_rows
 from ffengine.goodness_margins import lowering_direction
 from ffengine.infinite_width import infinite_width_checks
 from ffengine.interrupts import Control, Interrupted
+from ffengine.label_patterns import LabelPatterns
 from ffengine.layer_updates import Learner, Preview
 from ffengine.margin_files import CellMargins, MarginFileWriter
 from ffengine.margins import LayerSums, TheoremCheck, observe
@@ -32,10 +34,19 @@ from ffengine.pairs import Pairs
 from ffengine.potentials import potential_rows
 from ffengine.provenance import Stopwatch, provenance
 from ffengine.random_streams import Draws
-from ffengine.results import AngleRow, CheckCell, CheckResult, PotentialRow, PushRow, Split
+from ffengine.results import (
+    AngleRow,
+    CheckCell,
+    CheckResult,
+    PotentialRow,
+    PushRow,
+    Split,
+    WeightsProvenance,
+)
 from ffengine.samples import load_samples
-from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, NetworkSpec, TrainedWeights, TrainSpec, UploadedWeights
 from ffengine.theorems import THEOREMS
+from ffengine.uploaded_weights import WeightUploads
 
 
 class CellsReport(NamedTuple):
@@ -103,10 +114,14 @@ class Layer(NamedTuple):
         z = pairs.times(self.network.weights[self.number], torch.bmm)
         return self.learner.preview(self.number, pairs, z, self.split)
 
-    @property
-    def network_goodness(self) -> SummedGoodness:
-        """The goodness of the layer, for strategies that ask the network: the sum of squares."""
-        return SummedGoodness(self.network, SumSquares(), (self.number,))
+    def network_goodness(self, patterns: LabelPatterns) -> SummedGoodness:
+        """Return the sum of squares of the layer, for strategies that ask the network.
+
+        **Arguments:**
+
+        - `patterns`: what a label is in the samples.
+        """
+        return SummedGoodness(self.network, SumSquares(), (self.number,), patterns)
 
 
 def check(
@@ -132,7 +147,7 @@ def check(
     - `resume`: the cells that an interrupted check of the same spec has finished.
     - `trained`: where `spec.at` names a training job, its checkpoint at that epoch.
     - `trained_spec`: the spec of that job.
-    - `datasets`: where data sets are; None: where the environment says.
+    - `datasets`: where data sets and uploaded weights are; None: where the environment says.
 
     **Returns:**
 
@@ -152,7 +167,14 @@ def check(
     stopwatch = Stopwatch()
     datasets = datasets or Datasets.of_environment()
     check_available(spec, datasets)
-    run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec, datasets)
+    weights, epoch = None, 0
+    if isinstance(spec.at, UploadedWeights):
+        found, facts = WeightUploads(datasets).load(spec.at)
+        trained, trained_spec, epoch = Checkpoint.of_weights(found), found.spec, found.epoch
+        weights = WeightsProvenance(
+            name=facts.name, digest=facts.digest, file_digest=facts.file_digest
+        )
+    run = CheckRun(spec, torch.device(device), stopwatch, trained, trained_spec, datasets, epoch)
     done = list(resume)
     finished = {(cell.seed, cell.width) for cell in done}
     work = [
@@ -189,6 +211,7 @@ def check(
             stopwatch,
             label_strength=run.train.label_strength,
             trained=trained_spec,
+            weights=weights,
         ),
     )
 
@@ -202,6 +225,7 @@ class CheckRun:
     - `device`: where samples and weights lie.
     - `stopwatch`: counts the seconds of each phase.
     - `trained`, `trained_spec`, `datasets`: as for `check`.
+    - `epoch`: of uploaded weights.
 
     **Raises:**
 
@@ -216,8 +240,10 @@ class CheckRun:
         trained: Checkpoint | None,
         trained_spec: TrainSpec | None,
         datasets: Datasets,
+        epoch: int = 0,
     ) -> None:
         self.spec, self.device, self.datasets = spec, device, datasets
+        self.epoch = spec.at.epoch if isinstance(spec.at, TrainedWeights) else epoch
         self.facts = datasets.facts_of(spec.dataset.name)
         self.checked = spec.checked(self.facts)
         self.batch_size = min(spec.batch_size or self.checked, self.checked)
@@ -364,7 +390,7 @@ class CheckRun:
                     index,
                     self.train,
                     draws.at("negatives", number),
-                    layer.network_goodness,
+                    layer.network_goodness(self.train.patterns),
                 )
             )
             yield Batch(index[0], [positive[0], negative[0]])
@@ -419,7 +445,7 @@ class CheckRun:
     def _layer(self, seed: int, width: int) -> Layer:
         """Return the layer of a seed and width: at initialisation, or as it was trained."""
         at = self.spec.at
-        if not isinstance(at, TrainedWeights) or self.trained is None or self.trained_spec is None:
+        if at == "initialization" or self.trained is None or self.trained_spec is None:
             of_layer = NetworkSpec(widths=(width,), activation=self.spec.activation)
             return Layer(
                 Network.initial(of_layer, self._inputs, Draws((seed,), self.device), self.device),
@@ -431,9 +457,16 @@ class CheckRun:
         exponents = [
             exponent[replica : replica + 1].to(self.device) for exponent in self.trained.scales
         ]
-        network = Network(self.trained_spec.network, weights, exponents)
+        network = Network(
+            self.trained_spec.network,
+            weights,
+            exponents,
+            label_inputs=self.trained_spec.carried_inputs(
+                self.datasets.facts_of(self.trained_spec.dataset.name).classes
+            ),
+        )
         learner = self._learner(network, replica) if self.spec.along == "training_step" else None
-        return Layer(network, at.layer, at.epoch, learner, self._split_after(at.epoch))
+        return Layer(network, at.layer, self.epoch, learner, self._split_after(self.epoch))
 
     def _split_after(self, epoch: int) -> Split | None:
         """Return the split that the job's first step after an epoch learns from; None: both."""
@@ -446,7 +479,7 @@ class CheckRun:
         """Return the learner of a replica, as its job left it; raise ValueError without a state."""
         assert self.trained and self.trained_spec  # noqa: S101, PT018 - narrows: weights are given
         trained = self.trained_spec
-        learner = Learner(network, trained.objective, trained.optimizer, epochs=trained.epochs)
+        make = partial(Learner, network, trained.pairwise, trained.optimizer, epochs=trained.epochs)
         states = [
             {
                 slot: (value[replica : replica + 1] if value.dim() else value).to(self.device)
@@ -454,13 +487,12 @@ class CheckRun:
             }
             for state in self.trained.states
         ]
-        if [state.keys() for state in states] != [state.keys() for state in learner.states]:
+        if [state.keys() for state in states] != [state.keys() for state in make().states]:
             raise ValueError(
                 "along: these weights come without the state of their optimiser; take them from "
                 "their job, or check along goodness_difference"
             )
-        learner.states = states
-        return learner
+        return make(states=states)  # the network goes by their statistics, too
 
     @property
     def _inputs(self) -> int:
@@ -478,7 +510,7 @@ class CheckRun:
     def _widths(self) -> tuple[int, ...]:
         """Return the widths that are checked; raise ValueError where the weights do not fit."""
         at, trained_spec = self.spec.at, self.trained_spec
-        if not isinstance(at, TrainedWeights):
+        if at == "initialization":
             return self.spec.widths
         if self.trained is None or trained_spec is None:
             raise ValueError(

@@ -23,7 +23,7 @@ from ffengine.decomposition import NOTHING_DECOMPOSED, Decomposition
 from ffengine.optimizers import State
 from ffengine.results import EpochAccuracyRow, EpochRow
 from ffengine.spec import TrainSpec, digest
-from ffengine.weights import Weights
+from ffengine.weights import HEAD, Weights
 
 FORMAT = 2
 SCALED = 3  # the same with exponents that are not 0
@@ -91,6 +91,7 @@ class Checkpoint:
     - `decomposition`: who pushed, at the epochs so far that the spec names.
     - `accuracy`: what layers told apart at the epochs so far, where the spec asks.
     - `baselines`: where the baselines stand; None: none has begun.
+    - `heads`: class vectors (R, C, n) of each layer; empty: the objective has none.
     """
 
     spec_digest: str
@@ -102,6 +103,7 @@ class Checkpoint:
     decomposition: Decomposition = NOTHING_DECOMPOSED
     accuracy: tuple[EpochAccuracyRow, ...] = ()
     baselines: SavedBaselines | None = None
+    heads: tuple[Tensor, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the checkpoint as a safetensors file.
@@ -123,6 +125,9 @@ class Checkpoint:
             state["accuracy"] = [[*row.model_dump(mode="json").values()] for row in self.accuracy]
         tensors = {
             f"layer_{layer}": weight.cpu().contiguous() for layer, weight in enumerate(self.weights)
+        }
+        tensors |= {
+            f"{HEAD}{layer}": head.cpu().contiguous() for layer, head in enumerate(self.heads)
         }
         for layer, remembered in enumerate(self.states):
             tensors |= {
@@ -198,6 +203,10 @@ class Checkpoint:
                     for row in state.get("accuracy", [])
                 ),
                 SavedBaselines(state["baselines"], of_baselines) if "baselines" in state else None,
+                tuple(
+                    tensors[f"{HEAD}{layer}"]
+                    for layer in range(sum(name.startswith(HEAD) for name in tensors))
+                ),
             )
         except (SafetensorError, KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
@@ -222,6 +231,7 @@ class Checkpoint:
             tuple({} for _ in layers),
             (),
             tuple(torch.tensor(exponent, dtype=torch.int32) for exponent in weights.exponents),
+            heads=tuple(torch.from_numpy(np.array(head)) for head in weights.heads),
         )
 
     @property
@@ -239,7 +249,9 @@ class Checkpoint:
     @property
     def without_weights(self) -> "Checkpoint":
         """The same checkpoint with the optimiser's tensors alone, without weights and rows."""
-        return replace(self, weights=(), rows=(), decomposition=NOTHING_DECOMPOSED, accuracy=())
+        return replace(
+            self, weights=(), rows=(), decomposition=NOTHING_DECOMPOSED, accuracy=(), heads=()
+        )
 
     def with_states_of(self, other: "Checkpoint") -> "Checkpoint":
         """Return the same checkpoint with the optimiser's tensors of another.
@@ -280,6 +292,7 @@ class Checkpoint:
             epoch,
             [weight.cpu().numpy() for weight in self.weights],
             [tuple(exponent.tolist()) for exponent in self.exponents],
+            [head.cpu().numpy() for head in self.heads],
         )
 
     @property
@@ -307,6 +320,7 @@ def snapshot(
     exponents: Sequence[Tensor],
     decomposition: Decomposition = NOTHING_DECOMPOSED,
     accuracy: Sequence[EpochAccuracyRow] = (),
+    heads: Sequence[Tensor] = (),
 ) -> Checkpoint:
     """Copy the state of a run into a checkpoint that no later step changes.
 
@@ -320,6 +334,7 @@ def snapshot(
     - `exponents`: k (R,) of each layer.
     - `decomposition`: who pushed so far.
     - `accuracy`: what layers told apart so far.
+    - `heads`: class vectors of each layer, if any.
 
     **Returns:**
 
@@ -335,4 +350,5 @@ def snapshot(
         tuple(exponent.clone() for exponent in exponents),
         decomposition,
         tuple(accuracy),
+        heads=tuple(head.clone() for head in heads),
     )

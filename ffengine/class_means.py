@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ffengine.arrays import Images, Labels
 from ffengine.datasets import Dataset, Loaded
 from ffengine.input_figures import NUMBERS_AT_ONCE
+from ffengine.lanczos import Matrix, largest_eigenvalue
 from ffengine.partitions import Choice, chosen
 from ffengine.spec import DatasetSpec, NetworkSpec
 
-Matrix = npt.NDArray[np.float64]
 LABEL_SHARE = 0.1  # of a sample's length, in the label inputs of an upload: as in ffengine.samples
 EVEN_NUMBERS = 2**23  # of the evenly spaced samples that second moments are taken of
-RESIDUAL_WITHIN = 1e-6  # of an eigenvalue: its error is at most that, mostly the square of it
 OVERLAP_SAMPLES = 1000
 
 
@@ -82,9 +80,10 @@ class TrainingInputs:
         sizes = (self.samples, spec.validation_samples, spec.test_count(facts))
         digest = loaded.digest if facts.uploaded else None
         self._chosen: Choice = chosen(loaded.arrays, sizes, digest)[0]
-        self._as_pixels = spec.label_strength is None and not facts.uploaded
+        self._as_pixels = spec.labels_are_pixels and not facts.uploaded
         self._mean, self._deviation = self._fitted()
-        self._strength = 1.0 if self._as_pixels else spec.label_strength or self._fitting_strength()
+        given = spec.label_strength or (None if facts.uploaded else 1.0)
+        self._strength = given or self._fitting_strength()
 
     def blocks(self, most: int | None = None) -> Iterator[Prepared]:
         """Yield the samples.
@@ -169,15 +168,32 @@ class TrainingInputs:
     def _received(self, samples: Prepared) -> Prepared:
         """Normalise samples, and add the bias input, where the network does so."""
         x, on, off, labels, classes = samples
-        if self.network.normalize_first and self.network.normalize != "none":
+        scaled = self.network.normalize_first and self.network.normalize != "none"
+        if scaled and self.spec.labels == "every_layer":  # the label is not scaled there
+            x = self._scaled_images(x)
+        elif scaled:
+            inputs = x.shape[1] + classes
+            if self.network.normalize == "layer":
+                mean = (x.sum(1) + on + (classes - 1) * off) / inputs
+                x, on, off = x - mean[:, None], on - mean, off - mean
+                samples = Prepared(x, on, off, labels, classes)
             length = np.sqrt(samples.energy)
-            if self.network.normalize == "rms":
-                length = length / math.sqrt(x.shape[1] + classes)
+            if self.network.normalize not in ("l2", "halves"):  # the inputs have no halves
+                length = length / math.sqrt(inputs)
             length = np.where(length > 0, length, 1.0)
             x, on, off = x / length[:, None], on / length, off / length
         if self.network.bias:
             x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
         return Prepared(x, on, off, labels, classes)
+
+    def _scaled_images(self, x: Matrix) -> Matrix:
+        """Normalise images (B, m) that have no label inputs."""
+        if self.network.normalize == "layer":
+            x = x - x.mean(1, keepdims=True)
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        if self.network.normalize not in ("l2", "halves"):
+            length = length / math.sqrt(x.shape[1])
+        return x / np.where(length > 0, length, 1.0)
 
 
 class ClassMeans(NamedTuple):
@@ -285,9 +301,6 @@ def mask_overlap(inputs: TrainingInputs) -> float:
 def largest_second_moment(inputs: TrainingInputs) -> float:
     """Compute e_1, the largest eigenvalue of E[x x^T] over positives, by the Lanczos method.
 
-    Several eigenvalues may lie close together, or the start may be almost an eigenvector of a
-    smaller one: the bound of the residual, not a standstill, says when the figure is found.
-
     **Arguments:**
 
     - `inputs`: the samples; where there are very many, evenly spaced ones are taken.
@@ -295,28 +308,14 @@ def largest_second_moment(inputs: TrainingInputs) -> float:
     **Returns:**
 
     e_1.
-
-    **Source:**
-
-    G. Golub and C. Van Loan, Matrix Computations, section 10.1.
     """
     x = np.concatenate([samples.whole() for samples in inputs.evenly_spaced()])
-    start = np.random.default_rng(0).normal(size=x.shape[1])
-    basis = [start / np.linalg.norm(start)]
-    alphas, betas = list[float](), list[float]()
-    while True:
-        moved = x.T @ (x @ basis[-1]) / len(x)
-        alphas.append(float(basis[-1] @ moved))
-        known = np.stack(basis)
-        for _ in range(2):  # once leaves rounding errors that grow
-            moved -= known.T @ (known @ moved)
-        beta = float(np.linalg.norm(moved))
-        tridiagonal = np.diag(alphas) + np.diag(betas, 1) + np.diag(betas, -1)
-        values, vectors = np.linalg.eigh(tridiagonal)
-        if beta * abs(vectors[-1, -1]) <= RESIDUAL_WITHIN * values[-1] or len(basis) == x.shape[1]:
-            return float(max(values[-1], 0.0))
-        betas.append(beta)
-        basis.append(moved / beta)
+
+    def times(vector: Matrix) -> Matrix:
+        moved: Matrix = x.T @ (x @ vector) / len(x)
+        return moved
+
+    return largest_eigenvalue(times, x.shape[1])
 
 
 def _drift(inputs: TrainingInputs, contrast: Matrix) -> float:

@@ -26,7 +26,7 @@ from ffengine.inits import INITS, Init
 from ffengine.interrupts import Control, Interrupted
 from ffengine.layer_updates import Learner, take_step
 from ffengine.margins import check_direction
-from ffengine.negatives import Negatives, Positives, Relabelling
+from ffengine.negatives import Negatives, NoNegatives, Positives, Relabelling
 from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import Goodness, Objective, SumSquares
 from ffengine.optimizers import Optimizer
@@ -141,6 +141,7 @@ def find(catalogue: Catalogue, name: str) -> Any:
     **Raises:**
 
     - `KeyError`: there is none of that name.
+    - `ValueError`: it is of a kind that plug-ins cannot bring, and has no contract.
     """
     if catalogue == "activations":
         return ACTIVATIONS[name]
@@ -148,7 +149,10 @@ def find(catalogue: Catalogue, name: str) -> Any:
         return name, INITS[name]  # type: ignore[index]
     union = UNIONS[catalogue]
     found = {name_of(one, union.discriminator): one for one in entries(union.entries)}
-    return found[name]()
+    entry = found[name]
+    if not issubclass(entry, union.base) or entry is NoNegatives:
+        raise ValueError(f"{name}: plug-ins bring no entries of its kind, and no check is for it")
+    return entry()
 
 
 def run_check(catalogue: Catalogue, check: Callable[[TrainSpec], str]) -> Check:
@@ -375,7 +379,9 @@ class _Judged(NamedTuple):
         judge = None
         if strategy.asks_network:
             weights = [weight[replicas] for weight in self.network.weights]
-            judge = SummedGoodness(Network(self.network.spec, weights), SumSquares(), (0, 1))
+            judge = SummedGoodness(
+                Network(self.network.spec, weights), SumSquares(), (0, 1), self.samples.patterns
+            )
         draw = Draws(seeds).at("negatives")
         return plain, strategy(Positives(plain, index, self.samples, draw, judge))
 
@@ -640,11 +646,11 @@ def steps_as_autograd_says(spec: TrainSpec) -> str:
     """A step goes down the gradient of the loss, and margins along it are the change of S"""
     learner, x = _learner(spec), _normal(13, 1, 24, 9)
     weight, pairs = learner.network.weights[0], Pairs(x)
-    activation, objective = learner.network.activation, spec.objective
+    activation, objective = learner.network.activation, spec.pairwise
     D = learner.preview(0, pairs, x @ weight.mT).direction
     leaf = weight.clone().requires_grad_()
     h = activation.value(x @ leaf.mT)
-    goodness = objective.goodness.value(h) - objective.offset(h.shape[-1])
+    goodness = objective.above(objective.layer_goodness.value(h), 12, h.shape[-1])
     first, second = objective.terms(goodness[:, :12], goodness[:, 12:])
     (slope,) = torch.autograd.grad((first + second).mean(), leaf)
     state = spec.optimizer.new_state(weight)
@@ -656,7 +662,7 @@ def steps_as_autograd_says(spec: TrainSpec) -> str:
 def _learner(spec: TrainSpec) -> Learner:
     network = NetworkSpec(widths=(7,), activation=spec.network.activation)
     weight = 0.5 * _normal(14, 1, 7, 9)
-    return Learner(Network(network, [weight]), spec.objective, spec.optimizer, epochs=1)
+    return Learner(Network(network, [weight]), spec.pairwise, spec.optimizer, epochs=1)
 
 
 def _margins_follow(weight: Tensor, x: Tensor, D: Tensor, activation: Activation) -> str:
@@ -706,7 +712,7 @@ def _seconds(*specs: TrainSpec) -> list[float]:
 def _wide(spec: TrainSpec) -> Learner:
     network = NetworkSpec(widths=(TIMED_UNITS,), activation=spec.network.activation)
     weight = _normal(15, 1, TIMED_UNITS, TIMED_INPUTS).float() / TIMED_INPUTS**0.5
-    return Learner(Network(network, [weight]), spec.objective, spec.optimizer, epochs=1)
+    return Learner(Network(network, [weight]), spec.pairwise, spec.optimizer, epochs=1)
 
 
 @contextmanager

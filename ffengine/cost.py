@@ -12,6 +12,8 @@ from ffengine.advice import Advice, advice_on
 from ffengine.baseline_plan import legs
 from ffengine.baselines import Baseline
 from ffengine.datasets import Dataset, Datasets
+from ffengine.label_codes import OneHot
+from ffengine.layer_kinds import samples_at_once
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
 from ffengine.results import Onset
@@ -23,7 +25,6 @@ from ffengine.spec import (
     CheckSpec,
     ForecastSpec,
     StudySpec,
-    TrainedWeights,
     TrainSpec,
 )
 from ffengine.study import Cell, GridError
@@ -38,6 +39,7 @@ RUN_OVERHEAD_SECONDS = 1.0
 STEP_SECONDS = 0.001
 BASELINE_STEP_SECONDS = 0.001
 MEASURED_BATCH_SECONDS = 0.01
+SINGULAR_FLOPS = 30.0  # of singular values: on one thread and half of it without products
 BASIS = (
     f"{DEVICE_FLOPS['cpu']:.0e} operations a second on a CPU, {DEVICE_FLOPS['cuda']:.0e} on a GPU; "
     f"{RUN_OVERHEAD_SECONDS:.0f} s a run, {1e3 * STEP_SECONDS:.0f} ms a step, "
@@ -47,7 +49,7 @@ BASIS = (
 BYTES = 4  # float32
 # What a job leaves on the disk, measured with SQLite. The database has each row three times: as a
 # row, in an event of the job's stream, and in the result.
-EPOCH_ROW_BYTES = 3_400
+EPOCH_ROW_BYTES = 3_700
 CELL_BYTES = 1_350
 JOB_BYTES = 12_000  # spec, provenance, findings, indexes, the events of states
 EVENT_BYTES = 350  # of progress
@@ -57,6 +59,7 @@ ACCURACY_BYTES = 160  # a row of accuracy by epoch in the result,
 KEPT_ACCURACY_BYTES = 75  # and in a checkpoint
 CLASS_BYTES = 60  # what measures and ensembles say of one class
 PAIR_BYTES = 22  # what ensembles say of two classes
+USAGE_BYTES, SELECTIVITY_BYTES, LESION_BYTES = 520, 780, 210  # rows in a result
 ANGLES_BYTES = 12_000  # the angles between the samples of a check
 POTENTIALS_BYTES = 600  # of a seed, at the samples of both splits
 PUSHES_BYTES = 3_200  # of a split: who pushes, by each relation and angle
@@ -75,6 +78,7 @@ BLOCK_BYTES = 120  # of a point
 FORECAST_ROW_BYTES = 450
 DECOMPOSED_BYTES = 200  # of a pair at a pair, where margins are split by who pushes
 UNIT_SUMS = 9  # tensors of float64 for each activation of a batch that is measured
+EVALUATED_SAMPLES = 1_000  # that are evaluated together
 # a run that goes on needs the optimiser's states: of the newest two epochs, and within an epoch
 STATES_KEPT = 2
 
@@ -361,7 +365,7 @@ def _summary_bytes(run: TrainSpec | CheckSpec | ForecastSpec) -> int:
 
 def _cells(spec: CheckSpec) -> int:
     """How many cells a check has for each seed."""
-    widths = 1 if isinstance(spec.at, TrainedWeights) else len(spec.widths)
+    widths = 1 if spec.at != "initialization" else len(spec.widths)
     splits = 2 if spec.theorem == 2 else 1
     return widths * len(spec.methods) * splits
 
@@ -422,8 +426,9 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
     """Estimate a training run.
 
     A step takes two products for each layer that learns and one for each layer below; a measurement
-    takes five and one. Where phases alternate, a step has half as many samples. Strategies that ask
-    the network add a forward pass for half of the labels, baselines three products a layer.
+    takes five and one. Where phases alternate, and without negatives, a step has half as many
+    samples. Class vectors take three products in a step. Strategies that ask the network add a
+    forward pass for half of the labels, baselines three products a layer.
 
     **Arguments:**
 
@@ -434,42 +439,177 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
 
     Its cost.
     """
-    inputs = (spec.inputs(facts), *spec.network.widths)
-    products = [
-        2.0 * m * n for m, n in itertools.pairwise(inputs)
-    ]  # operations of one sample through one layer
+    inputs = (*spec.fan_in(facts), spec.network.widths[-1])
+    products = products_of(spec, facts)
     replicas, samples = len(spec.seeds), spec.dataset.train_count(facts)
     measurements = spec.epochs // spec.monitor.every_epochs + 2
+    # of the first layer, under all labels: one-hot ones share a product
+    first = products[0] * (1 if spec.dataset.label_code == OneHot() else facts.classes)
+    labels = 1 if spec.learns_classes else facts.classes  # passes that tell them apart
     per_sample = 0.0
     for stage in spec.stages:
         below = sum(products[: stage[-1]])
         learning = sum(products[layer] for layer in stage)
         queries = facts.classes / 2 * (below + learning) if spec.negatives.asks_network else 0.0
-        sides = 1 if spec.phases.alternate else 2
+        sides = 1 if spec.phases.alternate or spec.learns_classes else 2
         per_sample += spec.epochs * samples * sides * (below + 2 * learning + queries)
-        per_sample += measurements * spec.monitored(facts) * 2 * (below + 5 * learning)
+        per_sample += 6.0 * spec.epochs * samples * sum(head_numbers(spec, facts)[n] for n in stage)
+        splits = 1 if spec.learns_classes else 2
+        per_sample += measurements * spec.monitored(facts) * splits * (below + 5 * learning)
+        per_sample += measurements * sum(singular_flops(spec, inputs, n) for n in stage)
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
         per_sample += len(spec.decomposed_epochs) * decomposed
         if spec.follows_accuracy:  # a product for all labels in the first layer; pairs beside
-            told = products[0] + facts.classes * sum(products[1 : stage[-1] + 1])
-            pairs_of_layers = 2 * sum(products[: stage[-1] + 1])
+            told = first + labels * sum(products[1 : stage[-1] + 1])
+            pairs_of_layers = 0 if spec.learns_classes else 2 * sum(products[: stage[-1] + 1])
             some = spec.monitored(facts) + spec.dataset.validation_samples
             per_sample += measurements * some * (told + pairs_of_layers)
     per_sample += sum(
         baseline_flops(spec, baseline, products, facts) for baseline in spec.evaluation.baselines
     )
     held_out = spec.dataset.test_count(facts) + spec.dataset.validation_samples
-    evaluation = (held_out + samples) * (
-        products[0] + facts.classes * sum(products[1:])
-    ) + held_out * 4 * sum(products)
+    evaluation = (held_out + samples) * (first + labels * sum(products[1:])) + held_out * 4 * sum(
+        products
+    )
+    evaluation += suite_flops(spec, facts, products, first)
     flops = replicas * (per_sample + evaluation)
     return Cost(
         flops,
         train_memory(spec, facts, inputs),
-        train_disk(spec, facts, inputs, flops),
+        train_disk(spec, facts, flops),
         train_seconds(spec, facts),
     )
+
+
+def lesions_of(spec: TrainSpec) -> int:
+    """Count the rows of lesions that a seed has of one network: those of nothing removed, too.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    How many there are: 0 where the spec does not ask for them.
+    """
+    asked = spec.evaluation.lesions
+    if asked is None:
+        return 0
+    layers = len(spec.network.widths)
+    places = ("network" in asked.where) + layers * ("layer" in asked.where)
+    return places * len(asked.remove) * len(asked.by) * (1 + len(asked.shares))
+
+
+def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], first: float) -> float:
+    """Count the operations that usage, selectivity and lesions take for one seed.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+    - `products`: operations of one sample through each layer.
+    - `first`: those of the first layer under all labels.
+
+    **Returns:**
+
+    The operations.
+    """
+    test, once = spec.dataset.test_count(facts), sum(products)
+    asked, held_out = spec.evaluation, test + spec.dataset.validation_samples
+    flops = held_out * once * (asked.usage + asked.selectivity)
+    if asked.lesions is None:
+        return flops
+    labels = 1 if spec.learns_classes else facts.classes
+    each = first + labels * sum(products[1:])
+    networks = [each, *(each if one.name == "ff_objective" else once for one in asked.baselines)]
+    train = spec.dataset.train_count(facts)
+    return flops + sum(lesions_of(spec) * test * one + train * once for one in networks)
+
+
+def singular_flops(spec: TrainSpec, inputs: Sequence[int], layer: int) -> float:
+    """Count the operations that the singular values of a layer's weights take.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `inputs`: m of each layer, then the width of the last.
+    - `layer`: the layer.
+
+    **Returns:**
+
+    The operations of one measurement; 0 where the run does not ask for them.
+    """
+    if "weights" not in spec.monitor.measures:
+        return 0.0
+    short, long = sorted(inputs[layer : layer + 2])
+    return SINGULAR_FLOPS * short**2 * long
+
+
+def products_of(spec: TrainSpec, facts: Dataset) -> list[float]:
+    """Count the operations of one sample through each layer that learns.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    Floating-point operations; a convolution does at each position what a dense layer does once.
+    """
+    if plans := spec.plans(facts):
+        return [2.0 * plan.inputs * plan.activations for plan in plans]
+    return [2.0 * m * n for m, n in zip(spec.fan_in(facts), spec.network.widths, strict=True)]
+
+
+def weight_numbers(spec: TrainSpec, facts: Dataset) -> int:
+    """Count the weights of all layers of one seed, without biases.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+    """
+    if plans := spec.plans(facts):
+        return sum(plan.inputs * plan.made[0] for plan in plans)
+    return sum(m * n for m, n in zip(spec.fan_in(facts), spec.network.widths, strict=True))
+
+
+def held_numbers(spec: TrainSpec, facts: Dataset, samples: int) -> int:
+    """Count the numbers that a seed's layers hold at once of samples that go through together.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+    - `samples`: how many samples there are in a batch.
+    """
+    if plans := spec.plans(facts):
+        largest = max(plan.activations for plan in plans)
+        received = max(math.prod(plan.received) for plan in plans)
+        # all maps of a piece stay while it is evaluated, and one of them is sorted
+        together = sum(plan.activations for plan in plans)
+        piece = min(samples_at_once(plans), EVALUATED_SAMPLES)
+        return max(samples * (3 * received + 12 * largest), piece * (together + 6 * largest))
+    inputs = (*spec.fan_in(facts), spec.network.widths[-1])
+    return 2 * samples * (3 * max(inputs) + 8 * max(spec.network.widths))
+
+
+def head_numbers(spec: TrainSpec, facts: Dataset) -> list[int]:
+    """Count the numbers of the class vectors of each layer, for one seed.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+
+    **Returns:**
+
+    C times n; 0 where the objective learns none.
+    """
+    has_head = spec.learns_classes and spec.over_classes.has_head
+    return [facts.classes * width if has_head else 0 for width in spec.network.widths]
 
 
 def baseline_flops(
@@ -617,14 +757,13 @@ def measurements_of(spec: TrainSpec) -> int:
     return 1 + -(-spec.epochs // spec.monitor.every_epochs)
 
 
-def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: float) -> DiskBytes:
+def train_disk(spec: TrainSpec, facts: Dataset, flops: float) -> DiskBytes:
     """Estimate what a training run takes up on the disk.
 
     **Arguments:**
 
     - `spec`: the run.
     - `facts`: the facts of its data set.
-    - `inputs`: m of each layer, then the width of the last.
     - `flops`: its operations, which say how long it reports its progress.
 
     **Returns:**
@@ -633,9 +772,9 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
     """
     replicas, layers, slots = len(spec.seeds), len(spec.network.widths), len(spec.optimizer.slots)
     measured = measurements_of(spec)
-    weights = (
-        BYTES * replicas * sum((m + spec.network.bias) * n for m, n in itertools.pairwise(inputs))
-    )
+    biases = spec.network.bias * sum(spec.network.widths)
+    weights = BYTES * replicas * (weight_numbers(spec, facts) + biases)
+    weights += BYTES * replicas * sum(head_numbers(spec, facts))
     header = HEADER_BYTES + LAYER_BYTES * layers * (1 + slots)
     states = STATES_KEPT * (slots * weights + header) if slots else 0
     files = len(spec.stages) * measured * (weights + header) + states
@@ -665,12 +804,34 @@ def train_disk(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...], flops: 
         + told * ACCURACY_BYTES
         + pushes
         + pictures
-        + 2 * replicas * layers * measured * EPOCH_ROW_BYTES
+        + (1 if spec.learns_classes else 2) * replicas * layers * measured * EPOCH_ROW_BYTES
         + figures * FIGURE_BYTES
         + of_baselines
+        + suite_bytes(spec, facts, partitions - 1)
         + replicas * layers * partitions * classes
         + int(reports * EVENT_BYTES),
     )
+
+
+def suite_bytes(spec: TrainSpec, facts: Dataset, partitions: int) -> int:
+    """Estimate what the rows of usage, selectivity and lesions take up in a result.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `facts`: the facts of its data set.
+    - `partitions`: how many are held out.
+
+    **Returns:**
+
+    Bytes.
+    """
+    asked = spec.evaluation
+    layers = partitions * len(spec.network.widths)
+    units = USAGE_BYTES * asked.usage
+    units += (SELECTIVITY_BYTES + 5 * facts.classes) * asked.selectivity
+    lesions = lesions_of(spec) * (1 + len(asked.baselines)) * LESION_BYTES
+    return len(spec.seeds) * (layers * units + lesions)
 
 
 def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> int:
@@ -691,13 +852,12 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     """
     replicas, samples = len(spec.seeds), spec.dataset.train_count(facts)
     everything = samples + spec.dataset.validation_samples + spec.dataset.test_count(facts)
-    weights = sum(m * n for m, n in itertools.pairwise(inputs)) * (
-        2 * (1 + len(spec.optimizer.slots)) + 3
-    )
-    batch = (
-        2
-        * max(min(spec.batch_size, samples), min(spec.monitored(facts), spec.batch_size))
-        * (3 * max(inputs) + 8 * max(spec.network.widths))
+    numbers = weight_numbers(spec, facts) + sum(head_numbers(spec, facts))
+    weights = numbers * (2 * (1 + len(spec.optimizer.slots)) + 3)
+    batch = held_numbers(
+        spec,
+        facts,
+        max(min(spec.batch_size, samples), min(spec.monitored(facts), spec.batch_size)),
     )
     weights += max(
         (
@@ -705,7 +865,7 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
             for one in spec.evaluation.baselines
         ),
         default=0,
-    ) * sum(m * n for m, n in itertools.pairwise(inputs))  # those of a baseline, and a copy
+    ) * weight_numbers(spec, facts)  # those of a baseline, and a copy
     batch = max(
         batch, *(_baseline_batch(one, spec, samples) for one in spec.evaluation.baselines), 0
     )
@@ -743,7 +903,11 @@ def bank_elements(spec: TrainSpec, samples: int, inputs: tuple[int, ...]) -> int
 
     The most that is held at once.
     """
-    shared = isinstance(spec.negatives, Relabelling) and spec.negatives.keeps_image
+    shared = (
+        isinstance(spec.negatives, Relabelling)
+        and spec.negatives.keeps_image
+        and spec.dataset.label_code == OneHot()
+    )
     stages = [inputs[stage[0]] for stage in spec.stages]
     held = [(1 if shared else 2) * stages[0], *(2 * width for width in stages[1:])]
     together = [below + above for below, above in itertools.pairwise(held)]

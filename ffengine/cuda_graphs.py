@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import torch
 
-from ffengine.pairs import AnyPairs
+from ffengine.pairs import AnyBatch
 
-Step = Callable[[AnyPairs], None]
+Step = Callable[[AnyBatch], None]
 
 
 def captured(step: Step, device: torch.device) -> Step:
@@ -39,9 +39,9 @@ class CapturedStep:
         self._step = step
         self._shapes: list[torch.Size] | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._inputs: AnyPairs | None = None
+        self._inputs: AnyBatch | None = None
 
-    def __call__(self, inputs: AnyPairs) -> None:
+    def __call__(self, inputs: AnyBatch) -> None:
         """Take the step on the inputs."""
         shapes = [tensor.shape for tensor in inputs]
         if self._shapes is None:
@@ -57,7 +57,7 @@ class CapturedStep:
                 buffer.copy_(tensor)
             self._graph.replay()
 
-    def _capture(self, inputs: AnyPairs) -> None:
+    def _capture(self, inputs: AnyBatch) -> None:
         """Record the step on copies of the inputs, then run it."""
         self._inputs = type(inputs)(*(tensor.clone() for tensor in inputs))
         self._graph = torch.cuda.CUDAGraph()

@@ -32,14 +32,15 @@ def data_figures(
     variance = plain.var(0, correction=0)
     total = float(variance.sum())
     overlaid = labelled and spec.labels == "overlay"
+    covered = spec.label_code.label_inputs(train.classes) if overlaid else 0
     others = {"validation": partitions.validation, "test": partitions.test}
     found = {"train": train, **(others if all_partitions else {})}
     return DataFigures(
         inputs=plain.shape[1],
         input_norm=float(torch.linalg.vector_norm(plain, dim=1).mean()),
         label_share=_label_share(some) if labelled else None,
-        covered=train.classes if overlaid else 0,
-        covered_share=float(variance[: train.classes].sum()) / total if overlaid and total else 0.0,
+        covered=covered,
+        covered_share=float(variance[:covered].sum()) / total if covered and total else 0.0,
         class_counts={
             name: tuple(torch.bincount(samples.labels, minlength=train.classes).tolist())
             for name, samples in found.items()
@@ -56,10 +57,8 @@ def _evenly_spaced(samples: Samples) -> Samples:
 
 
 def _label_share(samples: Samples) -> float:
-    """What the label's input adds to a sample, over the sample's length: root mean squares."""
+    """What the label's inputs add to a sample, over the sample's length: root mean squares."""
     x: Tensor = samples.labelled.double()
-    of_label = samples.labels.unsqueeze(1)
-    of_another = (of_label + 1) % samples.classes
-    added = x.gather(1, of_label) - x.gather(1, of_another)
+    added = samples.patterns.lengths(x, samples.labels)
     length = float(x.square().sum(1).mean().sqrt())
     return float(added.square().mean().sqrt()) / length if length else 1.0

@@ -35,6 +35,7 @@ from ffengine.version import NUMERICS_VERSION, UPLOADS_VERSION
 DATA_ROOT_VARIABLE = "FFLAB_DATA"
 HOME_VARIABLE = "FFLAB_HOME"
 UPLOADS_OF_HOME = "datasets"  # the folder of uploads in a home
+WEIGHTS_OF_HOME = "weights"  # that of uploaded networks
 CACHE_OF_HOME = "cache"  # and that of decoded copies of what the package carries
 MEASURED_BYTES = 2**26  # of an upload's arrays that are measured when they are asked about
 UPLOADS_OF_ROOT = "uploads"  # and below a data root, where earlier versions kept them
@@ -120,7 +121,7 @@ DATASETS: dict[str, Dataset] = {
         Dataset(
             name="digits",
             meaning="Handwritten digits of 8 x 8 cells, bundled: scikit-learn's copy, the last "
-            "360 of 1 797 to test.",
+            "360 of 1,797 to test.",
             shape=(1, 8, 8),
             class_counts=(143, 146, 142, 146, 144, 145, 144, 143, 141, 143),
             test_samples=360,
@@ -278,11 +279,13 @@ class Datasets:
     - `uploads_in`: the folder that new uploads go to; None: the folder `uploads` below `root`.
     - `cache`: the folder of decoded copies of large data sets that the package carries. None: they
       are decoded each time.
+    - `weights_in`: the folder of uploaded networks; None: the folder `weights` below `root`.
     """
 
     root: Path
     uploads_in: Path | None = None
     cache: Path | None = None
+    weights_in: Path | None = None
 
     @classmethod
     def of_environment(cls) -> Self:
@@ -299,12 +302,18 @@ class Datasets:
             Path(root).expanduser() if root else home / "data",
             home / UPLOADS_OF_HOME,
             home / CACHE_OF_HOME,
+            home / WEIGHTS_OF_HOME,
         )
 
     @property
     def kept_in(self) -> Path:
         """The folder that new uploads go to."""
         return self.uploads_in or self.root / UPLOADS_OF_ROOT
+
+    @property
+    def weights_kept_in(self) -> Path:
+        """The folder of the networks that were uploaded; see ffengine.uploaded_weights."""
+        return self.weights_in or self.root / WEIGHTS_OF_HOME
 
     @property
     def _upload_folders(self) -> tuple[Path, ...]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ffengine.activations import Activation
 from ffengine.network import TINY, normalized, scale_of
+from ffengine.objectives import halves
 from ffengine.products import linear
 from ffengine.sparsity import hoyer_of_norms
 
@@ -34,9 +35,20 @@ class InputMotion(NamedTuple):
     rate: Tensor
     change: Tensor
 
-    def with_bias(self) -> "InputMotion":
-        """Return the motion with that of the bias input, which stands still."""
-        return InputMotion(*(torch.nn.functional.pad(part, (0, 1)) for part in self))
+    def among_fixed(self, first: int, last: int) -> "InputMotion":
+        """Return the motion with that of inputs that stand still, such as a label's or the bias.
+
+        **Arguments:**
+
+        - `first`, `last`: how many of them stand before and behind the others.
+
+        **Returns:**
+
+        The motion itself where there are none.
+        """
+        if not first and not last:
+            return self
+        return InputMotion(*(torch.nn.functional.pad(part, (first, last)) for part in self))
 
 
 class LayerMotion(NamedTuple):
@@ -47,7 +59,7 @@ class LayerMotion(NamedTuple):
     - `zdot`: (R, B, n), the total rate of the pre-activations.
     - `sparsity_change`: (R, B) float64, S after the joint step less S before it.
     - `dead_after`: (R, B) bool, samples that no unit is active for after the step.
-    - `above`: how the inputs of the layer above move, without its bias input.
+    - `above`: how the inputs of the layer above move, without those of the label and the bias.
     """
 
     zdot: Tensor
@@ -78,7 +90,7 @@ def layer_motion(
     - `local`: x D^T (R, B, n).
     - `below`: how x moves, in units of one step; None where the layers below stand still.
     - `activation`: sigma.
-    - `how`: the normalisation of the layer above, "none", "l2" or "rms".
+    - `how`: the normalisation of the layer above, "none", "l2", "rms", "layer" or "halves".
     - `tiny`: the least scale of that normalisation, as `Network.least_scale` returns it.
 
     **Returns:**
@@ -107,27 +119,35 @@ def normalized_rate(h: Tensor, hdot: Tensor, how: str, tiny: float | Tensor = TI
     """Compute the rate of normalised activations: J_N hdot.
 
     With u = h / ||h||_2 that of l2 is (hdot - u <u, hdot>) / ||h||_2, and that of rms sqrt(n) times
-    as much.
+    as much. That of layer is that of rms, for h and hdot less their means over units. That of
+    halves is that of l2, of each half of the units.
 
     **Arguments:**
 
     - `h`: (..., n) activations.
     - `hdot`: (..., n) their rates.
-    - `how`: "none", "l2" or "rms".
+    - `how`: "none", "l2", "rms", "layer" or "halves".
     - `tiny`: the least scale, a number or (R, 1, 1).
 
     **Returns:**
 
-    (..., n); 0 for a sample that is dead, or not larger than the least scale.
+    (..., n); 0 for a sample that is dead, or not larger than the least scale, or whose units are
+    all alike where that counts as dead.
     """
     if how == "none":
         return hdot
+    if how == "halves":
+        each = zip(halves(h), halves(hdot), strict=True)
+        return torch.cat([normalized_rate(*part, "l2", tiny) for part in each], dim=-1)
+    scale = scale_of(h, how, tiny)
+    if how == "layer":
+        h, hdot = h - h.mean(-1, keepdim=True), hdot - hdot.mean(-1, keepdim=True)
     length = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
-    live = scale_of(h, how, tiny) > tiny
+    live = (scale > tiny) & scale.isfinite()
     length = torch.where(live, length, 1.0)
     u = h / length
     rate = (hdot - u * (u * hdot).sum(-1, keepdim=True)) / length
-    return torch.where(live, rate * (math.sqrt(h.shape[-1]) if how == "rms" else 1.0), 0.0)
+    return torch.where(live, rate * (1.0 if how == "l2" else math.sqrt(h.shape[-1])), 0.0)
 
 
 def _sparsity(h: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from ffengine.free_riding import free_riding
 from ffengine.intervals import interval_of, wilson
 from ffengine.percents import in_percent
 from ffengine.results import (
@@ -22,6 +23,7 @@ from ffengine.results import (
     Interval,
     Onset,
 )
+from ffengine.scale_runaway import scale_runaway
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
@@ -52,6 +54,8 @@ CAUSES = (
     "test_copies_training",
     "lr_not_scaled",
     "scale_alternates",
+    "scale_runaway",
+    "free_riding",
     "batch_small",
     "batches_all_or_nothing",
     "act_not_left",
@@ -92,6 +96,10 @@ AT_THRESHOLD = (
 BELOW_THRESHOLD = (
     "That is how an objective with a threshold begins: it is over once the goodness has reached "
     "the threshold. Train for more epochs, and read the epochs after."
+)
+OF_CLASSES = (
+    "The theory says nothing of such a step: where the ratio is low, it makes activations more "
+    "equal. Read observed_increase_ratio beside it, and compare with an objective of goodness."
 )
 LOOK_BESIDE = (
     "No phase explains this. Look at coefficient_sum and eta, and whether the ratio "
@@ -144,7 +152,7 @@ def divergence(*, layer: int, epoch: int, seed: int, what: Sequence[str]) -> Dia
     return Diagnostic(
         code="diverged",
         severity="error",
-        message=f"Values that are not finite in layer {layer}, epoch {epoch}, seed {seed}: "
+        message=f"Values that are not finite in layer {layer}, epoch {epoch:,}, seed {seed}: "
         f"{', '.join(what)}.",
         evidence={"layer": layer, "epoch": epoch, "seed": seed, "figures": list(what)},
         suggestion="Lower optimizer.lr by ten.",
@@ -230,6 +238,8 @@ def of_training(
         + list(_act_not_left(spec, rows, onset))
         + list(decomposition_cut(spec))
         + list(_scale_alternates(rows, onset))
+        + list(scale_runaway(rows))
+        + list(free_riding(rows))
         + list(_readout_not_converged(accuracy))
         + list(_baseline_diverged(spec, baselines))
         + list(_accuracy_fell(spec, accuracy_curves))
@@ -391,7 +401,7 @@ def decomposition_cut(spec: TrainSpec) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="decomposition_cut",
             severity="info",
-            message=f"The run ends at epoch {spec.epochs}: the later epochs of "
+            message=f"The run ends at epoch {spec.epochs:,}: the later epochs of "
             f"monitor.decomposition ({', '.join(map(str, beyond))}) are left out.",
             evidence={"epochs": spec.epochs, "left_out": beyond},
             suggestion="Train for more epochs if who pushes there is wanted.",
@@ -457,8 +467,8 @@ def _accuracy_fell(spec: TrainSpec, rows: Sequence[EpochAccuracyRow]) -> Iterato
         code="accuracy_fell",
         severity="info",
         message=f"The accuracy of {who} on the validation samples was {in_percent(worst.best, 1)} "
-        f"at epoch {worst.epoch} and is {in_percent(worst.last, 1)} at the end, epoch "
-        f"{worst.last_epoch}: it fell by more than the standard error over {worst.samples:,} "
+        f"at epoch {worst.epoch:,} and is {in_percent(worst.last, 1)} at the end, epoch "
+        f"{worst.last_epoch:,}: it fell by more than the standard error over {worst.samples:,} "
         f"samples, {in_percent(worst.error, 1)}.",
         evidence={
             "layers": list(worst.layers),
@@ -469,7 +479,7 @@ def _accuracy_fell(spec: TrainSpec, rows: Sequence[EpochAccuracyRow]) -> Iterato
             "standard_error": worst.error,
         },
         suggestion=f"select: best_validation keeps, for each seed, the weights of its best epoch "
-        f"(about {worst.epoch}); stop with a patience ends the run soon after it.",
+        f"(about {worst.epoch:,}); stop with a patience ends the run soon after it.",
     )
 
 
@@ -612,8 +622,8 @@ def _act_not_left(spec: TrainSpec, rows: Sequence[EpochRow], onset: Onset) -> It
             "epochs": spec.epochs,
             "epochs_needed": epochs,
         },
-        suggestion=f"optimizer.lr is too small to leave act 1 in {spec.epochs} epochs: it needs "
-        f"{epochs} of them, or optimizer.lr {lr:g}; twice as much shows act 2 as well.",
+        suggestion=f"optimizer.lr is too small to leave act 1 in {spec.epochs:,} epochs: it needs "
+        f"{epochs:,} of them, or optimizer.lr {lr:g}; twice as much shows act 2 as well.",
     )
 
 
@@ -644,8 +654,9 @@ def _scale_alternates(rows: Sequence[EpochRow], onset: Onset) -> Iterator[Diagno
             code="scale_alternates",
             severity="warning",
             message=f"The scale of the weights alternates: {figure} goes up and down in turn "
-            f"between rows ({low:.3g} and {high:.3g} at epochs {before.epoch} and {after.epoch}), "
-            f"and the step size {after.eta:.3g} is above {onset.eta_c:.3g}, where that begins.",
+            f"between rows ({low:.3g} and {high:.3g} at epochs {before.epoch:,} and "
+            f"{after.epoch:,}), and the step size {after.eta:.3g} is above {onset.eta_c:.3g}, "
+            f"where that begins.",
             evidence={
                 **_location(after),
                 "figure": figure,
@@ -730,7 +741,7 @@ def _act_of_lowest_ratio(
         unsure := _share(worst.theorem2_undecided, worst.samples - worst.dead_samples)
     ) > UNDECIDED_SHARE:
         where = (
-            f"at epoch {worst.epoch}, where {in_percent(unsure, 1)} of the margins are within "
+            f"at epoch {worst.epoch:,}, where {in_percent(unsure, 1)} of the margins are within "
             f"rounding of zero and count as not satisfied"
         )
         return where, TOO_LOW, {"act": None, "undecided": worst.theorem2_undecided}
@@ -743,12 +754,12 @@ def _act_of_lowest_ratio(
         needed = onset.epochs_to_selection if worst.layer == 0 else None
         if over is not None:
             end = (
-                f"It is over by epoch {over.epoch}, where the condition holds for "
+                f"It is over by epoch {over.epoch:,}, where the condition holds for "
                 f"{in_percent(over.theorem2_ratio or 0.0, 1)} of these samples."
             )
         elif needed is not None:
             end = (
-                f"The run ends in it; act 2 is expected from about epoch {math.ceil(needed)} on: "
+                f"The run ends in it; act 2 is expected from about epoch {math.ceil(needed):,} on: "
                 f"{LEAVE_IT}"
             )
         evidence: dict[str, JsonValue] = {
@@ -756,26 +767,33 @@ def _act_of_lowest_ratio(
             "over_by_epoch": over.epoch if over else None,
         }
         return (
-            f"in act 1, recruiting (epoch {worst.epoch}): units switch on, and S falls",
+            f"in act 1, recruiting (epoch {worst.epoch:,}): units switch on, and S falls",
             f"That is what act 1 is. {end}",
             evidence,
         )
+    if worst.coefficient_sum is None:
+        where = f"at epoch {worst.epoch:,}, along a step that goes down a loss over classes"
+        return where, OF_CLASSES, {"act": act}
     if worst.epoch == 0:
         return "at initialisation, before any step", AT_RANDOM, {"act": None}
     if act in ("selecting", "condensed"):
         number = 2 if act == "selecting" else 3
-        where = f"in act {number}, {act} (epoch {worst.epoch}), while the mean of S rises"
+        where = f"in act {number}, {act} (epoch {worst.epoch:,}), while the mean of S rises"
         return where, BATCH_NOISE, {"act": act}
     if act == "sleeping":
-        where = f"in the act sleeping (epoch {worst.epoch}): units switch off, the mean of S rises"
+        where = (
+            f"in the act sleeping (epoch {worst.epoch:,}): units switch off, the mean of S rises"
+        )
         return where, AT_THRESHOLD, {"act": act}
     if act == "inflating":
         where = (
-            f"in the act inflating (epoch {worst.epoch}): positives outweigh negatives, and S falls"
+            f"in the act inflating (epoch {worst.epoch:,}): positives outweigh negatives, and S "
+            f"falls"
         )
         return where, BELOW_THRESHOLD, {"act": act}
     return (
-        f"at epoch {worst.epoch}: S falls for most of them there, and not because units switch on",
+        f"at epoch {worst.epoch:,}: S falls for most of them there, and not because units switch "
+        f"on",
         LOOK_BESIDE,
         {"act": act},
     )
@@ -842,6 +860,8 @@ def _splits_alike(rows: Sequence[EpochRow]) -> Iterator[Diagnostic]:
     for row in rows:
         last.setdefault((row.seed, row.layer), {})[row.split] = row
     for pair in last.values():
+        if len(pair) < 2:  # of an objective over classes
+            continue
         positive, negative = pair["positive"], pair["negative"]
         if positive.epoch == 0 or positive.goodness is None or negative.goodness is None:
             continue
@@ -896,7 +916,7 @@ def _dead_layer_finding(dead: int, samples: int, location: dict[str, JsonValue])
     return Diagnostic(
         code="dead_layer",
         severity="warning",
-        message=f"{dead} of {samples} samples activate no unit of the layer; their sparsity is "
+        message=f"{dead:,} of {samples:,} samples activate no unit of the layer; their sparsity is "
         f"undefined and they are left out.",
         evidence={**location, "dead_samples": dead, "samples": samples},
         suggestion="Lower optimizer.lr, use fewer epochs, or normalise the input of the layer "
@@ -925,7 +945,7 @@ def _margins_undecided(
     return Diagnostic(
         code="margins_undecided",
         severity="warning",
-        message=f"The margin of {theorem} is within rounding of zero for {undecided} of {live} "
+        message=f"The margin of {theorem} is within rounding of zero for {undecided:,} of {live:,} "
         f"live samples: they count as not satisfied{rest}.",
         evidence={**location, "undecided": undecided, "live": live},
         suggestion="Check with precision float64; where the margins are still 0, the condition "
@@ -961,12 +981,12 @@ def _rarely_met_in_check(cell: CheckCell, ratio: float) -> Diagnostic:
         )
     else:
         suggestion = AT_RANDOM if cell.epoch == 0 else ONE_MOMENT
-    where = "at initialisation" if cell.epoch == 0 else f"at epoch {cell.epoch}"
+    where = "at initialisation" if cell.epoch == 0 else f"at epoch {cell.epoch:,}"
     phase: dict[str, JsonValue] = {"phase": "initialisation" if cell.epoch == 0 else None}
     return _condition_rarely_met(
         ratio,
         _with_direction(cell),
-        f"{where}, n = {cell.width}",
+        f"{where}, n = {cell.width:,}",
         suggestion,
         {**_location_of_cell(cell), **phase},
     )

@@ -17,7 +17,8 @@ from ffengine.optimizers import State
 from ffengine.results import EpochAccuracyRow, SelectedRow
 from ffengine.spec import TrainSpec
 
-KEPT, KEPT_EXPONENT = "kept", "kept_exponent"  # beside the optimiser's tensors in a checkpoint
+# beside the optimiser's tensors in a checkpoint: weights, their exponents, and class vectors if any
+KEPT = ("kept", "kept_exponent", "kept_classes")
 
 
 class Standing(NamedTuple):
@@ -150,7 +151,7 @@ class Keeper:
     def __init__(self, spec: TrainSpec, network: Network) -> None:
         self.spec, self.network = spec, network
         self.stopped: frozenset[int] = frozenset()  # seeds, in the stage that learns
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # (R, n, m) and (R,) by layer
+        self._kept: dict[int, tuple[Tensor, ...]] = {}  # by layer
         self._courses: list[Course] = []  # of the seeds, in the stage that learns
 
     def put_back(self, layers: tuple[int, ...]) -> None:
@@ -184,8 +185,8 @@ class Keeper:
             and (self.spec.select == "last" or found.best == epoch or epoch == 0)
         ]
         for layer in layers:
-            now = (self.network.weights[layer], self.network.exponents[layer])
-            kept = self._kept.setdefault(layer, (now[0].clone(), now[1].clone()))
+            now = self._now(layer)
+            kept = self._kept.setdefault(layer, tuple(value.clone() for value in now))
             for there, value in zip(kept, now, strict=True):
                 there[wanted] = value[wanted]
         self.stopped = stopped_seeds(self.spec, standings)
@@ -212,9 +213,17 @@ class Keeper:
             return
         at = torch.tensor([*places], device=self.network.weights[0].device)
         for layer in layers:
-            weight, exponent = self._kept[layer]
-            self.network.weights[layer][at] = weight[at]
-            self.network.exponents[layer][at] = exponent[at]
+            for now, kept in zip(self._now(layer), self._kept[layer], strict=True):
+                now[at] = kept[at]
+
+    def _now(self, layer: int) -> tuple[Tensor, ...]:
+        """Return what a layer has learnt: weights, exponents, and class vectors if it has any."""
+        network = self.network
+        return (
+            network.weights[layer],
+            network.exponents[layer],
+            *network.heads[layer : layer + 1],
+        )
 
     def with_kept(self, states: Sequence[State]) -> list[State]:
         """Return the optimiser's tensors of each layer, with what is kept beside them.
@@ -224,7 +233,7 @@ class Keeper:
         - `states`: the optimiser's tensors.
         """
         return [
-            {**state, KEPT: self._kept[layer][0], KEPT_EXPONENT: self._kept[layer][1]}
+            {**state, **dict(zip(KEPT, self._kept[layer], strict=False))}
             if layer in self._kept
             else state
             for layer, state in enumerate(states)
@@ -246,16 +255,15 @@ class Keeper:
         The optimiser's tensors alone.
         """
         for layer, state in enumerate(states):
-            if KEPT in state:
-                self._kept[layer] = (state[KEPT], state[KEPT_EXPONENT])
+            if KEPT[0] in state:
+                self._kept[layer] = tuple(state[name] for name in KEPT if name in state)
         kept = tuple(self._kept)
         if kept and (stage == len(self.spec.stages) or kept != self.spec.stages[stage]):
             self.end()
         elif kept:
             self.stopped = stopped_seeds(self.spec, self._standings(kept, rows))
-        own = (KEPT, KEPT_EXPONENT)
         return [
-            {name: value for name, value in state.items() if name not in own} for state in states
+            {name: value for name, value in state.items() if name not in KEPT} for state in states
         ]
 
 

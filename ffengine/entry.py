@@ -155,6 +155,11 @@ class Entry(ExactTypes):
         """
         self.model_fields_set.update(self._constants)
 
+    @property
+    def derived(self) -> frozenset[str]:
+        """Names of fields that follow from others, and so are written nowhere."""
+        return frozenset()
+
 
 Explanation = Callable[[str, Mapping[str, Any], ValidationError], ValidationError]
 _explanations: list[Explanation] = []
@@ -214,6 +219,8 @@ def brief(entry: Entry) -> dict[str, JsonValue]:
     """
     document: dict[str, JsonValue] = dict(entry.model_extra or {})  # of a plug-in that is missing
     for name, field in type(entry).model_fields.items():
+        if name in entry.derived:
+            continue
         value = getattr(entry, name)
         if not is_constant(field.annotation) and value == field.get_default(
             call_default_factory=True
@@ -323,11 +330,25 @@ def describe(entry: type[Entry], discriminator: str) -> Described:
     """
     schema = entry.model_json_schema()
     parameters = {
-        key: value for key, value in schema.get("properties", {}).items() if key != discriminator
+        key: _complete(value, schema.get("$defs", {}))
+        for key, value in schema.get("properties", {}).items()
+        if key != discriminator
     }
     return Described(
         name=name_of(entry, discriminator), meaning=meaning_of(entry), parameters=parameters
     )
+
+
+def _complete(parameter: dict[str, Any], shapes: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter with the shapes of objects that it may hold, not with references."""
+    if "anyOf" not in parameter:
+        return parameter
+    return parameter | {
+        "anyOf": [
+            shapes[part["$ref"].rpartition("/")[2]] if "$ref" in part else part
+            for part in parameter["anyOf"]
+        ]
+    }
 
 
 def name_of(entry: type[Entry], discriminator: str) -> str:

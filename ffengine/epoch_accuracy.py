@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.class_updates import class_logits
 from ffengine.evaluation import CHUNK_SAMPLES, Classifier, classifiers
 from ffengine.monitor import paired
 from ffengine.network import Network, SummedGoodness
@@ -76,7 +77,8 @@ class AccuracyMonitor:
 
         A row for each partition, way to combine layers, and seed.
         """
-        summed = SummedGoodness(network, self.spec.objective.goodness, layers)
+        patterns = self.partitions.train.patterns
+        summed = SummedGoodness(network, self.spec.pairwise.layer_goodness, layers, patterns)
         return tuple(
             row
             for measured in self._measured()
@@ -97,31 +99,28 @@ class AccuracyMonitor:
         self, summed: SummedGoodness, layers: tuple[int, ...], epoch: int, measured: Measured
     ) -> Iterator[EpochAccuracyRow]:
         """Yield the rows of a partition."""
-        depth, samples = layers[-1] + 1, measured.chosen.shape[1]
+        depth = layers[-1] + 1
         goodness = self._goodness_of_pairs(summed, measured)
         ways = ways_of(layers)
         hits = self._hits(summed.network, ways, measured) if self.spec.negatives.labelled else None
         factors = goodness_factors(summed.network.exponents, torch.float64)[..., None, None]
-        losses = [self._losses(summed.network, goodness[:, layer], layer) for layer in range(depth)]
+        losses = [self._losses(summed.network, goodness, layer) for layer in range(depth)]
         for number, way in enumerate(ways):
             if hits is None and way.method == "softmax":
                 continue
             chosen = list(way.layers)
-            excited = (goodness[:, chosen].double() * factors[:, chosen]).sum(1)
+            excited = self.spec.objective.combined(
+                goodness[:, chosen].double() * factors[:, chosen]
+            )
             areas = areas_of(excited) if way.method == "goodness" else None
             together = way.method == "goodness" and way.layers in (layers, (way.layer,))
             for replica, seed in enumerate(self.spec.seeds):
-                correct = hits[number][replica] if hits is not None else None
-                yield EpochAccuracyRow(
-                    seed=seed,
-                    layer=way.layer,
-                    layers=way.layers,
-                    method="softmax" if way.method == "softmax" else "goodness",
-                    epoch=epoch,
-                    partition=measured.partition,
-                    samples=samples,
-                    correct=correct,
-                    accuracy=None if correct is None else correct / samples,
+                yield row_of(
+                    seed,
+                    way,
+                    epoch,
+                    measured,
+                    correct=hits[number][replica] if hits is not None else None,
                     auc=areas[replica] if areas is not None else None,
                     loss=sum_of([losses[layer][replica] for layer in chosen]) if together else None,
                 )
@@ -132,15 +131,21 @@ class AccuracyMonitor:
         for number, index in enumerate(measured.chosen.split(measured.chunk, dim=1)):
             address = (measured.purpose, number)
             x = paired(self.spec, measured.samples, index, self.draws, address, summed)
-            by_layer = [summed.goodness.value(h) for h in summed.network.activations(x)]
+            by_layer = [
+                summed.network.goodness(layer, summed.goodness).value(h)
+                for layer, h in enumerate(summed.network.activations(x))
+            ]
             found.append(torch.stack(by_layer, dim=1).unflatten(2, (2, -1)))
         return torch.cat(found, dim=-1)
 
     def _losses(self, network: Network, goodness: Tensor, layer: int) -> list[float | None]:
-        """Return the mean loss of a pair (R) from the goodness (R, 2, N) of a layer."""
-        objective = self.spec.objective
-        excess = goodness - objective.offset(network.spec.widths[layer])
-        terms = objective.terms(excess[:, 0], excess[:, 1])
+        """Return the mean loss of a pair (R) in a layer from the goodness (R, L, 2, N) of all."""
+        objective = self.spec.pairwise
+        positive, negative = objective.offsets(network.spec.widths[layer])
+        own, inherited = goodness[:, layer], objective.inherited(goodness.unbind(1), layer)
+        if inherited is not None:
+            own = own + inherited
+        terms = objective.terms(own[:, 0] - positive, own[:, 1] - negative)
         means = torch.stack(terms, dim=1).double().sum(1).mean(-1).tolist()
         exponents = network.exponents[layer].tolist()
         return [
@@ -158,12 +163,112 @@ class AccuracyMonitor:
         for index in measured.chosen.split(CHUNK_SAMPLES, dim=1):
             labels = samples.labels[index]
             stored = network.label_goodness(
-                self.spec.objective.goodness, samples.labelled[index], labels, samples.classes
+                self.spec.pairwise.layer_goodness,
+                samples.labelled[index],
+                labels,
+                samples.patterns,
             )
             goodness = stored.double() * factors
             for number, way in enumerate(ways):
-                hits[number] += (way.scores(goodness).argmax(-1) == labels).sum(1)
+                scores = way.scores(goodness, self.spec.objective)
+                hits[number] += (scores.argmax(-1) == labels).sum(1)
         return hits.tolist()
+
+
+class ClassAccuracyMonitor(AccuracyMonitor):
+    """Measures layers that learn classes: accuracy by the logits, and their cross-entropy."""
+
+    def rows(
+        self, network: Network, layers: tuple[int, ...], epoch: int
+    ) -> tuple[EpochAccuracyRow, ...]:
+        lowest = network.lowest(layers[-1] + 1)
+        return tuple(
+            row
+            for measured in self._measured()
+            for row in self._class_rows(lowest, layers, epoch, measured)
+        )
+
+    def _class_rows(
+        self, network: Network, layers: tuple[int, ...], epoch: int, measured: Measured
+    ) -> Iterator[EpochAccuracyRow]:
+        """Yield the rows of a partition."""
+        ways, count = ways_of(layers), measured.chosen.shape[1]
+        hits, losses = self._hits_and_losses(network, ways, measured)
+        for number, way in enumerate(ways):
+            together = way.method == "goodness" and way.layers in (layers, (way.layer,))
+            for replica, seed in enumerate(self.spec.seeds):
+                own = [losses[replica][layer] / count for layer in way.layers]
+                yield row_of(
+                    seed,
+                    way,
+                    epoch,
+                    measured,
+                    correct=hits[number][replica],
+                    auc=None,
+                    loss=sum_of(own) if together else None,
+                )
+
+    def _hits_and_losses(
+        self, network: Network, ways: Sequence[Classifier], measured: Measured
+    ) -> tuple[list[list[int]], list[list[float]]]:
+        """Return how many samples of each replica each classifier labels correctly, and the summed
+        cross-entropy of each replica and layer.
+        """
+        samples, objective = measured.samples, self.spec.over_classes
+        replicas, device = len(self.spec.seeds), samples.labels.device
+        hits = torch.zeros(len(ways), replicas, dtype=torch.int64, device=device)
+        losses = torch.zeros(replicas, len(network.weights), dtype=torch.float64, device=device)
+        for index in measured.chosen.split(CHUNK_SAMPLES, dim=1):
+            labels = samples.labels[index]
+            logits = class_logits(network, objective, samples.plain[index], samples.classes)
+            logits = logits.double()
+            for number, way in enumerate(ways):
+                hits[number] += (way.scores(logits, objective).argmax(-1) == labels).sum(1)
+            losses += torch.stack(
+                [objective.losses(one, labels).sum(-1) for one in logits.unbind(1)], dim=1
+            )
+        return hits.tolist(), losses.tolist()
+
+
+def row_of(
+    seed: int,
+    way: Classifier,
+    epoch: int,
+    measured: Measured,
+    *,
+    correct: int | None,
+    auc: float | None,
+    loss: float | None,
+) -> EpochAccuracyRow:
+    """Return the row of a seed and classifier.
+
+    **Arguments:**
+
+    - `seed`: the seed.
+    - `way`: the classifier.
+    - `epoch`: the epoch that has ended.
+    - `measured`: the samples.
+    - `correct`: how many of them are labelled correctly; None: they carry no labels.
+    - `auc`, `loss`: copied into the row.
+
+    **Returns:**
+
+    The row.
+    """
+    samples = measured.chosen.shape[1]
+    return EpochAccuracyRow(
+        seed=seed,
+        layer=way.layer,
+        layers=way.layers,
+        method="softmax" if way.method == "softmax" else "goodness",
+        epoch=epoch,
+        partition=measured.partition,
+        samples=samples,
+        correct=correct,
+        accuracy=None if correct is None else correct / samples,
+        auc=auc,
+        loss=loss,
+    )
 
 
 def ways_of(layers: tuple[int, ...]) -> list[Classifier]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.class_updates import class_logits
 from ffengine.ensembles import (
     class_ensembles,
     class_sparsity,
@@ -18,23 +19,30 @@ from ffengine.ensembles import (
     ensemble_sizes,
     units_in_ensembles,
 )
+from ffengine.lesions import Intact, Lesioned, driven_by, lesions
 from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
 from ffengine.network import Network, SummedGoodness, normalized
+from ffengine.objectives import LayerObjective
 from ffengine.random_streams import Draws
 from ffengine.results import (
     AccuracyRow,
     BaselineRow,
     EnsembleRow,
+    LesionRow,
     MeasureRow,
     Partition,
     SelectedRow,
+    SelectivityRow,
+    UsageRow,
 )
 from ffengine.samples import Partitions, Samples
 from ffengine.scaling import goodness_factors
+from ffengine.selectivity import class_selectivity
 from ffengine.separation import auc
 from ffengine.sparsity import gini, kurtosis, sparsity_and_dead, treves_rolls
 from ffengine.spec import TrainSpec
+from ffengine.unit_usage import unit_usage
 
 CHUNK_SAMPLES = 1000
 ENSEMBLE_EXCESS = 1.0  # the value in the code of Tosato et al. for units that classes share
@@ -47,6 +55,9 @@ class Evaluation(NamedTuple):
     measures: tuple[MeasureRow, ...]
     ensembles: tuple[EnsembleRow, ...]
     baselines: tuple[BaselineRow, ...] = ()
+    usage: tuple[UsageRow, ...] = ()
+    selectivity: tuple[SelectivityRow, ...] = ()
+    lesions: tuple[LesionRow, ...] = ()
 
 
 def evaluate(
@@ -58,7 +69,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a trained network as `spec.evaluation` says.
 
-    Accuracy by label is measured only where samples carry labels.
+    Accuracy by label is measured only where samples carry labels, or layers learn them.
 
     **Arguments:**
 
@@ -70,7 +81,7 @@ def evaluate(
 
     **Returns:**
 
-    Accuracy, measures and ensembles; no baselines.
+    Accuracy, measures, ensembles, usage, selectivity and lesions; no baselines.
     """
     epochs = Epochs(spec, selected)
     by_label = (
@@ -78,7 +89,7 @@ def evaluate(
             name: ConfusionCounts(network, spec, samples)
             for name, samples in named_partitions(partitions)
         }
-        if spec.negatives.labelled
+        if spec.tells_labels
         else {}
     )
     accuracy = [row for name, counts in by_label.items() for row in counts.rows(name, epochs)]
@@ -86,6 +97,8 @@ def evaluate(
         accuracy += linear_accuracy(network, spec, partitions, epochs)
     measures: list[MeasureRow] = []
     ensembles: list[EnsembleRow] = []
+    usage: list[UsageRow] = []
+    selectivity: list[SelectivityRow] = []
     for name, samples in named_partitions(partitions):
         if name == "train":
             continue
@@ -94,7 +107,18 @@ def evaluate(
             measures += measure_rows(network, spec, name, samples, draws, correct)
         if spec.evaluation.ensembles:
             ensembles += ensemble_rows(network, spec, name, samples, correct)
-    return Evaluation(tuple(accuracy), tuple(measures), tuple(ensembles))
+        if spec.evaluation.usage:
+            usage += usage_rows(network, spec, name, samples)
+        if spec.evaluation.selectivity:
+            selectivity += selectivity_rows(network, spec, name, samples)
+    return Evaluation(
+        tuple(accuracy),
+        tuple(measures),
+        tuple(ensembles),
+        usage=tuple(usage),
+        selectivity=tuple(selectivity),
+        lesions=tuple(lesion_rows(network, spec, partitions)),
+    )
 
 
 def named_partitions(partitions: Partitions) -> list[tuple[Partition, Samples]]:
@@ -147,26 +171,28 @@ class Classifier(NamedTuple):
 
     - `layer`: the only layer; None where several are combined.
     - `layers`: the layers that are used.
-    - `method`: "goodness" sums it, "softmax" sums its softmax over the labels.
+    - `method`: "goodness" combines it as the objective does, which sums it in general; "softmax"
+      sums its softmax over the labels.
     """
 
     layer: int | None
     layers: tuple[int, ...]
     method: str
 
-    def scores(self, goodness: Tensor) -> Tensor:
+    def scores(self, goodness: Tensor, objective: LayerObjective) -> Tensor:
         """Score each label; the highest score wins.
 
         **Arguments:**
 
-        - `goodness`: (R, L, N, C).
+        - `goodness`: (R, L, N, C), or logits.
+        - `objective`: how goodness of layers is combined.
 
         **Returns:**
 
         (R, N, C).
         """
         chosen = goodness[:, list(self.layers)]
-        return (chosen.softmax(-1) if self.method == "softmax" else chosen).sum(1)
+        return chosen.softmax(-1).sum(1) if self.method == "softmax" else objective.combined(chosen)
 
 
 def classifiers(layers: int) -> list[Classifier]:
@@ -211,18 +237,11 @@ class ConfusionCounts:
             len(samples),
         )
         found: list[list[Tensor]] = [[] for _ in self.classifiers]
-        factors = goodness_factors(network.exponents, torch.float64)[
-            ..., None, None
-        ]  # (R, L, 1, 1)
         for rows in chunks(len(samples)):
             labels = samples.labels[rows].expand(len(spec.seeds), -1)
-            x = samples.labelled[rows].expand(len(spec.seeds), -1, -1)
-            goodness = (
-                network.label_goodness(spec.objective.goodness, x, labels, samples.classes).double()
-                * factors
-            )
+            goodness = label_scores(network, spec, samples, rows)
             for classifier, hits in zip(self.classifiers, found, strict=True):
-                hits.append(classifier.scores(goodness).argmax(-1) == labels)
+                hits.append(classifier.scores(goodness, spec.objective).argmax(-1) == labels)
         self._hits = [torch.cat(hits, dim=1) for hits in found]  # (R, N) each
 
     @property
@@ -255,6 +274,31 @@ class ConfusionCounts:
                     correct=correct,
                     accuracy=correct / self.count,
                 )
+
+
+def label_scores(network: Network, spec: TrainSpec, samples: Samples, rows: slice) -> Tensor:
+    """Score each label in each layer: by the goodness of the sample under it, or by its logit.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `samples`: a partition.
+    - `rows`: which of its samples.
+
+    **Returns:**
+
+    (R, L, B, C) float64.
+    """
+    replicas = len(spec.seeds)
+    if spec.learns_classes:
+        x = samples.plain[rows].expand(replicas, -1, -1)
+        return class_logits(network, spec.over_classes, x, samples.classes).double()
+    labels = samples.labels[rows].expand(replicas, -1)
+    x = samples.labelled[rows].expand(replicas, -1, -1)
+    stored = network.label_goodness(spec.pairwise.layer_goodness, x, labels, samples.patterns)
+    factors = goodness_factors(network.exponents, torch.float64)[..., None, None]  # (R, L, 1, 1)
+    return stored.double() * factors
 
 
 def linear_accuracy(
@@ -356,7 +400,8 @@ def measure_rows(
 ) -> list[MeasureRow]:
     """Measure sparsity and separation of every layer and seed on a partition.
 
-    The positives carry their true label; there are as many negatives.
+    The positives carry their true label, and there are as many negatives; where layers learn
+    classes, samples carry no label and there are no negatives.
 
     **Arguments:**
 
@@ -371,22 +416,29 @@ def measure_rows(
 
     One row for each seed and layer.
     """
-    network_goodness = SummedGoodness(
-        network, spec.objective.goodness, tuple(range(len(network.weights)))
-    )
     layers = [
-        LayerMeasures(len(spec.seeds), width, network.weights[0].device)
-        for width in spec.network.widths
+        LayerMeasures(
+            len(spec.seeds), size, network.weights[0].device, positions=network.positions(layer)
+        )
+        for layer, size in enumerate(network.sizes)
     ]
     everything = torch.arange(len(samples), device=samples.labels.device).expand(
         len(spec.seeds), -1
     )
-    for number, index in enumerate(everything.split(CHUNK_SAMPLES, dim=1)):
-        x = paired(
-            spec, samples, index, draws, (f"{partition}-negatives", number), network_goodness
+    chunk = min(CHUNK_SAMPLES, network.most_samples)
+    for number, index in enumerate(everything.split(chunk, dim=1)):
+        if spec.learns_classes:
+            for place, h in enumerate(network.activations(samples.plain[index])):
+                layers[place].add(h, None)
+            continue
+        goodness_of = spec.pairwise.layer_goodness
+        asked = SummedGoodness(
+            network, goodness_of, tuple(range(len(network.weights))), samples.patterns
         )
-        for layer, h in zip(layers, network.activations(x), strict=True):
-            layer.add(h[:, : index.shape[1]], spec.objective.goodness.value(h))
+        x = paired(spec, samples, index, draws, (f"{partition}-negatives", number), asked)
+        for place, h in enumerate(network.activations(x)):
+            goodness = network.goodness(place, goodness_of).value(h)
+            layers[place].add(h[:, : index.shape[1]], goodness)
     return [
         layers[layer].row(
             replica, seed=seed, layer=layer, partition=partition, samples=samples, correct=correct
@@ -402,22 +454,26 @@ class LayerMeasures:
     **Arguments:**
 
     - `replicas`: R.
-    - `width`: n.
+    - `width`: how many activations a sample has.
     - `device`: where the activations lie.
+    - `positions`: at how many positions each unit stands.
     """
 
-    def __init__(self, replicas: int, width: int, device: torch.device) -> None:
-        self.width = width
+    def __init__(
+        self, replicas: int, width: int, device: torch.device, *, positions: int = 1
+    ) -> None:
+        self.width, self.positions = width, positions
         self.gathered: dict[str, list[Tensor]] = {}
         self.active_units = torch.zeros(replicas, width, dtype=torch.bool, device=device)
 
-    def add(self, h: Tensor, goodness: Tensor) -> None:
+    def add(self, h: Tensor, goodness: Tensor | None) -> None:
         """Add a chunk of samples.
 
         **Arguments:**
 
         - `h`: activations of positives (R, B, n).
-        - `goodness`: (R, 2B), of the positives and then of their negatives.
+        - `goodness`: (R, 2B), of the positives and then of their negatives; None: there are no
+          negatives.
         """
         sparsity, dead = sparsity_and_dead(h)
         found = {
@@ -427,11 +483,10 @@ class LayerMeasures:
             "treves_rolls": treves_rolls(h),
             "kurtosis": kurtosis(h),
         }
-        found |= {
-            "zeros": (h == 0).sum(-1),
-            "positive": goodness[:, : h.shape[1]],
-            "negative": goodness[:, h.shape[1] :],
-        }
+        found["zeros"] = (h == 0).sum(-1)
+        if goodness is not None:
+            found["positive"] = goodness[:, : h.shape[1]]
+            found["negative"] = goodness[:, h.shape[1] :]
         for name, values in found.items():
             self.gathered.setdefault(name, []).append(values)
         self.active_units |= (h != 0).any(1)
@@ -469,7 +524,7 @@ class LayerMeasures:
             partition=partition,
             samples=len(samples),
             dead_samples=int(found["dead"].sum()),
-            dead_units=int((~self.active_units[replica]).sum()),
+            dead_units=int((~self.active_units[replica].view(-1, self.positions).any(-1)).sum()),
             sparsity=_mean(found["sparsity"], live),
             sparsity_correct=None
             if correct is None
@@ -478,7 +533,9 @@ class LayerMeasures:
             gini=_mean(found["gini"], live),
             treves_rolls=_mean(found["treves_rolls"], live),
             kurtosis=_mean(found["kurtosis"], live),
-            auc=float(auc(found["positive"].unsqueeze(0), found["negative"].unsqueeze(0))[0]),
+            auc=float(auc(found["positive"].unsqueeze(0), found["negative"].unsqueeze(0))[0])
+            if "negative" in found
+            else None,
             class_sparsity=tuple(
                 mean if count else None
                 for mean, count in zip(by_class.mean.tolist(), counts, strict=True)
@@ -497,7 +554,7 @@ def ensemble_rows(
     """Yield the ensembles of every layer and seed, one row each.
 
     They are read off the correctly classified samples, or off all samples where these carry no
-    label.
+    label. The unit of a convolution is a channel, by the mean over its positions.
 
     **Arguments:**
 
@@ -511,19 +568,15 @@ def ensemble_rows(
 
     N. Tosato et al., arXiv 2305.18353; see `ffengine.ensembles.class_ensembles`.
     """
-    inputs = spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
+    inputs = true_inputs(spec, samples)
     for replica, seed in enumerate(spec.seeds):
-        replica_network = network.replica(replica)
         chosen = (
             torch.ones(len(samples), dtype=torch.bool, device=inputs.device)
             if correct is None
             else correct[replica]
         )
-        by_chunk = [
-            replica_network.activations(inputs[rows].unsqueeze(0)) for rows in chunks(len(samples))
-        ]
-        for layer in range(len(network.weights)):
-            h = torch.cat([found[layer][0] for found in by_chunk])[chosen]
+        for layer, every in enumerate(activations_of(network.replica(replica), inputs)):
+            h = every[chosen]
             labels = samples.labels[chosen]
             members = class_ensembles(h, labels, samples.classes, excess=ENSEMBLE_EXCESS)
             shares = units_in_ensembles(members)
@@ -539,6 +592,137 @@ def ensemble_rows(
                 in_one=shares[0],
                 in_several=shares[1],
             )
+
+
+def usage_rows(
+    network: Network, spec: TrainSpec, partition: Partition, samples: Samples
+) -> Iterator[UsageRow]:
+    """Yield how units share the work, one row for each layer and seed.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partition`: the name that the rows have.
+    - `samples`: its samples.
+
+    **Source:**
+
+    B. Willmore & D. Tolhurst, Network 12 (2001), for population and lifetime sparsity.
+    """
+    inputs = true_inputs(spec, samples)
+    for replica, seed in enumerate(spec.seeds):
+        for layer, h in enumerate(activations_of(network.replica(replica), inputs)):
+            found = unit_usage(h)
+            yield UsageRow(
+                seed=seed,
+                layer=layer,
+                partition=partition,
+                samples=len(samples),
+                units=h.shape[1],
+                usage=found.used_units / h.shape[1],
+                **found._asdict(),
+            )
+
+
+def selectivity_rows(
+    network: Network, spec: TrainSpec, partition: Partition, samples: Samples
+) -> Iterator[SelectivityRow]:
+    """Yield how selective units are for classes, one row for each layer and seed.
+
+    No sample carries its label: where samples are labelled, they have the neutral one.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partition`: the name that the rows have.
+    - `samples`: its samples.
+
+    **Source:**
+
+    A. Morcos et al., arXiv 1803.06959; see `ffengine.selectivity.class_selectivity`.
+    """
+    inputs = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
+    for replica, seed in enumerate(spec.seeds):
+        for layer, h in enumerate(activations_of(network.replica(replica), inputs)):
+            found = class_selectivity(h, samples.labels, samples.classes)
+            yield SelectivityRow(
+                seed=seed,
+                layer=layer,
+                partition=partition,
+                samples=len(samples),
+                inputs="neutral" if spec.negatives.labelled else "plain",
+                units=h.shape[1],
+                **found._asdict(),
+            )
+
+
+def lesion_rows(network: Network, spec: TrainSpec, partitions: Partitions) -> Iterator[LesionRow]:
+    """Yield what accuracy lesions leave, seed by seed, where the run asks for it.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partitions`: the samples; the training partition says how much units are used.
+    """
+    if spec.evaluation.lesions is None:
+        return
+    inputs, test = true_inputs(spec, partitions.train), partitions.test
+    everything = Classifier(None, tuple(range(len(network.weights))), "goodness")
+    for replica, seed in enumerate(spec.seeds):
+        alone = spec.model_copy(update={"seeds": (seed,)})
+
+        def correct(lesioned: Lesioned, alone: TrainSpec = alone) -> int:
+            return sum(
+                int(
+                    (
+                        everything.scores(
+                            label_scores(lesioned.network, alone, test, rows), spec.objective
+                        ).argmax(-1)
+                        == test.labels[rows]
+                    ).sum()
+                )
+                for rows in chunks(len(test))
+            )
+
+        one = network.replica(replica)
+        drive = driven_by(one, inputs, chunks(len(partitions.train)))
+        intact = Intact(one, {}, drive, Draws((seed,), inputs.device))
+        for lesion, hits in lesions(spec.evaluation.lesions, intact, correct):
+            yield lesion.row(seed, len(test), hits)
+
+
+def true_inputs(spec: TrainSpec, samples: Samples) -> Tensor:
+    """Return the positives of a partition (N, m): samples with their own label, if they carry one.
+
+    **Arguments:**
+
+    - `spec`: the training run.
+    - `samples`: the partition.
+    """
+    return spec.negatives.positive(samples.positives(labelled=spec.negatives.labelled))
+
+
+def activations_of(network: Network, inputs: Tensor) -> Iterator[Tensor]:
+    """Yield the activations of each layer.
+
+    **Arguments:**
+
+    - `network`: a network of one replica.
+    - `inputs`: (N, m).
+
+    **Returns:**
+
+    (N, n) of each layer, of a convolution those of channels.
+    """
+    found = [
+        [network.pooled(*one) for one in enumerate(network.activations(rows.unsqueeze(0)))]
+        for rows in inputs.split(min(CHUNK_SAMPLES, network.most_samples))
+    ]
+    for by_chunk in zip(*found, strict=True):
+        yield torch.cat([h[0] for h in by_chunk])
 
 
 def chunks(samples: int) -> list[slice]:

@@ -108,8 +108,9 @@ def _dead(points: Sequence[ForecastPoint]) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="forecast_dead_samples",
             severity="warning",
-            message=f"At a flow time of {worst.tau:.3g}, {worst.dead_samples} of {worst.samples} "
-            f"{worst.split} samples have no active unit: S of a wider layer is another there.",
+            message=f"At a flow time of {worst.tau:.3g}, {worst.dead_samples:,} of "
+            f"{worst.samples:,} {worst.split} samples have no active unit: S of a wider layer is "
+            f"another there.",
             evidence={"tau": worst.tau, "dead": worst.dead_samples, "samples": worst.samples},
             suggestion="Use more units, or another objective or dataset.preprocess.",
         )

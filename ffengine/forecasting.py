@@ -219,7 +219,9 @@ class ForecastRun:
         if not self.spec.is_measured(epoch, self.training.spec.epochs):
             return ()
         with self.stopwatch.phase("monitoring"):
-            return self.units.points(self.training.learner, epoch, self.tau(epoch))
+            learner = self.training.learner
+            assert isinstance(learner, Learner)  # noqa: S101 - narrows the type
+            return self.units.points(learner, epoch, self.tau(epoch))
 
     def _own(self, checkpoint: Checkpoint) -> Checkpoint:
         """Return the checkpoint of the training run as one of the forecast."""
@@ -300,7 +302,7 @@ class UnitMeasurement:
 
     def _batches(self, network: Network) -> Iterator[AnyPairs]:
         """Yield the measured pairs as the layer receives them."""
-        goodness = SummedGoodness(network, self.spec.objective.goodness, (0,))
+        goodness = SummedGoodness(network, self.spec.pairwise.goodness, (0,), self.train.patterns)
         for number, index in enumerate(self.index):
             address = ("monitor-negatives", number)
             yield layer_pairs(
@@ -350,7 +352,7 @@ def descent_of_all_labels(learner: Learner, pairs: RelabelledPairs, labels: Tens
     columns = weight[..., :classes].mT
     contrast = x.gather(-1, own) - x.gather(-1, (own + 1) % classes)
     z = torch.bmm(x, weight.mT)
-    h, offset = activation.value(z), objective.offset(z.shape[-1])
+    h = activation.value(z)
     g = objective.goodness.value(h)
     of_images = torch.zeros_like(z)
     of_labels = weight.new_zeros((*weight.shape[:2], classes))
@@ -366,7 +368,8 @@ def descent_of_all_labels(learner: Learner, pairs: RelabelledPairs, labels: Tens
         wrong = torch.baddbmm(z, change, columns)
         wrong_h = activation.value(wrong)
         wrong_g = objective.goodness.value(wrong_h)
-        s = objective.coefficients(torch.cat([g, wrong_g], dim=1) - offset, g.shape[1])
+        above = objective.above(torch.cat([g, wrong_g], dim=1), g.shape[1], z.shape[-1])
+        s = objective.coefficients(above, g.shape[1])
         s_positive += s[:, : g.shape[1]]
         pull = pulled(wrong, wrong_h, wrong_g, s[:, g.shape[1] :])
         of_images += pull

@@ -4,27 +4,38 @@ Files are of unknown origin: header, names, sizes and types are checked before a
 and nothing is ever unpickled. Layers are dense; a file's tensors are mapped to them by names.
 """
 
+import io
 import itertools
 import json
 import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 
-from ffengine.archives import DAMAGED, ILLEGIBLE, MOST_HEADER_BYTES
+from ffengine.archives import (
+    DAMAGED,
+    ILLEGIBLE,
+    MOST_HEADER_BYTES,
+    PREFIX_BYTES,
+    refuse_long_directory,
+)
+from ffengine.arrays import DatasetError
 from ffengine.datasets import Datasets
 from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
-from ffengine.weights import Float32, Weights
+from ffengine.weights import FORMAT_OF_FFLAB, Float32, Weights
 
 MAX_FILE_BYTES = 2**31
+FLOAT32_BYTES = 4
 MOST_TENSORS = 1_000
 LONGEST_NAME = 200
+LONGEST_KIND = 40
+MOST_DIRECTORY = 2**18  # bytes of the list of so many members of an archive
 LONGEST_HEADER = 2**20
 NAMED = 20  # tensors that a message lists
 MOST_AXES = 8
@@ -66,6 +77,7 @@ def convert_weights(
     layout: Layout = "out_in",
     labelled: bool = True,
     datasets: Datasets | None = None,
+    max_bytes: int = MAX_FILE_BYTES,
 ) -> Weights:
     """Read the dense layers of a network that another program trained.
 
@@ -80,6 +92,7 @@ def convert_weights(
     - `layout`: whether a matrix is (outputs, inputs), as PyTorch has it, or (inputs, outputs).
     - `labelled`: whether the network's samples carry a label.
     - `datasets`: where data sets are; None: where the environment says.
+    - `max_bytes`: how large the numbers of its layers may be as float32.
 
     **Returns:**
 
@@ -93,16 +106,19 @@ def convert_weights(
     - `DatasetError`: the data set cannot be found.
     """
     tensors = read_tensors(source)
-    chosen = guessed(tensors, layout) if layers is None else _named(tensors, layers)
+    facts = (datasets or Datasets.of_environment()).facts_of(dataset.name)
+    every_layer = labelled and dataset.labels == "every_layer"
+    carried = dataset.label_code.label_inputs(facts.classes) if every_layer else 0
+    chosen = guessed(tensors, layout, carried) if layers is None else _named(tensors, layers)
+    refuse_large((tensors[name].shape for names in chosen for name in names if name), max_bytes)
     matrices = [_matrix(tensors, names, layout) for names in chosen]
-    _refuse_broken_chain(tensors, chosen, matrices)
+    _refuse_broken_chain(tensors, chosen, matrices, carried)
     has_bias = any(names.bias for names in chosen)
     weights = tuple(
         _with_bias(matrix, tensors, names) if has_bias else matrix
         for matrix, names in zip(matrices, chosen, strict=True)
     )
     spec = _spec(dataset, network or {}, matrices, has_bias=has_bias, labelled=labelled)
-    facts = (datasets or Datasets.of_environment()).facts_of(dataset.name)
     given, learnt = spec.inputs(facts), matrices[0].shape[1]
     if given != learnt:
         raise ValueError(
@@ -135,18 +151,58 @@ def read_tensors(source: IO[bytes]) -> dict[str, Tensor]:
         raise ValueError(f"the file has {size:,} bytes; at most {MAX_FILE_BYTES:,} are taken")
     if head[:2] == b"PK":
         return _of_npz(source)
-    if len(head) < 8:
-        raise ValueError("the file is empty or cut short; expected safetensors or .npz")
     return _of_safetensors(source, size)
 
 
-def guessed(tensors: Mapping[str, Tensor], layout: Layout) -> list[LayerNames]:
+def refuse_large(shapes: Iterable[Sequence[int]], max_bytes: int) -> None:
+    """Refuse tensors that would take up too much memory, before one is read.
+
+    **Arguments:**
+
+    - `shapes`: theirs.
+    - `max_bytes`: how large they may be together as float32.
+
+    **Raises:**
+
+    - `ValueError`: they are larger.
+    """
+    size = sum(math.prod(shape) for shape in shapes) * FLOAT32_BYTES
+    if size > max_bytes:
+        raise ValueError(
+            f"the layers have {size:,} bytes as float32; at most {max_bytes:,} are taken"
+        )
+
+
+def is_of_fflab(source: IO[bytes]) -> bool:
+    """Whether a file is one that `export_weights` wrote, by its own account.
+
+    **Arguments:**
+
+    - `source`: any file. It is at its beginning afterwards.
+
+    **Returns:**
+
+    Whether it is a safetensors file that says so in its metadata.
+    """
+    size = source.seek(0, 2)
+    source.seek(0)
+    try:
+        told = _header(source, size).get("__metadata__")
+    except ValueError:
+        return False
+    finally:
+        source.seek(0)
+    return isinstance(told, dict) and str(told.get("format", "")).startswith(FORMAT_OF_FFLAB)
+
+
+def guessed(tensors: Mapping[str, Tensor], layout: Layout, carried: int = 0) -> list[LayerNames]:
     """Map tensors to layers by their names.
 
     **Arguments:**
 
     - `tensors`: those of a file.
     - `layout`: as for `convert_weights`.
+    - `carried`: how many inputs of a label each layer has beside the units of the one below.
 
     **Returns:**
 
@@ -161,7 +217,7 @@ def guessed(tensors: Mapping[str, Tensor], layout: Layout) -> list[LayerNames]:
     found = [LayerNames(name, _bias_of(name, tensors, layout)) for name in matrices]
     used = {name for names in found for name in names if name}
     widths = [_shape(tensors[name], layout) for name in matrices]
-    chained = all(below[0] == above[1] for below, above in itertools.pairwise(widths))
+    chained = all(carried + below[0] == above[1] for below, above in itertools.pairwise(widths))
     if not found or used != tensors.keys() or not chained:
         raise ValueError(
             f"the tensors cannot be told apart as dense layers in a chain; say which they are "
@@ -266,14 +322,20 @@ def _floats(name: str, tensor: Tensor) -> Float32:
 
 
 def _refuse_broken_chain(
-    tensors: Mapping[str, Tensor], chosen: Sequence[LayerNames], matrices: Sequence[Float32]
+    tensors: Mapping[str, Tensor],
+    chosen: Sequence[LayerNames],
+    matrices: Sequence[Float32],
+    carried: int,
 ) -> None:
-    """Raise ValueError where a layer does not take what the one below gives."""
+    """Raise ValueError where a layer does not take what the one below gives, and `carried` inputs
+    of the label before that.
+    """
+    beside = f" and the label {carried} inputs" if carried else ""
     for below, above, names in zip(matrices, matrices[1:], chosen[1:], strict=False):
-        if above.shape[1] != len(below):
+        if above.shape[1] != carried + len(below):
             raise ValueError(
                 f"{names.weight} takes {above.shape[1]} inputs, and the layer below has "
-                f"{len(below)} units; the file has {listed(tensors)}"
+                f"{len(below)} units{beside}; the file has {listed(tensors)}"
             )
 
 
@@ -313,7 +375,25 @@ def _refuse_odd_name(name: object) -> str:
 
 def _of_safetensors(source: IO[bytes], size: int) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file, whose header says all of them."""
-    (length,) = struct.unpack("<Q", source.read(8))
+    header = _header(source, size)
+    start = source.tell()
+    header.pop("__metadata__", None)
+    if len(header) > MOST_TENSORS:
+        raise ValueError(
+            f"the file has {len(header):,} tensors; at most {MOST_TENSORS:,} are taken"
+        )
+    return {
+        _refuse_odd_name(name): _described(source, name, found, start, size)
+        for name, found in header.items()
+    }
+
+
+def _header(source: IO[bytes], size: int) -> dict[str, Any]:
+    """Return the header of a safetensors file, and leave the file where the tensors begin."""
+    head = source.read(8)
+    if len(head) < 8:
+        raise ValueError("the file is empty or cut short; expected safetensors or .npz")
+    (length,) = struct.unpack("<Q", head)
     if not 2 <= length <= min(LONGEST_HEADER, size - 8):
         raise ValueError(
             f"not a safetensors file or .npz: it would have a header of {length:,} bytes"
@@ -324,15 +404,7 @@ def _of_safetensors(source: IO[bytes], size: int) -> dict[str, Tensor]:
         raise ValueError("not a safetensors file: its header is no JSON") from error
     if not isinstance(header, dict):
         raise ValueError("not a safetensors file: its header is no object")
-    header.pop("__metadata__", None)
-    if len(header) > MOST_TENSORS:
-        raise ValueError(
-            f"the file has {len(header):,} tensors; at most {MOST_TENSORS:,} are taken"
-        )
-    return {
-        _refuse_odd_name(name): _described(source, name, found, 8 + length, size)
-        for name, found in header.items()
-    }
+    return header
 
 
 def _described(source: IO[bytes], name: str, found: object, start: int, size: int) -> Tensor:
@@ -368,6 +440,7 @@ def _described(source: IO[bytes], name: str, found: object, start: int, size: in
 def _of_npz(source: IO[bytes]) -> dict[str, Tensor]:
     """Return the arrays of an .npz, by what their headers say."""
     try:
+        refuse_long_directory(source, MOST_DIRECTORY, f"at most {MOST_TENSORS:,} arrays")
         archive = zipfile.ZipFile(source)
         infos = archive.infolist()
         if len(infos) > MOST_TENSORS:
@@ -381,7 +454,7 @@ def _of_npz(source: IO[bytes]) -> dict[str, Tensor]:
             if name in found or info.filename != f"{name}.npy":
                 raise ValueError(f"{info.filename[:80]!r} is no array, or is there twice")
             found[name] = _member(archive, info)
-    except DAMAGED as error:
+    except (*DAMAGED, DatasetError) as error:
         raise ValueError(f"not a readable .npz ({' '.join(str(error).split())[:200]})") from error
     return found
 
@@ -391,25 +464,28 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Tensor:
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{info.filename} is encrypted or packed as numpy does not")
     with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0)):
-            raise ValueError(f"{info.filename}: format version {version} of .npy")
-        header = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        try:
-            shape, fortran, dtype = header(file, max_header_size=MOST_HEADER_BYTES)
-        except ILLEGIBLE as error:
-            raise ValueError(f"{info.filename}: its header is none") from error
-        offset = file.tell()
+        # numpy would read a header of any length before it looks at the length
+        head = io.BytesIO(file.read(PREFIX_BYTES + MOST_HEADER_BYTES))
+    version = np.lib.format.read_magic(head)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"{info.filename}: format version {version} of .npy")
+    header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    try:
+        shape, fortran, dtype = header(head, max_header_size=MOST_HEADER_BYTES)
+    except ILLEGIBLE as error:
+        raise ValueError(f"{info.filename}: its header is none") from error
+    offset = head.tell()
     if dtype.hasobject:
         raise ValueError(f"{info.filename} holds Python objects, which are never unpickled")
     size = math.prod(shape) * dtype.itemsize
     if any(one < 0 for one in shape) or len(shape) > MOST_AXES or offset + size != info.file_size:
-        raise ValueError(f"{info.filename}: {dtype} {shape} is not the size of its data")
-    kind = f"F{8 * dtype.itemsize}" if dtype.kind == "f" else str(dtype)
+        told = f"{dtype} {shape}"[:LONGEST_NAME]
+        raise ValueError(f"{info.filename}: {told} is not the size of its data")
+    kind = f"F{8 * dtype.itemsize}" if dtype.kind == "f" else str(dtype)[:LONGEST_KIND]
 
     def read() -> npt.NDArray[np.generic]:
         try:

@@ -5,6 +5,7 @@ sigma(z), g goodness, s = dL/dG. Then -dL/dW = -(s dg/dh sigma'(z))^T x: a step 
 z and this one. There is no autograd.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,9 +16,9 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from ffengine.network import Network
-from ffengine.objectives import Difference, Objective
+from ffengine.objectives import Difference, LayerObjective, Objective
 from ffengine.optimizers import Adam, AdamW, AnyOptimizer, Momentum, Nesterov, Sgd, State
-from ffengine.pairs import AnyPairs, Pairs, half
+from ffengine.pairs import AnyBatch, AnyPairs, LabelledBatch, Pairs, half
 from ffengine.products import product
 from ffengine.results import Split
 from ffengine.scaling import (
@@ -27,8 +28,11 @@ from ffengine.scaling import (
     shifts,
     steps_between_looks,
 )
+from ffengine.spec import PhasesSpec
 
 STEP_PAIRS = 1000  # of a larger batch so many go through a layer at a time, in the caches
+BOTH_SIDES = PhasesSpec()
+STATISTICS = "goodness"  # the name of the goodness's statistics among the tensors of a layer
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
@@ -46,8 +50,152 @@ class Preview(NamedTuple):
     cancellation: Tensor
 
 
-class Learner:
+class LayerLearner(ABC):
     """The layers of a network with the state of their optimisers.
+
+    **Arguments:**
+
+    - `network`: its weights are changed in place.
+    - `optimizer`: how the gradient becomes a step.
+    - `epochs`: how many epochs each layer learns; schedules need it.
+    - `precision`: of the products of training, "float32", "tf32" or "bf16".
+    - `phases`: how fast steps on one split learn.
+    """
+
+    objective: LayerObjective
+    states: list[State]
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: AnyOptimizer,
+        *,
+        epochs: int,
+        precision: str,
+        phases: PhasesSpec,
+    ) -> None:
+        self.network, self.optimizer = network, optimizer
+        self.epochs, self.precision, self.phases = epochs, precision, phases
+
+    @abstractmethod
+    def copy(self) -> "LayerLearner":
+        """Return a learner with weights and states of its own, equal to these."""
+
+    @abstractmethod
+    def step(
+        self, layers: tuple[int, ...], inputs: AnyBatch, epoch: int, split: Split | None = None
+    ) -> None:
+        """Take one step in every layer that learns, in place.
+
+        A layer above another that learns in the same step receives what that layer made of the
+        batch before its own step.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together, in increasing order.
+        - `inputs`: the batch as the lowest of them receives it.
+        - `epoch`: the epoch, from 1.
+        - `split`: of which all samples of the batch are; None: positives and negatives, or samples
+          without a split.
+        """
+
+    def is_homogeneous(self, layer: int) -> bool:
+        """Whether a layer's step is c times as large if its weights and state are, for every c > 0.
+
+        What its goodness and that of the layers above depend on must not change with c: so the
+        layer above normalises its input, or there is none.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        """
+        return False
+
+    def rescale(self, layers: tuple[int, ...]) -> None:
+        """Bring the weights of homogeneous layers into range by a power of two, and keep it.
+
+        On a GPU nothing waits for the device.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn.
+        """
+        for layer in filter(self.is_homogeneous, layers):
+            weight = self.network.weights[layer]
+            if weight.device.type == "cpu" and is_in_range(weight):
+                continue
+            shift = shifts(weight)
+            factor = power_of_two(-shift)
+            for tensor in (weight, *self.states[layer].values()):
+                tensor.mul_(by_replica(factor, tensor))
+            self.network.exponents[layer] += shift
+
+    def steps_between_looks(self, layers: tuple[int, ...], inputs: AnyBatch, epoch: int) -> int:
+        """Return after how many steps at the latest `rescale` is to be called.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together.
+        - `inputs`: a batch as the lowest of them receives it.
+        - `epoch`: the epoch, from 1.
+
+        **Returns:**
+
+        The number of steps, at least 1.
+        """
+        optimizer, spec, count = self.optimizer, self.network.spec, self.network.label_inputs
+        energies = {layers[0]: float(inputs.lengths().max()) ** 2}
+        label = 0.0
+        if count and not isinstance(inputs, LabelledBatch):
+            label = float(torch.linalg.vector_norm(inputs.first(count), dim=-1).max()) ** 2
+        for layer in layers[1:]:
+            length = {"l2": 1, "halves": 2}.get(spec.normalize, spec.widths[layer - 1])
+            energies[layer] = length + spec.bias + label
+        return min(
+            steps_between_looks(
+                self.eta(layer, epoch) * self.phases.largest_rate,
+                energy,
+                optimizer.persistence,
+                optimizer.weight_decay,
+            )
+            for layer, energy in energies.items()
+        )
+
+    def eta(self, layer: int, epoch: int, split: Split | None = None) -> float:
+        """Return the step size of a layer in an epoch.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `epoch`: the epoch; 0 counts as 1.
+        - `split`: from which the step learns; None: from both.
+
+        **Returns:**
+
+        eta.
+        """
+        width = self.network.spec.widths[layer]
+        return self.optimizer.eta(width, epoch, self.epochs) * self.phases.rate(split)
+
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """Multiply batched matrices in the precision of training.
+
+        **Arguments:**
+
+        - `a`: (R, i, j) float32.
+        - `b`: (R, j, k) float32.
+
+        **Returns:**
+
+        (R, i, k) float32.
+        """
+        if self.precision == "bf16":
+            return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
+        return product(a, b)
+
+
+class Learner(LayerLearner):
+    """A learner whose layers compare positives with negatives.
 
     **Arguments:**
 
@@ -56,6 +204,7 @@ class Learner:
     - `optimizer`: how the gradient becomes a step.
     - `epochs`: how many epochs each layer learns; schedules need it.
     - `precision`: of the products of training, "float32", "tf32" or "bf16".
+    - `phases`: how fast steps on one split learn.
     - `states`: the optimiser's tensors of each layer; None makes new ones.
     """
 
@@ -67,52 +216,42 @@ class Learner:
         *,
         epochs: int,
         precision: str = "float32",
+        phases: PhasesSpec = BOTH_SIDES,
         states: list[State] | None = None,
     ) -> None:
-        self.network, self.objective, self.optimizer = network, objective, optimizer
-        self.epochs, self.precision = epochs, precision
+        super().__init__(network, optimizer, epochs=epochs, precision=precision, phases=phases)
+        self.objective: Objective = objective
         self.states = (
             states
             if states is not None
             else [self._new_state(weight) for weight in network.weights]
         )
+        # the same memory: steps change it in place
+        network.statistics = [state.get(STATISTICS) for state in self.states]
 
     def copy(self) -> "Learner":
-        """Return a learner with weights and states of its own, equal to these."""
-        network = self.network
         return Learner(
-            Network(
-                network.spec,
-                [weight.clone() for weight in network.weights],
-                [exponent.clone() for exponent in network.exponents],
-            ),
+            self.network.copy(),
             self.objective,
             self.optimizer,
             epochs=self.epochs,
             precision=self.precision,
+            phases=self.phases,
             states=[
                 {name: value.clone() for name, value in state.items()} for state in self.states
             ],
         )
 
     def step(
-        self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int, split: Split | None = None
+        self, layers: tuple[int, ...], inputs: AnyBatch, epoch: int, split: Split | None = None
     ) -> None:
-        """Take one step in every layer that learns: W <- W + eta D, in place.
-
-        A layer above another that learns in the same step receives what that layer made of the
-        batch before its own step.
-
-        **Arguments:**
-
-        - `layers`: the layers that learn together, in increasing order.
-        - `inputs`: the batch as the lowest of them receives it.
-        - `epoch`: the epoch, from 1.
-        - `split`: of which all samples of the batch are; None: positives and negatives.
-        """
+        assert not isinstance(inputs, LabelledBatch)  # noqa: S101 - narrows the type
+        if self.objective.collaborates:
+            self._step_together(layers, inputs, epoch, split)
+            return
         for layer in layers:
             last = layer == layers[-1]
-            in_pieces = last and split is None and not self.objective.peer_normalization
+            in_pieces = last and split is None and not self._needs_whole_batch
             descent, above = (
                 (self._descent_in_pieces(layer, inputs), inputs)
                 if in_pieces
@@ -123,9 +262,33 @@ class Learner:
                 self.network.weights[layer],
                 descent,
                 self.states[layer],
-                self.eta(layer, epoch),
+                self.eta(layer, epoch, split),
             )
             inputs = above
+
+    def _step_together(
+        self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int, split: Split | None
+    ) -> None:
+        """Take the step of layers whose losses depend on each other's goodness before it."""
+        network, passes = self.network, list[tuple[AnyPairs, Tensor, Tensor]]()
+        goodness: list[Tensor] = []
+        for layer in layers:
+            z = inputs.times(network.weights[layer], self.product)
+            h = network.activation.value(z)
+            passes.append((inputs, z, h))
+            goodness.append(network.goodness(layer, self.objective.layer_goodness).value(h))
+            if layer != layers[-1]:
+                inputs = Pairs(self._next_input(layer, h, inputs))
+        for place, (layer, (received, z, h)) in enumerate(zip(layers, passes, strict=True)):
+            inherited = self.objective.inherited(goodness, place)
+            pull = self.pull(z, h, self.states[layer], split, inherited=inherited)
+            take_step(
+                self.optimizer,
+                network.weights[layer],
+                received.gathered(pull, self.product),
+                self.states[layer],
+                self.eta(layer, epoch, split),
+            )
 
     def _descent_in_pieces(self, layer: int, inputs: AnyPairs) -> Tensor:
         """Return -dL/dW (R, n, m) of a batch whose pairs have nothing to do with each other."""
@@ -152,12 +315,17 @@ class Learner:
         network = self.network
         z = inputs.times(network.weights[layer], self.product)
         h = network.activation.value_(z) if self._slope_is_implied else network.activation.value(z)
-        above = Pairs(self._next_input(layer, h)) if hands_on else inputs
+        above = Pairs(self._next_input(layer, h, inputs)) if hands_on else inputs
         pull = self.pull(z, h, self.states[layer], split, share)
         return inputs.gathered(pull, self.product), above
 
     def preview(
-        self, layer: int, inputs: AnyPairs, z: Tensor, split: Split | None = None
+        self,
+        layer: int,
+        inputs: AnyPairs,
+        z: Tensor,
+        split: Split | None = None,
+        inherited: Tensor | None = None,
     ) -> Preview:
         """Compute the step that a layer would take next; nothing changes.
 
@@ -167,6 +335,7 @@ class Learner:
         - `inputs`: the batch as the layer receives it.
         - `z`: its pre-activations (R, 2B, n).
         - `split`: from which the step learns; None: from both.
+        - `inherited`: (R, 2B), what the goodness of other layers adds to its own; None: nothing.
 
         **Returns:**
 
@@ -174,8 +343,10 @@ class Learner:
         """
         state = {name: value.clone() for name, value in self.states[layer].items()}
         if split is not None:
-            inputs, z = inputs.only(split), z[:, half(split, z.shape[1])]
-        pull = self.pull(z, self.network.activation.value(z), state, split)
+            one = half(split, z.shape[1])
+            inputs, z = inputs.only(split), z[:, one]
+            inherited = None if inherited is None else inherited[:, one]
+        pull = self.pull(z, self.network.activation.value(z), state, split, inherited=inherited)
         descent = inputs.gathered(pull, product)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
         cancellation = parts_over_whole(parts, descent)
@@ -184,81 +355,15 @@ class Learner:
         )
 
     def is_homogeneous(self, layer: int) -> bool:
-        """Whether a layer's step is c times as large if its weights and state are, for every c > 0.
-
-        What its goodness and that of the layers above depend on must not change with c: so the
-        layer above normalises its input, or there is none.
-
-        **Arguments:**
-
-        - `layer`: the layer, from 0.
-        """
         spec = self.network.spec
         return (
             self.objective.linear
             and self.objective.goodness.quadratic
+            and not self.objective.goodness.has_statistics
             and self.network.activation.homogeneous
             and self.optimizer.linear
             and (layer == len(spec.widths) - 1 or spec.normalize != "none")
         )
-
-    def rescale(self, layers: tuple[int, ...]) -> None:
-        """Bring the weights of homogeneous layers into range by a power of two, and keep it.
-
-        On a GPU nothing waits for the device.
-
-        **Arguments:**
-
-        - `layers`: the layers that learn.
-        """
-        for layer in filter(self.is_homogeneous, layers):
-            weight = self.network.weights[layer]
-            if weight.device.type == "cpu" and is_in_range(weight):
-                continue
-            shift = shifts(weight)
-            factor = power_of_two(-shift)
-            for tensor in (weight, *self.states[layer].values()):
-                tensor.mul_(by_replica(factor, tensor))
-            self.network.exponents[layer] += shift
-
-    def steps_between_looks(self, layers: tuple[int, ...], inputs: AnyPairs, epoch: int) -> int:
-        """Return after how many steps at the latest `rescale` is to be called.
-
-        **Arguments:**
-
-        - `layers`: the layers that learn together.
-        - `inputs`: a batch as the lowest of them receives it.
-        - `epoch`: the epoch, from 1.
-
-        **Returns:**
-
-        The number of steps, at least 1.
-        """
-        optimizer, spec = self.optimizer, self.network.spec
-        energies = {layers[0]: float(inputs.lengths().max()) ** 2}
-        for layer in layers[1:]:
-            length = spec.widths[layer - 1] if spec.normalize == "rms" else 1
-            energies[layer] = length + spec.bias
-        return min(
-            steps_between_looks(
-                self.eta(layer, epoch), energy, optimizer.persistence, optimizer.weight_decay
-            )
-            for layer, energy in energies.items()
-        )
-
-    def eta(self, layer: int, epoch: int) -> float:
-        """Return the step size of a layer in an epoch.
-
-        **Arguments:**
-
-        - `layer`: the layer, from 0.
-        - `epoch`: the epoch; 0 counts as 1.
-
-        **Returns:**
-
-        eta.
-        """
-        return self.optimizer.eta(self.network.spec.widths[layer], epoch, self.epochs)
 
     @property
     def steps_on_difference(self) -> bool:
@@ -278,6 +383,7 @@ class Learner:
         state: State,
         split: Split | None = None,
         share: float = 1.0,
+        inherited: Tensor | None = None,
     ) -> Tensor:
         """Compute -dL/dz of a batch.
 
@@ -286,51 +392,48 @@ class Learner:
         - `z`: (R, 2B, n) pre-activations, positives first.
         - `h`: (R, 2B, n) activations, in memory that is overwritten; it may be z.
         - `state`: the optimiser's tensors of the layer; the running activity of peer normalisation
-          is updated in it from the positives.
+          is updated in it from the positives, and the statistics of the goodness from all samples.
         - `split`: of which all samples of the batch are; None: B positives, then B negatives.
         - `share`: of the batch's pairs, over which the loss is the mean; these are so many.
+        - `inherited`: (R, 2B), what the goodness of other layers adds to G, which no gradient goes
+          through; None: nothing.
 
         **Returns:**
 
         -dL/dz (R, 2B, n).
         """
         objective, activation = self.objective, self.network.activation
-        g, saved = objective.goodness.value_and_saved(h)
-        above = g - objective.offset(h.shape[-1])
-        if split is None:
-            positives = z.shape[1] // 2
-            s = objective.coefficients(above, positives)
-        else:
-            positives = z.shape[1] if split == "positive" else 0
-            s = objective.coefficients_of(split, above)
+        statistics = state.get(STATISTICS)
+        goodness = objective.layer_goodness.beside(statistics)
+        g, saved = goodness.value_and_saved(h)
+        if statistics is not None:  # of the steps before, so that they are constants of this one
+            goodness.follow(statistics, h, saved)
+        positives = {None: z.shape[1] // 2, "positive": z.shape[1], "negative": 0}[split]
+        above = objective.above(g, positives, h.shape[-1])
+        if inherited is not None:
+            above += inherited
+        s = (
+            objective.coefficients(above, positives)
+            if split is None
+            else objective.coefficients_of(split, above)
+        )
         peers = (
             self._peer_slope(h[:, :positives], state)
             if objective.peer_normalization and positives
             else None
         )
         slope = None if self._slope_is_implied else activation.slope(z)
-        pull = objective.goodness.pull(h, g, s.mul_(-share), saved)
+        pull = goodness.pull(h, g, s.mul_(-share), saved)
         if peers is not None:
             pull[:, :positives] -= peers
         if slope is not None:
             pull *= slope
         return pull
 
-    def product(self, a: Tensor, b: Tensor) -> Tensor:
-        """Multiply batched matrices in the precision of training.
-
-        **Arguments:**
-
-        - `a`: (R, i, j) float32.
-        - `b`: (R, j, k) float32.
-
-        **Returns:**
-
-        (R, i, k) float32.
-        """
-        if self.precision == "bf16":
-            return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
-        return product(a, b)
+    @property
+    def _needs_whole_batch(self) -> bool:
+        """Whether a running figure takes in what a layer makes of a batch."""
+        return bool(self.objective.peer_normalization) or self.objective.goodness.has_statistics
 
     @property
     def _slope_is_implied(self) -> bool:
@@ -345,9 +448,10 @@ class Learner:
             and not self.objective.peer_normalization
         )
 
-    def _next_input(self, layer: int, h: Tensor) -> Tensor:
+    def _next_input(self, layer: int, h: Tensor, inputs: AnyPairs) -> Tensor:
         """Return the input of the layer above, in memory that the pull does not overwrite."""
-        x = self.network.next_input(layer, h)
+        count = self.network.label_inputs
+        x = self.network.next_input(layer, h, inputs.first(count) if count else None)
         return x.clone() if x is h else x  # the pull overwrites h
 
     def _peer_slope(self, h: Tensor, state: State) -> Tensor:
@@ -369,6 +473,8 @@ class Learner:
         state = self.optimizer.new_state(weight)
         if self.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
+        if self.objective.goodness.has_statistics:
+            state[STATISTICS] = self.objective.goodness.new_statistics(weight)
         return state
 
 

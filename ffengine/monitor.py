@@ -14,8 +14,9 @@ product and does not round tiny steps away.
 import dataclasses
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -28,10 +29,12 @@ from ffengine.diagnostics import divergence
 from ffengine.expected_step import ExpectedStep
 from ffengine.flow import flow_times
 from ffengine.interrupts import Diverged
-from ffengine.layer_updates import Learner, parts_over_whole
+from ffengine.label_patterns import OneHotPatterns
+from ffengine.layer_updates import LayerLearner, Learner, parts_over_whole
 from ffengine.margins import LayerSums, TheoremCheck, near_zero
 from ffengine.negatives import NetworkGoodness, Positives, Relabelling, WrongLabel
 from ffengine.network import Network, SummedGoodness
+from ffengine.objectives import Goodness
 from ffengine.own_steps import Grams, cancellation_of, grams_of, rates_of
 from ffengine.pairs import AnyPairs, Pairs, RelabelledPairs, half
 from ffengine.products import product
@@ -42,9 +45,11 @@ from ffengine.scaling import true_goodness
 from ffengine.sparsity import gini, kurtosis
 from ffengine.spec import TrainSpec
 from ffengine.unit_directions import UnitDirections, unit_directions
+from ffengine.weight_sparsity import NOT_MEASURED, WeightSparsity, weight_sparsity
 
 SPLITS: tuple[Split, Split] = ("positive", "negative")
 GRAM_ELEMENTS = 2**25
+USED_SHARE = 0.01  # of the mean |h| of the loudest unit (Terres-Escudero et al. 2024)
 MOST_USED = 0.95  # of all inputs; where more are used, products go through all of them
 MEASURES: dict[str, Callable[[Tensor], Tensor]] = {"gini": gini, "kurtosis": kurtosis}
 
@@ -79,6 +84,7 @@ class Moment(NamedTuple):
     - `stepped`: the split that the step learns from; None: both.
     - `batch`: what the layer receives.
     - `below`: how that moves in a joint step; None where the layers below stand still.
+    - `inherited`: what the goodness of other layers adds to its own (R, 2B); None: nothing.
     """
 
     learner: Learner
@@ -88,6 +94,7 @@ class Moment(NamedTuple):
     stepped: Split | None
     batch: Batch
     below: InputMotion | None
+    inherited: Tensor | None
 
 
 class OwnSteps(NamedTuple):
@@ -143,8 +150,9 @@ class Monitor:
         # the batches of the first layer, whose input is the same in every epoch
         self._first: list[Batch] | None = None
         self._used: Tensor | None = None  # its inputs that are not always 0; None: all
+        self._flow_times = cache(partial(flow_times, spec, len(train)))  # by layer
 
-    def rows(self, learner: Learner, layers: tuple[int, ...], epoch: int) -> list[EpochRow]:
+    def rows(self, learner: LayerLearner, layers: tuple[int, ...], epoch: int) -> list[EpochRow]:
         """Measure the layers that learn.
 
         **Arguments:**
@@ -161,12 +169,35 @@ class Monitor:
 
         - `Diverged`: a figure is not finite.
         """
+        assert isinstance(learner, Learner)  # noqa: S101 - narrows the type
         rows: list[EpochRow] = []
         below: list[InputMotion] | None = None
+        inherited = self._inherited(learner.network, layers)
         for layer in layers:
-            measured, below = self._rows_of_layer(learner, layer, layers, epoch, below)
+            measured, below = self._rows_of_layer(
+                learner, layer, layers, epoch, below, inherited.get(layer)
+            )
             rows += measured
         return rows
+
+    def _inherited(self, network: Network, layers: tuple[int, ...]) -> dict[int, list[Tensor]]:
+        """Return what other layers' goodness adds to each layer's, (R, 2B) for each batch."""
+        objective, found = self.spec.pairwise, defaultdict[int, list[Tensor]](list)
+        if not objective.collaborates:
+            return found
+        summed = SummedGoodness(network, objective.layer_goodness, layers, self.train.patterns)
+        chosen = self.draws.at("monitor").permutation(len(self.train))[
+            :, : self.spec.monitor.samples
+        ]
+        for number, index in enumerate(chosen.split(self.spec.batch_size, dim=1)):
+            address = ("monitor-negatives", number)
+            x = paired(self.spec, self.train, index, self.draws, address, summed)
+            goodness = goodness_of_layers(network, objective.layer_goodness, x)
+            for layer in layers:
+                added = objective.inherited(goodness, layer)
+                if added is not None:
+                    found[layer].append(added)
+        return found
 
     def _rows_of_layer(
         self,
@@ -175,6 +206,7 @@ class Monitor:
         layers: tuple[int, ...],
         epoch: int,
         below: list[InputMotion] | None,
+        inherited: list[Tensor] | None,
     ) -> tuple[list[EpochRow], list[InputMotion]]:
         """Return the rows of a layer, and how the inputs of the layer above move, by batch."""
         network, replicas = learner.network, len(self.spec.seeds)
@@ -182,31 +214,28 @@ class Monitor:
         used = weight[..., self._used] if self._held(layer) and self._used is not None else weight
         tally = Tally(replicas, weight, network.activation, self.spec.monitor.theorems)
         stepped = self.spec.split_after(epoch, len(self.train))
+        eta = learner.eta(layer, epoch, stepped)
         moving, expected = list[InputMotion](), ExpectedStep(used)
         states: list[LayerSums] = []  # of the batches that the expected step is of
         for number, batch in enumerate(batches):
             inputs = below[number] if below is not None else None
-            moment = Moment(learner, layer, used, learner.eta(layer, epoch), stepped, batch, inputs)
+            added = inherited[number] if inherited is not None else None
+            moment = Moment(learner, layer, used, eta, stepped, batch, inputs, added)
             z, sums, motion = self._measure(moment, tally, joint=len(layers) > 1)
             if motion is not None:
-                moving.append(motion.with_bias() if network.spec.bias else motion)
+                moving.append(motion.among_fixed(network.label_inputs, network.spec.bias))
             if self._averages_labels and isinstance(batch.used, RelabelledPairs):
-                expected.add(batch.used, z, self.spec.objective.goodness, network.activation)
+                goodness = network.goodness(layer, self.spec.pairwise.layer_goodness)
+                expected.add(batch.used, z, goodness, network.activation)
                 states.append(sums)
         if len(expected):
             self._measure_expected(network, layer, layers, expected, states, tally)
-        directions = [unit_directions(one) for one in weight]
-        facts = LayerFacts(
-            layer=layer,
-            epoch=epoch,
-            eta=learner.eta(layer, epoch),
-            tau=flow_times(self.spec, len(self.train), layer)[epoch],
-            theorems=self.spec.monitor.theorems,
-            gaussian=network.spec.activation == "relu",
-            exponents=tuple(network.exponents[layer].tolist()),
-        )
+        spectral = "spectral_norm" in self.spec.monitor.measures
+        directions = [unit_directions(one, spectral=spectral) for one in weight]
+        sparse = weights_measured(self.spec, weight)
+        facts = facts_of(self.spec, network, layer, epoch, eta, self._flow_times(layer)[epoch])
         rows = [
-            tally.row(replica, seed, split, facts, directions[replica])
+            tally.row(replica, seed, split, facts, directions[replica], sparse[replica])
             for replica, seed in enumerate(self.spec.seeds)
             for split in SPLITS
         ]
@@ -220,24 +249,32 @@ class Monitor:
         Returns z of the batch, its sums over units, and where layers learn together, how the inputs
         of the layer above move.
         """
-        learner, layer, used, eta, stepped, batch, below = moment
-        objective, network = self.spec.objective, learner.network
+        learner, layer, used, eta, stepped, batch, below, inherited = moment
+        objective, network = self.spec.pairwise, learner.network
         weight = network.weights[layer]
         z = batch.used.times(used, product)  # (R, 2B, n)
         h, positives = network.activation.value(z), z.shape[1] // 2
-        excitation = objective.goodness.value(h)
-        goodness = excitation - objective.offset(h.shape[-1])
-        terms = objective.terms(goodness[:, :positives], goodness[:, positives:])
-        s, lengths = objective.coefficients(goodness, positives), batch.lengths
-        if stepped is not None:  # the other one has no weight in this step
-            s[:, half("negative" if stepped == "positive" else "positive", 2 * positives)] = 0
+        goodness_of = network.goodness(moment.layer, objective.layer_goodness)
+        excitation = goodness_of.value(h)
+        goodness = objective.above(excitation, positives, h.shape[-1])
+        together = goodness if inherited is None else goodness + inherited
+        terms = objective.terms(together[:, :positives], together[:, positives:])
+        s, lengths = self._coefficients(together, stepped), batch.lengths
+        if inherited is not None:
+            tally.add_inherited(inherited, self._coefficients(goodness, stepped))
         tally.add_state(
-            lengths, h, excitation, goodness, torch.cat(terms, dim=1), s, self.spec.monitor.measures
+            lengths,
+            h,
+            None if goodness_of.compares else excitation,
+            goodness,
+            torch.cat(terms, dim=1),
+            s,
+            self.spec.monitor.measures,
         )
         tally.add_near_zero(near_zero(z, lengths, torch.linalg.vector_norm(weight, dim=-1)))
         own = self._own_steps(moment, z, h, excitation, joint=joint)
         if own.trained is None:
-            step = learner.preview(layer, batch.pairs, z, stepped)
+            step = learner.preview(layer, batch.pairs, z, stepped, inherited)
             zdot, cancellation = batch.pairs.times(step.direction, product), step.cancellation
         else:
             zdot, cancellation = own.trained
@@ -256,16 +293,24 @@ class Monitor:
             if joint
             else None
         )
-        sums = self._layer_sums(network, z, h, zdot, eta, cancellation)
+        sums = layer_sums(network, z, h, zdot, eta, cancellation)
         tally.add_sums("step", sums)
         if own.lowering is not None:
-            tally.add_sums("lowering", self._along(sums, network, z, h, own.lowering))
+            tally.add_sums("lowering", along(sums, network, z, h, own.lowering))
         if own.difference is not None:
-            tally.add_sums("difference", self._along(sums, network, z, h, *own.difference))
+            tally.add_sums("difference", along(sums, network, z, h, *own.difference))
         if motion is not None and below is not None:
-            tally.add_sums("total", self._along(sums, network, z, h, motion.zdot, cancellation))
+            tally.add_sums("total", along(sums, network, z, h, motion.zdot, cancellation))
             tally.add_joint(motion.sparsity_change, motion.dead_after)
         return z, sums, motion.above if motion is not None else None
+
+    def _coefficients(self, goodness: Tensor, stepped: Split | None) -> Tensor:
+        """Return dL/dG (R, 2B) of G; 0 for the split that has no weight in the step."""
+        positives = goodness.shape[1] // 2
+        s = self.spec.pairwise.coefficients(goodness, positives)
+        if stepped is not None:
+            s[:, half("negative" if stepped == "positive" else "positive", 2 * positives)] = 0
+        return s
 
     def _own_steps(
         self,
@@ -284,7 +329,7 @@ class Monitor:
         other = 2 in theorems and not on_difference
         if not (1 in theorems or other or trained):
             return OwnSteps(None, None, None)
-        pull = self._lowering_pull(learner.network, h, z, excitation)
+        pull = self._lowering_pull(learner.network, moment.layer, h, z, excitation)
         rates = rates_of(batch.used, pull) if batch.grams is None else batch.grams.rates(pull)
         lowering = rates.lowering if 1 in theorems else None
         if not (other or trained):
@@ -296,10 +341,13 @@ class Monitor:
             return OwnSteps(lowering, None, (rates.difference, cancellation))
         return OwnSteps(lowering, (rates.difference, cancellation), None)
 
-    def _lowering_pull(self, network: Network, h: Tensor, z: Tensor, excitation: Tensor) -> Tensor:
+    def _lowering_pull(
+        self, network: Network, layer: int, h: Tensor, z: Tensor, excitation: Tensor
+    ) -> Tensor:
         """Return -dG/dz (R, 2B, n) over B, as training has it."""
         activation, s = network.activation, torch.full_like(excitation, -2 / h.shape[1])
-        pull = self.spec.objective.goodness.pull(h.clone(), excitation, s)
+        goodness = network.goodness(layer, self.spec.pairwise.layer_goodness)
+        pull = goodness.pull(h.clone(), excitation, s)
         if not activation.slope_where_active_is_one:
             pull *= activation.slope(z)
         return pull
@@ -329,42 +377,7 @@ class Monitor:
                 z = batch.used.times(expected.weight, product)
             h = network.activation.value(z)
             zdot = batch.used.times(expected.descent, product)
-            tally.add_sums(
-                "expected", self._along(states[number], network, z, h, zdot, cancellation)
-            )
-
-    def _layer_sums(
-        self,
-        network: Network,
-        z: Tensor,
-        h: Tensor,
-        zdot: Tensor,
-        eta: float,
-        cancellation: Tensor,
-    ) -> LayerSums:
-        """Return the sums over units of samples (R, B, n), as (R * B,); overwrite zdot."""
-        _, samples, width = z.shape
-        sums = LayerSums.zeros(z.shape[0] * samples, width, z.device)
-        sums.eta = eta
-        sums.cancellation = cancellation.repeat_interleave(samples)
-        z, h, zdot = (part.reshape(-1, width) for part in (z, h, zdot))
-        sums.add(slice(None), z, h, zdot, network.activation)
-        return sums
-
-    def _along(
-        self,
-        sums: LayerSums,
-        network: Network,
-        z: Tensor,
-        h: Tensor,
-        zdot: Tensor,
-        cancellation: Tensor | None = None,
-    ) -> LayerSums:
-        """Return the sums of the same samples along another step; overwrite zdot."""
-        _, samples, width = z.shape
-        z, h, zdot = (part.reshape(-1, width) for part in (z, h, zdot))
-        by_sample = 1.0 if cancellation is None else cancellation.repeat_interleave(samples)
-        return sums.along(z, h, zdot, network.activation, by_sample)
+            tally.add_sums("expected", along(states[number], network, z, h, zdot, cancellation))
 
     def _batches(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[Batch]:
         """Return the monitored samples as the layer receives them, in training-size batches."""
@@ -391,7 +404,9 @@ class Monitor:
 
     def _pairs(self, network: Network, layer: int, layers: tuple[int, ...]) -> Iterator[AnyPairs]:
         """Yield the monitored positives, the first of a permutation, with their negatives."""
-        network_goodness = SummedGoodness(network, self.spec.objective.goodness, layers)
+        network_goodness = SummedGoodness(
+            network, self.spec.pairwise.layer_goodness, layers, self.train.patterns
+        )
         chosen = self.draws.at("monitor").permutation(len(self.train))[
             :, : self.spec.monitor.samples
         ]  # (R, M), M at most N
@@ -429,28 +444,41 @@ class Tally:
     - `weight`: (R, n, m) of the layer.
     - `activation`: sigma.
     - `theorems`: those that are measured.
+    - `splits`: of which the samples of a batch are, one part after the other.
+    - `positions`: P, at how many positions each unit stands; activations are then those of all
+      units at all positions, unit after unit, and a unit is dead where it is dead everywhere.
     """
 
     def __init__(
-        self, replicas: int, weight: Tensor, activation: Activation, theorems: Collection[int]
+        self,
+        replicas: int,
+        weight: Tensor,
+        activation: Activation,
+        theorems: Collection[int],
+        splits: tuple[Split, ...] = SPLITS,
+        *,
+        positions: int = 1,
     ) -> None:
-        self.activation = activation
-        self.replicas, self.width, self.theorems = replicas, weight.shape[1], theorems
+        self.activation, self.splits, self.positions = activation, splits, positions
+        self.replicas, self.width, self.theorems = replicas, weight.shape[1] * positions, theorems
         self.batch_sizes: list[int] = []
-        self.values: dict[str, list[Tensor]] = {}  # (R, 2, B) of each batch
+        self.values: dict[str, list[Tensor]] = {}  # (R, splits, B) of each batch
         self.sums: dict[Direction, list[LayerSums]] = {}  # of each batch
         self.active_units = torch.zeros(
-            replicas, 2, self.width, dtype=torch.bool, device=weight.device
+            replicas, len(splits), self.width, dtype=torch.bool, device=weight.device
+        )
+        self.unit_sums = torch.zeros(
+            replicas, len(splits), self.width, dtype=torch.float64, device=weight.device
         )
 
     def add_state(
         self,
         lengths: Tensor,
         h: Tensor,
-        excitation: Tensor,
-        goodness: Tensor,
+        excitation: Tensor | None,
+        goodness: Tensor | None,
         loss: Tensor,
-        s: Tensor,
+        s: Tensor | None,
         measures: Collection[str],
     ) -> None:
         """Add the state of a batch before the step.
@@ -459,25 +487,31 @@ class Tally:
 
         - `lengths`: ||x|| (R, 2B) of the layer's inputs, positives first.
         - `h`: activations (R, 2B, n).
-        - `excitation`: G (R, 2B), before the threshold is subtracted.
+        - `excitation`: G (R, 2B), before the threshold is subtracted; None where there is no
+          goodness, or its size is not how strongly the layer is excited.
         - `goodness`: G (R, 2B), after it is.
         - `loss`: each sample's term of the objective (R, 2B).
         - `s`: dL/dG (R, 2B).
-        - `measures`: names of MEASURES that are computed as well.
+        - `measures`: what is measured as well, of activations where MEASURES has it.
         """
-        self.batch_sizes.append(h.shape[1] // 2)
+        self.batch_sizes.append(h.shape[1] // len(self.splits))
         active = h.sign()  # numbers are added up sooner than truth values
         if self.activation.slope_below_zero != 0:
             active.abs_()
         self._add("active", active.sum(-1))
-        self.active_units |= active.unflatten(1, (2, -1)).sum(2) > 0
-        self._add("excitation", excitation.abs())
-        self._add("goodness", goodness)
+        self.active_units |= active.unflatten(1, (len(self.splits), -1)).sum(2) > 0
+        sizes = h if self.activation.slope_below_zero == 0 else h.abs()
+        self.unit_sums += sizes.unflatten(1, (len(self.splits), -1)).sum(2)
+        if excitation is not None:
+            self._add("excitation", excitation.abs())
+        if goodness is not None and s is not None:
+            self._add("goodness", goodness)
+            self._add("coefficient", s.abs())
         self._add("loss", loss)
-        self._add("coefficient", s.abs())
         self._add("input_norm", lengths)
         for name in measures:
-            self._add(name, MEASURES[name](h))
+            if name in MEASURES:  # others are measured of the weights
+                self._add(name, MEASURES[name](h))
 
     def add_sums(self, direction: "Direction", sums: LayerSums) -> None:
         """Add what a step does to the samples of a batch.
@@ -492,6 +526,17 @@ class Tally:
     def add_near_zero(self, units: Tensor) -> None:
         """Add how many units of each sample (R, 2B) lie on the kink."""
         self._add("near_zero", units)
+
+    def add_inherited(self, inherited: Tensor, own: Tensor) -> None:
+        """Add what the goodness of other layers does to a layer's loss.
+
+        **Arguments:**
+
+        - `inherited`: what is added to G (R, 2B).
+        - `own`: dL/dG (R, 2B) without it.
+        """
+        self._add("inherited", inherited)
+        self._add("own_coefficient", own.abs())
 
     def add_joint(self, change: Tensor, dead_after: Tensor) -> None:
         """Add what the joint step of all layers does to the samples of a batch.
@@ -511,6 +556,7 @@ class Tally:
         split: Split,
         facts: "LayerFacts",
         directions: UnitDirections,
+        weights: WeightSparsity = NOT_MEASURED,
     ) -> EpochRow:
         """Return the row of one replica.
 
@@ -520,6 +566,7 @@ class Tally:
         - `seed`, `split`: copied into the row.
         - `facts`: of the layer.
         - `directions`: of the replica's weights.
+        - `weights`: how sparse they are, where that is measured.
 
         **Returns:**
 
@@ -529,7 +576,11 @@ class Tally:
 
         - `Diverged`: a sum is not finite.
         """
-        place, samples = SPLITS.index(split), sum(self.batch_sizes)
+        place, samples = self.splits.index(split), sum(self.batch_sizes)
+        active_units, unit_sums = self.active_units[replica, place], self.unit_sums[replica, place]
+        if self.positions > 1:
+            active_units = active_units.view(-1, self.positions).any(-1)
+            unit_sums = unit_sums.view(-1, self.positions).sum(-1)
         total = {key: sums[replica][place] for key, sums in self._figures.items()}
         if broken := sorted(
             key for key, value in total.items() if not math.isfinite(value) and key != "excitation"
@@ -539,8 +590,9 @@ class Tally:
         decided = live - int(total["undecided2"])
         activations = samples * self.width
         theorem2, exponent = 2 in facts.theorems, facts.exponents[replica]
+        goodness, excitation = total.get("goodness"), total.get("excitation")
 
-        def mean(key: str, over: int = live) -> float | None:
+        def mean(key: str, over: float = live) -> float | None:
             return total[key] / over if over and key in total else None
 
         # a dead sample has no active unit, so that the sum over all is that over live samples
@@ -552,13 +604,14 @@ class Tally:
             split=split,
             samples=samples,
             dead_samples=int(total["dead"]),
-            dead_units=int((~self.active_units[replica, place]).sum()),
+            dead_units=int((~active_units).sum()),
+            used_units=used_units(unit_sums),
             sparsity=mean("sparsity"),
             zero_fraction=(activations - total["active"]) / activations,
             treves_rolls=mean("treves_rolls"),
             gini=mean("gini"),
             kurtosis=mean("kurtosis"),
-            goodness=true_goodness(total["goodness"] / samples, exponent),
+            goodness=None if goodness is None else true_goodness(goodness / samples, exponent),
             loss=true_goodness(total["loss"] / samples, exponent),
             theorem1_ratio=mean("theorem1"),
             theorem1_undecided=int(total["undecided1"]) if "undecided1" in total else None,
@@ -569,7 +622,7 @@ class Tally:
             mask_flip_rate=total["flipped"] / activations,
             near_zero_rate=total["near_zero"] / activations,
             eta=facts.eta,
-            coefficient_sum=total["coefficient"] / len(self.batch_sizes),
+            coefficient_sum=mean("coefficient", len(self.batch_sizes)),
             input_norm=total["input_norm"] / samples,
             tau=facts.tau if math.isfinite(facts.tau) else None,
             active_share=share,
@@ -581,7 +634,9 @@ class Tally:
             theorem2_sd=self._sd_of_ratios(replica, place) if theorem2 else None,
             theorem2_difference_ratio=mean("theorem2_difference"),
             theorem2_expected_ratio=mean("theorem2_expected"),
-            log_goodness=_logarithm(total["excitation"] / samples, exponent),
+            log_goodness=None
+            if excitation is None
+            else _logarithm(excitation / samples, 2 * exponent),
             effective_units=directions.effective_units,
             effective_rank=directions.effective_rank,
             basins=directions.basins,
@@ -589,6 +644,19 @@ class Tally:
             joint_increase_ratio=mean("joint_rose"),
             total_agreement=mean("total_agree"),
             local_agreement=mean("local_agree"),
+            log_weight_norm=_logarithm(directions.norm, exponent),
+            log_spectral_norm=None
+            if directions.spectral_norm is None
+            else _logarithm(directions.spectral_norm, exponent),
+            log_activation=_logarithm(total["activation"] / activations, exponent),
+            inherited_goodness=mean("inherited", samples),
+            gradient_share=mean("coefficient", total.get("own_coefficient", 0.0))
+            if "inherited" in total
+            else None,
+            weight_sparsity=weights.sparsity,
+            weight_gini=weights.gini,
+            excitatory_share=weights.excitatory_share,
+            entropy_rank=weights.entropy_rank,
         )
 
     @cached_property
@@ -596,19 +664,24 @@ class Tally:
         """The sum of each figure over all samples, by replica and split."""
         found = {key: torch.cat(values, dim=-1) for key, values in self.values.items()}
         found |= {
-            key: value.view(self.replicas, 2, -1) for key, value in self._verdicts(found).items()
+            key: value.view(self.replicas, len(self.splits), -1)
+            for key, value in self._verdicts(found).items()
         }
         return {key: value.double().sum(-1).tolist() for key, value in found.items()}
 
     def _verdicts(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the steps do to all samples, (R * 2M,) each; `state` is (R, 2, M) each."""
+        """Return what the steps do to all samples of a row after the other, (R * splits * M,) each;
+        `state` is (R, splits, M) each.
+        """
         sums = {
-            direction: joined(parts, self.replicas * 2) for direction, parts in self.sums.items()
+            direction: joined(parts, self.replicas * len(self.splits))
+            for direction, parts in self.sums.items()
         }
         check, dead_after = self._check, sums["step"].squares_after == 0
         rose = (sums["step"].change > 0) & ~check.dead & ~dead_after
         found = {
             "dead": check.dead,
+            "activation": sums["step"].l1,
             "sparsity": sums["step"].sparsity,
             "treves_rolls": sums["step"].treves_rolls,
             "kappa": sums["step"].kappa(state["active"].flatten()),
@@ -619,8 +692,10 @@ class Tally:
             "flipped": sums["step"].flipped,
         }
         if 2 in self.theorems:
-            other = sums["difference"].check() if "difference" in sums else check
-            found |= {"margin2": check.margin.abs(), "theorem2_difference": other.satisfied}
+            found["margin2"] = check.margin.abs()
+            if len(self.splits) == 2:  # else there is no difference of goodness
+                other = sums["difference"].check() if "difference" in sums else check
+                found["theorem2_difference"] = other.satisfied
         if "lowering" in sums:
             lowered = sums["lowering"].check()
             found |= {"theorem1": lowered.satisfied, "undecided1": lowered.undecided}
@@ -641,12 +716,12 @@ class Tally:
     @cached_property
     def _check(self) -> TheoremCheck:
         """The verdict on R * 2M samples along the step that training would take."""
-        return joined(self.sums["step"], self.replicas * 2).check()
+        return joined(self.sums["step"], self.replicas * len(self.splits)).check()
 
     def _sd_of_ratios(self, replica: int, place: int) -> float | None:
         """Return the standard deviation of theorem 2's ratio between batches with live samples."""
         satisfied, dead = (
-            part.view(self.replicas, 2, -1)[replica, place].split(self.batch_sizes)
+            part.view(self.replicas, len(self.splits), -1)[replica, place].split(self.batch_sizes)
             for part in (self._check.satisfied, self._check.dead)
         )
         found = [
@@ -658,7 +733,146 @@ class Tally:
 
     def _add(self, key: str, values: Tensor) -> None:
         """Add values of samples, (R, 2B) or (R * 2B,), positives first in each replica."""
-        self.values.setdefault(key, []).append(values.reshape(self.replicas, 2, -1))
+        parts = values.reshape(self.replicas, len(self.splits), -1)
+        self.values.setdefault(key, []).append(parts)
+
+
+def facts_of(
+    spec: TrainSpec, network: Network, layer: int, epoch: int, eta: float, tau: float
+) -> LayerFacts:
+    """Return what the rows of a layer share.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `network`: its network.
+    - `layer`, `epoch`: which rows.
+    - `eta`: the step size.
+    - `tau`: the flow time.
+
+    **Returns:**
+
+    The facts.
+    """
+    return LayerFacts(
+        layer=layer,
+        epoch=epoch,
+        eta=eta,
+        tau=tau,
+        theorems=spec.monitor.theorems,
+        gaussian=network.spec.activation == "relu",
+        exponents=tuple(network.exponents[layer].tolist()),
+    )
+
+
+def layer_sums(
+    network: Network,
+    z: Tensor,
+    h: Tensor,
+    zdot: Tensor,
+    eta: float,
+    cancellation: Tensor,
+) -> LayerSums:
+    """Sum over units what a step does to samples.
+
+    **Arguments:**
+
+    - `network`: the network.
+    - `z`: (R, B, n) pre-activations.
+    - `h`: (R, B, n) activations.
+    - `zdot`: (R, B, n), how z moves along the step; it is overwritten.
+    - `eta`: the step size.
+    - `cancellation`: (R,), how much cancels in the step.
+
+    **Returns:**
+
+    Sums of R * B samples.
+    """
+    _, samples, width = z.shape
+    sums = LayerSums.zeros(z.shape[0] * samples, width, z.device)
+    sums.eta = eta
+    sums.cancellation = cancellation.repeat_interleave(samples)
+    z, h, zdot = (part.reshape(-1, width) for part in (z, h, zdot))
+    sums.add(slice(None), z, h, zdot, network.activation)
+    return sums
+
+
+def along(
+    sums: LayerSums,
+    network: Network,
+    z: Tensor,
+    h: Tensor,
+    zdot: Tensor,
+    cancellation: Tensor | None = None,
+) -> LayerSums:
+    """Sum over units what another step does to the same samples.
+
+    **Arguments:**
+
+    - `sums`: of the samples along a first step.
+    - `network`, `z`, `h`, `zdot`: as for `layer_sums`.
+    - `cancellation`: (R,), how much cancels in the step; None: nothing.
+
+    **Returns:**
+
+    Sums of R * B samples.
+    """
+    _, samples, width = z.shape
+    z, h, zdot = (part.reshape(-1, width) for part in (z, h, zdot))
+    by_sample = 1.0 if cancellation is None else cancellation.repeat_interleave(samples)
+    return sums.along(z, h, zdot, network.activation, by_sample)
+
+
+def weights_measured(spec: TrainSpec, weight: Tensor) -> list[WeightSparsity]:
+    """Measure how sparse the weights of a layer are, where the run asks for it.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `weight`: W (R, n, m).
+
+    **Returns:**
+
+    The figures of each replica, or none of any.
+    """
+    asked = "weights" in spec.monitor.measures
+    return [weight_sparsity(one) if asked else NOT_MEASURED for one in weight]
+
+
+def used_units(sums: Tensor) -> int:
+    """Count the units that are used more than next to nothing, beside the one used most.
+
+    **Arguments:**
+
+    - `sums`: (n,), the sum of |h| of each unit over the same samples.
+
+    **Returns:**
+
+    How many are above 1 % of the largest.
+
+    **Source:**
+
+    E. Terres-Escudero et al., arXiv 2408.09210, neural usage.
+    """
+    return int((sums > USED_SHARE * sums.max()).sum())
+
+
+def goodness_of_layers(network: Network, goodness: Goodness, x: Tensor) -> list[Tensor]:
+    """Compute the goodness of every layer, before thresholds are subtracted.
+
+    **Arguments:**
+
+    - `network`: the network.
+    - `goodness`: the function.
+    - `x`: (R, B, m) samples.
+
+    **Returns:**
+
+    g (R, B) of each layer.
+    """
+    return [
+        network.goodness(layer, goodness).value(h) for layer, h in enumerate(network.activations(x))
+    ]
 
 
 def used_inputs(batches: Sequence[AnyPairs]) -> Tensor | None:
@@ -746,8 +960,8 @@ def layer_pairs(
 ) -> AnyPairs:
     """Return samples and their negatives as a layer receives them.
 
-    Where a negative is its positive under another label, and the layer is the first, the pair is
-    kept as the positive and a change of the label inputs.
+    Where a negative is its positive under another one-hot label, and the layer is the first, the
+    pair is kept as the positive and a change of the label inputs.
 
     **Arguments:**
 
@@ -765,7 +979,8 @@ def layer_pairs(
     The pairs.
     """
     strategy = spec.negatives
-    if layer > 0 or not isinstance(strategy, Relabelling) or not strategy.keeps_image:
+    one_hot = isinstance(train.patterns, OneHotPatterns)
+    if layer or not one_hot or not isinstance(strategy, Relabelling) or not strategy.keeps_image:
         return Pairs(
             network.layer_input(layer, paired(spec, train, index, draws, address, network_goodness))
         )
@@ -781,10 +996,10 @@ def layer_pairs(
     return RelabelledPairs(x, change.scatter_(-1, labels, -contrast))
 
 
-def _logarithm(goodness: float, exponent: int) -> float | None:
-    """Return ln of a mean goodness of 2^-k W, as W has it; None where it is 0 or beyond float32."""
-    if not 0 < goodness < math.inf:
+def _logarithm(figure: float, exponent: int) -> float | None:
+    """Return ln of 2^exponent times a figure of 2^-k W; None where that is 0 or not finite."""
+    if not 0 < figure < math.inf:
         return None
     # of mantissa and exponent apart: the same bits however much of the scale is in k
-    mantissa, power = math.frexp(goodness)
-    return math.log(mantissa) + (power + 2 * exponent) * math.log(2)
+    mantissa, power = math.frexp(figure)
+    return math.log(mantissa) + (power + exponent) * math.log(2)

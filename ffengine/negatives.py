@@ -1,9 +1,10 @@
 """Catalogue of negative strategies: each makes a batch of negatives from a batch of positives.
 
 Legend: R replicas (one per seed), B samples of a batch, m inputs, C classes. The first C inputs of
-a labelled sample are the one-hot of its label. Strategies use tensor methods only, and take all
-randomness from the draw that they are given. Docstrings state costs relative to a training step,
-which takes two products over 2B samples; a strategy without a stated cost takes no product.
+a labelled sample are the one-hot of its label; with another `dataset.label_code` negatives are
+those of a Relabelling. Strategies use tensor methods only, and take all randomness from the draw
+that they are given. Docstrings state costs relative to a training step, which takes two products
+over 2B samples; a strategy without a stated cost takes no product.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class NetworkGoodness(Protocol):
 
         **Arguments:**
 
-        - `x`: (R, B, m) samples that carry a label in their first C inputs.
+        - `x`: (R, B, m) samples that carry a label.
         - `labels`: (R, B) int64, the label that each sample carries.
         - `classes`: C.
 
@@ -71,7 +72,10 @@ class PositiveSamples(Protocol):
 
     @property
     def labelled(self) -> Tensor:
-        """(N, m): with the one-hot of the label."""
+        """(N, m): with the pattern of the label."""
+
+    def relabelled(self, x: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
+        """Samples (..., m) of one label each (...,), under another label (...,)."""
 
     def positives(self, *, labelled: bool) -> Tensor:
         """(N, m): with the label or without."""
@@ -228,7 +232,7 @@ class Relabelling(Negatives, ABC):
 
     def __call__(self, positives: Positives) -> Tensor:
         images = self.images(positives)
-        return swap_label(images.x, images.labels, self.wrong_labels(images))
+        return images.samples.relabelled(images.x, images.labels, self.wrong_labels(images))
 
 
 class WrongLabel(Relabelling):
@@ -417,6 +421,19 @@ class SelfContrastive(Negatives):
         return positives.x / 2 + positives.samples.plain[other]
 
 
+class NoNegatives(Negatives):
+    """No negatives, and samples without labels: for objectives over classes, which learn from the
+    labels themselves.
+    """
+
+    labelled: ClassVar[bool] = False
+
+    strategy: Literal["none"] = "none"
+
+    def __call__(self, positives: Positives) -> Tensor:
+        raise ValueError("negatives: the strategy none makes none")
+
+
 def swap_label(positive: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
     """Move the one-hot entry of samples from one label to another.
 
@@ -480,7 +497,8 @@ AnyNegatives = Annotated[
     | ShufflePixels
     | Masked
     | Adversarial
-    | SelfContrastive,
+    | SelfContrastive
+    | NoNegatives,
     Field(discriminator="strategy"),
     OpenUnion("negatives", Negatives, "strategy"),
     default_choice("strategy", "wrong_label"),

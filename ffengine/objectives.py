@@ -1,18 +1,22 @@
 """Catalogue of goodness functions and objectives, each with its derivative in closed form.
 
-An objective takes the goodness of both splits and gives each sample's loss and its slope.
+An objective takes the goodness of both splits and gives each sample's loss and its slope. One over
+classes (MultiClass) takes the activations of single samples and their labels instead.
 
 Legend: R replicas, B pairs of a positive and its negative, n width, h (R, B, n) activations, g
 goodness before the threshold, G = g - threshold. The loss of a batch is the mean over its pairs.
+Of objectives over classes: B samples, C classes, head (R, C, n) the class vectors of a layer.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
 
 from ffengine.additions import OpenNames, OpenUnion
 from ffengine.entmax import entmax_roots, lower_power
@@ -23,13 +27,16 @@ from ffengine.largest import largest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ffengine.random_streams import Draw
     from ffengine.results import Split
 
+    Product = Callable[[Tensor, Tensor], Tensor]  # multiplies batched matrices
     # what the pull of activations needs besides them; None: nothing
     Saved = tuple[Tensor, ...] | None
 
 DEFAULT_K = 10
 LEAST_K = 5  # of a share of the units (arXiv 2604.13081)
+LEAST_MOMENT = 1e-30  # a smaller one counts as 0
 TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
 
@@ -40,10 +47,19 @@ class Goodness(Entry, ABC):
     of_units: ClassVar[bool] = True
     # whether g is a mean over units, so that a unit's pull falls with the width
     is_mean: ClassVar[bool] = False
+    # whether g compares parts of a layer, so that its size is not how strongly the layer is excited
+    compares: ClassVar[bool] = False
+    # whether g depends on running statistics of the layer, which training keeps for each layer
+    has_statistics: ClassVar[bool] = False
 
     @property
     def quadratic(self) -> bool:
         """Whether g(c h) = c^2 g(h) for every c > 0: the pull is as many times larger as h is."""
+        return False
+
+    @property
+    def never_negative(self) -> bool:
+        """Whether g >= 0 for all activations."""
         return False
 
     @abstractmethod
@@ -88,6 +104,43 @@ class Goodness(Entry, ABC):
         (..., n); 0 where h is 0.
         """
 
+    def new_statistics(self, weight: Tensor) -> Tensor:
+        """Return the statistics of a layer before its first step.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m) of the layer.
+
+        **Returns:**
+
+        (R, s), of no columns where the goodness has no statistics.
+        """
+        return weight.new_zeros(len(weight), 0)
+
+    def follow(self, statistics: Tensor, h: Tensor, saved: Saved = None) -> None:
+        """Take a batch into the statistics of a layer, in place.
+
+        **Arguments:**
+
+        - `statistics`: (R, s); this goodness stands beside them.
+        - `h`: (R, B, n), the layer's activations in a step of training.
+        - `saved`: of `value_and_saved`; None: it is computed.
+        """
+        return
+
+    def beside(self, statistics: Tensor | None) -> Goodness:
+        """Return the goodness of a layer with those statistics, which are constants in it.
+
+        **Arguments:**
+
+        - `statistics`: (R, s); None: there are none yet.
+
+        **Returns:**
+
+        A goodness of activations (R, ..., n).
+        """
+        return self
+
     def limit(self, inputs: int, width: int) -> PairKernel | None:
         """Return the kernel of this goodness in the limit of infinite width, at initialisation.
 
@@ -112,6 +165,10 @@ class SumSquares(Goodness):
     def quadratic(self) -> bool:
         return True
 
+    @property
+    def never_negative(self) -> bool:
+        return True
+
     def value(self, h: Tensor) -> Tensor:
         return length(h).square()
 
@@ -133,6 +190,10 @@ class MeanSquares(Goodness):
     def quadratic(self) -> bool:
         return True
 
+    @property
+    def never_negative(self) -> bool:
+        return True
+
     def value(self, h: Tensor) -> Tensor:
         return length(h).square() / h.shape[-1]
 
@@ -152,6 +213,10 @@ class L2(Goodness):
 
     name: Literal["l2"] = "l2"
 
+    @property
+    def never_negative(self) -> bool:
+        return True
+
     def value(self, h: Tensor) -> Tensor:
         return length(h)
 
@@ -167,6 +232,10 @@ class L1(Goodness):
     """Sum of the absolute activations: every active unit is pulled alike."""
 
     name: Literal["l1"] = "l1"
+
+    @property
+    def never_negative(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return h.abs().sum(-1)
@@ -185,6 +254,10 @@ class PowerSum(Goodness):
 
     name: Literal["power_sum"] = "power_sum"
     q: float = Field(3.0, gt=0, le=16, description="the exponent")
+
+    @property
+    def never_negative(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return h.abs().pow_(self.q).sum(-1)
@@ -206,6 +279,10 @@ class PowerMean(Goodness):
 
     name: Literal["power_mean"] = "power_mean"
     q: float = Field(3.0, gt=0, le=16, description="the exponent")
+
+    @property
+    def never_negative(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
@@ -289,6 +366,10 @@ class TopK(Goodness):
     def quadratic(self) -> bool:
         return self.of == "squares"
 
+    @property
+    def never_negative(self) -> bool:
+        return self.of == "squares"
+
     def count(self, width: int) -> int:
         """Return how many units count.
 
@@ -344,6 +425,10 @@ class Entmax(Goodness):
     alpha: float = Field(
         1.5, ge=1, le=2, description="1 is softmax, 2 sparsemax: the larger, the fewer units count"
     )
+
+    @property
+    def never_negative(self) -> bool:
+        return True
 
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
@@ -438,6 +523,165 @@ class Moment(Standardised):
         return self.p
 
 
+class Whitened(Goodness):
+    """Sum of the squared activations, each over the running second moment of its unit: a goodness
+    that does not depend on the scale of the weights (after arXiv 2607.12501, with the diagonal
+    alone). The moments are constants of a step; before the first one it is sum_squares.
+    """
+
+    has_statistics: ClassVar[bool] = True
+
+    name: Literal["whitened"] = "whitened"
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum of the running moments; 0: of the last batch alone"
+    )
+    eps: float = Field(
+        1e-3,
+        gt=0,
+        le=1,
+        description="what is added to each moment, in units of the layer's mean moment, so that "
+        "units that are nearly silent do not count without bound",
+    )
+
+    # 1 / (moment + eps * mean moment) of each unit (R, n); None: 1
+    _factors: Tensor | None = PrivateAttr(None)
+
+    def new_statistics(self, weight: Tensor) -> Tensor:
+        """Return the running moments (R, n + 1), 0; the last column is their weight."""
+        return weight.new_zeros(len(weight), weight.shape[1] + 1)
+
+    def follow(self, statistics: Tensor, h: Tensor, saved: Saved = None) -> None:
+        """Move the moments towards the mean squares of a batch, positives and negatives alike."""
+        (energies,) = saved or self.value_and_saved(h)[1] or ()
+        mean, fresh = energies.mean(1), 1 - self.momentum
+        if self._factors is not None:
+            mean /= self._factors
+        statistics[:, :-1].lerp_(mean, fresh)
+        statistics[:, -1] *= self.momentum
+        statistics[:, -1] += fresh
+
+    def beside(self, statistics: Tensor | None) -> Whitened:
+        """Return this goodness with the factors that the moments make."""
+        found = self.model_copy()
+        if statistics is not None:
+            found._factors = self._of_moments(statistics)
+        return found
+
+    def _of_moments(self, statistics: Tensor) -> Tensor:
+        """Return 1 / (moment + eps * mean moment) (R, n); 1 before the first step."""
+        weight = statistics[:, -1:]
+        moments = statistics[:, :-1] / (weight + (weight == 0))
+        raised = moments + self.eps * moments.mean(-1, keepdim=True)
+        # of units that were all silent the moments are 0, and 0 times infinity is no number
+        return ((raised < LEAST_MOMENT) + raised).reciprocal()
+
+    def _factors_of(self, h: Tensor) -> Tensor | None:
+        """Return the factors in the shape of h."""
+        if self._factors is None:
+            return None
+        replicas, width = self._factors.shape
+        return self._factors.view(replicas, *[1] * (h.dim() - 2), width)
+
+    def value(self, h: Tensor) -> Tensor:
+        return self.value_and_saved(h)[0]
+
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return g, and what each unit adds to it (..., n)."""
+        factors, energies = self._factors_of(h), h.square()
+        if factors is not None:
+            energies = energies * factors if energies.requires_grad else energies.mul_(factors)
+        return energies.sum(-1), (energies,)
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        """Compute 2 s h / (moment + eps * mean moment)."""
+        factors = self._factors_of(h)
+        pull = h.mul_(2 * s.unsqueeze(-1))
+        return pull if factors is None else pull.mul_(factors)
+
+
+PolarForm = Literal["sigma", "symmetric"]
+POLAR_EPS = 1e-6  # of the symmetric form (Terres-Escudero et al. 2024)
+
+
+class Halves(Goodness):
+    """The goodness of the positive half of a layer against that of its negative half, as the logit
+    of p, which the objective `polar` makes of the two.
+    """
+
+    of_units: ClassVar[bool] = False
+    compares: ClassVar[bool] = True
+
+    half: Goodness
+    form: PolarForm
+    alpha: float
+
+    @property
+    def quadratic(self) -> bool:
+        return self.form == "sigma" and self.half.quadratic
+
+    def value(self, h: Tensor) -> Tensor:
+        return self.value_and_saved(h)[0]
+
+    def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
+        """Return the logit, the goodness of either half, and what the pulls of both need."""
+        positive, negative = halves(h)
+        up, of_up = self.half.value_and_saved(positive)
+        down, of_down = self.half.value_and_saved(negative)
+        return self._logit(up, down), (up, down, *(of_up or ()), *(of_down or ()))
+
+    def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
+        """Compute s times the slope of the logit in each half's goodness, times that in h."""
+        up, down, *more = saved or self.value_and_saved(h)[1] or ()
+        middle = len(more) // 2
+        positive, negative = halves(h)
+        of_up, of_down = self._slopes(up, down)
+        # what a pull does in the memory of h is in place already
+        positive.copy_(self.half.pull(positive, up, s * of_up, tuple(more[:middle]) or None))
+        negative.copy_(self.half.pull(negative, down, s * of_down, tuple(more[middle:]) or None))
+        return h
+
+    def _logit(self, up: Tensor, down: Tensor) -> Tensor:
+        """Return ln p / (1 - p) from the goodness of the halves."""
+        if self.form == "sigma":
+            return (up - down) * self.alpha
+        return (up + POLAR_EPS).log() - (down + POLAR_EPS).log()
+
+    def _slopes(self, up: Tensor, down: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Return the derivatives of the logit with respect to the goodness of each half."""
+        if self.form == "sigma":
+            return self.alpha, -self.alpha
+        return (up + POLAR_EPS).reciprocal(), -(down + POLAR_EPS).reciprocal()
+
+
+def positive_units(width: int) -> int:
+    """Return how many units of a layer are of its positive half, which are its first ones.
+
+    **Arguments:**
+
+    - `width`: n.
+
+    **Returns:**
+
+    n / 2; of an odd width the positive half has the unit more.
+    """
+    return (width + 1) // 2
+
+
+def halves(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Split activations by the half of the layer whose they are.
+
+    **Arguments:**
+
+    - `h`: (..., n).
+
+    **Returns:**
+
+    Views of the positive half and of the negative half.
+    """
+    middle = positive_units(h.shape[-1])
+    return h[..., :middle], h[..., middle:]
+
+
 def _limit_of_powers(q: float, inputs: int) -> PairKernel:
     """Return the kernel of sum h^q; a pre-activation has the deviation ||x|| / sqrt(m)."""
     factor = q * inputs ** ((2 - q) / 2)
@@ -505,6 +749,7 @@ GoodnessName = Literal[
     "entmax",
     "kurtosis",
     "moment",
+    "whitened",
 ]
 GoodnessEntry = Annotated[
     SumSquares
@@ -517,7 +762,8 @@ GoodnessEntry = Annotated[
     | TopK
     | Entmax
     | Kurtosis
-    | Moment,
+    | Moment
+    | Whitened,
     Field(discriminator="name"),
     OpenUnion("goodness", Goodness, "name"),
 ]
@@ -530,13 +776,49 @@ AnyGoodness = Annotated[
 GOODNESS_MEANING = "G before the threshold: a name, or an object where the entry has parameters"
 
 
-class Objective(Entry, ABC):
-    """What a layer minimises, as a function of the goodness of positives and of negatives."""
+class Collaboration(Entry):
+    """Goodness of other layers that counts as a layer's own in its loss, a constant of the step
+    (Lorberbom et al. 2023, arXiv 2305.12393).
+    """
+
+    of: Literal["earlier", "others"] = Field(
+        "earlier", description="which: those of the layers below, or of all other layers"
+    )
+    weight: float = Field(1.0, gt=0, le=1e6, description="how much of it counts")
+
+
+class LayerObjective(Entry, ABC):
+    """What a layer minimises."""
 
     # True where dL/dG is the same whatever the goodness is
     linear: ClassVar[bool] = False
     # True where the loss of a pair is no sum of a term of each sample
     paired: ClassVar[bool] = False
+
+    @property
+    def collaborates(self) -> bool:
+        """Whether the loss of a layer depends on the goodness of others."""
+        return False
+
+    def combined(self, goodness: Tensor) -> Tensor:
+        """Combine the goodness of several layers into one score of a sample.
+
+        **Arguments:**
+
+        - `goodness`: g (R, L, ...) of L layers.
+
+        **Returns:**
+
+        (R, ...): their sum.
+        """
+        return goodness.sum(1)
+
+
+class Objective(LayerObjective, ABC):
+    """What a layer minimises, as a function of the goodness of positives and of negatives."""
+
+    if TYPE_CHECKING:
+        name: str  # each entry has it; a field here would come first in every stored spec
 
     goodness: AnyGoodness = Field(SumSquares(), description=GOODNESS_MEANING)
     peer_normalization: float = Field(
@@ -554,6 +836,24 @@ class Objective(Entry, ABC):
         "peer normalisation compares",
     )
 
+    @property
+    def layer_goodness(self) -> Goodness:
+        """The goodness of a whole layer, from which the objective's terms are computed."""
+        return self.goodness
+
+    def counted_units(self, width: int) -> int:
+        """Return over how many units the goodness is taken.
+
+        **Arguments:**
+
+        - `width`: n.
+
+        **Returns:**
+
+        n, or the units of a half where halves have a goodness each.
+        """
+        return width
+
     def offset(self, width: int) -> float:
         """Return the threshold that is subtracted from the goodness of a layer.
 
@@ -563,9 +863,56 @@ class Objective(Entry, ABC):
 
         **Returns:**
 
-        The threshold.
+        The threshold; that of positives, where negatives have another.
         """
         return 0.0
+
+    def offsets(self, width: int) -> tuple[float, float]:
+        """Return the thresholds that are subtracted from the goodness of each split.
+
+        **Arguments:**
+
+        - `width`: n.
+
+        **Returns:**
+
+        The threshold of positives, and that of negatives.
+        """
+        return self.offset(width), self.offset(width)
+
+    def above(self, goodness: Tensor, positives: int, width: int) -> Tensor:
+        """Compute G: the goodness of samples, less the threshold of their split.
+
+        **Arguments:**
+
+        - `goodness`: g (..., N), positives first.
+        - `positives`: how many of the samples are positives.
+        - `width`: n.
+
+        **Returns:**
+
+        G (..., N).
+        """
+        of_positives, of_negatives = self.offsets(width)
+        if of_positives == of_negatives:
+            return goodness - of_positives
+        found = goodness - of_positives
+        found[..., positives:] = goodness[..., positives:] - of_negatives
+        return found
+
+    def inherited(self, goodness: Sequence[Tensor], layer: int) -> Tensor | None:
+        """Compute what the goodness of other layers adds to G of a layer.
+
+        **Arguments:**
+
+        - `goodness`: g of the same samples in each layer, of any shape.
+        - `layer`: the layer, from 0.
+
+        **Returns:**
+
+        Of the same shape; None: nothing is added.
+        """
+        return None
 
     @abstractmethod
     def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
@@ -652,9 +999,36 @@ class Thresholded(Objective, ABC):
         le=1e6,
         description="goodness above it means positive; null: the layer's width",
     )
+    negative_threshold: float | None = Field(
+        None,
+        ge=-1e6,
+        le=1e6,
+        description="threshold that negatives are to stay below, where it is another than that of "
+        "positives; null: threshold",
+    )
+    collaboration: Collaboration | None = Field(
+        None,
+        description="goodness of other layers that is added to a layer's own; null: each layer "
+        "goes by its own. It needs layers: simultaneous",
+    )
 
     def offset(self, width: int) -> float:
         return float(width) if self.threshold is None else self.threshold
+
+    @property
+    def collaborates(self) -> bool:
+        return self.collaboration is not None
+
+    def inherited(self, goodness: Sequence[Tensor], layer: int) -> Tensor | None:
+        if self.collaboration is None:
+            return None
+        of_all = self.collaboration.of == "others"
+        added = [g for at, g in enumerate(goodness) if at < layer or (of_all and at > layer)]
+        return sum(added[1:], added[0]) * self.collaboration.weight if added else None
+
+    def offsets(self, width: int) -> tuple[float, float]:
+        own, other = self.offset(width), self.negative_threshold
+        return own, own if other is None else other
 
 
 class SoftplusLoss(Thresholded):
@@ -756,6 +1130,327 @@ class LinearThreshold(Thresholded):
         return -(positive < 0).to(positive.dtype), (negative > 0).to(negative.dtype)
 
 
+NO_THRESHOLD = "the goodness of one half is compared with that of the other, not with a threshold"
+NOT_OF_HALVES = {
+    "threshold": NO_THRESHOLD,
+    "negative_threshold": NO_THRESHOLD,
+    "collaboration": "layers with two halves go by their own goodness",
+}
+
+
+class Polar(Objective):
+    """L = -ln p(positive) - ln(1 - p(negative)): the first half of a layer's units is to be loud on
+    positives, the second half on negatives, and p compares the goodness of both (Terres-Escudero et
+    al. 2024, arXiv 2408.09210).
+    """
+
+    name: Literal["polar"] = "polar"
+    form: PolarForm = Field(
+        "sigma",
+        description="sigma: p = sigmoid(alpha (G_P - G_N)); symmetric: p = (G_P + 1e-6) / (G_P + "
+        "G_N + 2e-6), G_P being the goodness of the positive half and G_N that of the negative one",
+    )
+    alpha: float = Field(1.0, gt=0, le=1e4, description="steepness, of the form sigma")
+    goodness: AnyGoodness = Field(
+        L2(),
+        description="goodness of either half: a name, or an object where the entry has parameters",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_of_whole_layers(cls, given: object) -> object:
+        """Refuse what compares a whole layer with a number, or with other layers."""
+        for field, why in NOT_OF_HALVES.items():
+            if isinstance(given, dict) and field in given:
+                raise SpecFieldError((field,), f"{why}; leave it out")
+        return given
+
+    @model_validator(mode="after")
+    def _of_halves(self) -> Self:
+        """Refuse what two halves of a layer cannot have."""
+        if self.peer_normalization:
+            raise SpecFieldError(
+                ("peer_normalization",),
+                "it makes the units of a layer alike, and its halves are to differ; use 0",
+            )
+        if self.goodness.has_statistics:
+            raise SpecFieldError(
+                ("goodness",),
+                f"{self.goodness.name} goes by running moments of a whole layer; use l2 or "
+                "sum_squares",
+            )
+        if self.form == "symmetric" and self.alpha != 1:
+            raise SpecFieldError(
+                ("alpha",), "the form symmetric has no steepness; leave it out, or use sigma"
+            )
+        if self.form == "symmetric" and not self.goodness.never_negative:
+            raise SpecFieldError(
+                ("goodness",),
+                f"p of the form symmetric is a share, and {self.goodness.name} may be negative; "
+                "use sigma, or a goodness that is not, such as sum_squares, l1 or top_k of squares",
+            )
+        return self
+
+    @property
+    def layer_goodness(self) -> Halves:
+        return Halves(half=self.goodness, form=self.form, alpha=self.alpha)
+
+    def counted_units(self, width: int) -> int:
+        return positive_units(width)
+
+    def combined(self, goodness: Tensor) -> Tensor:
+        """Return the logit of the mean of p over layers: it orders samples as the sum of p does,
+        also where rounding makes each p 0 or 1.
+        """
+        likely = softplus(-goodness).neg_().logsumexp(1)
+        return likely - softplus(goodness).neg_().logsumexp(1)
+
+    def terms(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return softplus(-positive), softplus(negative)
+
+    def slopes(self, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        return -((-positive).sigmoid()), negative.sigmoid()
+
+
+class ClassPull(NamedTuple):
+    """Where the loss of labelled samples goes down.
+
+    **Attributes:**
+
+    - `activations`: -dL/dh (R, B, n).
+    - `head`: -dL/d head (R, C, n); None where the objective has none.
+    """
+
+    activations: Tensor
+    head: Tensor | None
+
+
+class MultiClass(LayerObjective, ABC):
+    """The cross-entropy of class logits that are made of a layer's own activations. Samples carry
+    no label and have no negatives; the predicted class has the largest logit, summed over layers.
+    """
+
+    # whether a layer learns a vector for each class
+    has_head: ClassVar[bool] = False
+
+    name: str
+
+    def new_head(self, draw: Draw, replicas: int, width: int, classes: int) -> Tensor | None:
+        """Draw the class vectors that a layer begins with.
+
+        **Arguments:**
+
+        - `draw`: their random stream.
+        - `replicas`: R.
+        - `width`: n.
+        - `classes`: C.
+
+        **Returns:**
+
+        (R, C, n) float32; None where the objective has none.
+        """
+        return None
+
+    def constrain(self, head: Tensor) -> None:
+        """Bring class vectors back to where they must lie after a step, in place.
+
+        **Arguments:**
+
+        - `head`: (R, C, n).
+        """
+
+    @abstractmethod
+    def logits(self, h: Tensor, classes: int, head: Tensor | None, product: Product) -> Tensor:
+        """Compute the logit of each class.
+
+        **Arguments:**
+
+        - `h`: (R, B, n) activations.
+        - `classes`: C.
+        - `head`: (R, C, n); None where the objective has none.
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        (R, B, C).
+        """
+
+    @abstractmethod
+    def back(
+        self, h: Tensor, logits: Tensor, slopes: Tensor, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        """Take slopes from the logits back to what they are made of.
+
+        **Arguments:**
+
+        - `h`: (R, B, n) activations.
+        - `logits`: (R, B, C), as `logits` returns them.
+        - `slopes`: -dL/d logits (R, B, C).
+        - `head`: (R, C, n); None where the objective has none.
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        -dL/dh and -dL/d head.
+        """
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Compute the cross-entropy of each sample.
+
+        **Arguments:**
+
+        - `logits`: (R, B, C).
+        - `labels`: (R, B) int64.
+
+        **Returns:**
+
+        (R, B).
+        """
+        return -logits.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+    def pull(
+        self, h: Tensor, labels: Tensor, classes: int, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        """Compute where the loss goes down; it is the mean cross-entropy over the samples.
+
+        **Arguments:**
+
+        - `h`: (R, B, n) activations.
+        - `labels`: (R, B) int64.
+        - `classes`: C.
+        - `head`: (R, C, n); None where the objective has none.
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        -dL/dh and -dL/d head.
+        """
+        logits = self.logits(h, classes, head, product)
+        own = labels.unsqueeze(-1)
+        slopes = logits.softmax(-1).neg_()
+        slopes = slopes.scatter_add_(-1, own, slopes.new_ones(own.shape)).div_(labels.shape[-1])
+        return self.back(h, logits, slopes, head, product)
+
+
+class MonoForward(MultiClass):
+    """Mono-Forward: logits = h M^T, with a matrix M that each layer learns (Gong et al. 2025, arXiv
+    2501.09238).
+    """
+
+    has_head: ClassVar[bool] = True
+
+    name: Literal["mono_forward"] = "mono_forward"
+
+    def new_head(self, draw: Draw, replicas: int, width: int, classes: int) -> Tensor:
+        """Draw M (R, C, n) uniformly within 1 / sqrt(n), as torch.nn.Linear does."""
+        return draw.uniform((replicas, classes, width)).mul_(2).sub_(1).div_(math.sqrt(width))
+
+    def logits(self, h: Tensor, classes: int, head: Tensor | None, product: Product) -> Tensor:
+        return product(h, _learnt(head).mT)
+
+    def back(
+        self, h: Tensor, logits: Tensor, slopes: Tensor, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        return ClassPull(product(slopes, _learnt(head)), product(slopes.mT, h))
+
+
+class ClassBlock(MultiClass):
+    """A block of units for each class: its logit is their mean activation (Sun et al. 2025,
+    DeeperForward), or the mean of their squares (Papachristodoulou et al. 2024, arXiv 2312.12668).
+    """
+
+    name: Literal["class_block"] = "class_block"
+    power: Literal[1, 2] = Field(
+        1, description="1: the logit is the mean activation of the block; 2: the mean of squares"
+    )
+
+    def logits(self, h: Tensor, classes: int, head: Tensor | None, product: Product) -> Tensor:
+        raised = h if self.power == 1 else h.square()
+        found = h.new_empty((*h.shape[:-1], classes))
+        for label, block in enumerate(class_blocks(h.shape[-1], classes)):
+            found[..., label] = raised[..., block].mean(-1)
+        return found
+
+    def back(
+        self, h: Tensor, logits: Tensor, slopes: Tensor, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        pull = h.new_ones(h.shape) if self.power == 1 else h * 2
+        for label, block in enumerate(class_blocks(h.shape[-1], slopes.shape[-1])):
+            pull[..., block] *= (slopes[..., label] / (block.stop - block.start)).unsqueeze(-1)
+        return ClassPull(pull, None)
+
+
+class Prototypes(MultiClass):
+    """Hyperspherical prototypes: logits = cos(h, p_c) / temperature, with a unit vector p_c for
+    each class that each layer learns (Sarode et al. 2026, arXiv 2605.00082).
+    """
+
+    has_head: ClassVar[bool] = True
+
+    name: Literal["prototypes"] = "prototypes"
+    temperature: float = Field(
+        0.1, gt=0, le=1e6, description="the cosine is divided by it: small is steep"
+    )
+
+    def new_head(self, draw: Draw, replicas: int, width: int, classes: int) -> Tensor:
+        """Draw unit vectors (R, C, n), uniform over the sphere."""
+        head = draw.normal((replicas, classes, width)).float()
+        self.constrain(head)
+        return head
+
+    def constrain(self, head: Tensor) -> None:
+        head.div_(_lengths(head))
+
+    def logits(self, h: Tensor, classes: int, head: Tensor | None, product: Product) -> Tensor:
+        vectors = _learnt(head)
+        cosine = product(h / _lengths(h), (vectors / _lengths(vectors)).mT)
+        return cosine / self.temperature
+
+    def back(
+        self, h: Tensor, logits: Tensor, slopes: Tensor, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        """Compute sum_c s_c (p_c - cos u) / (|h| tau) with h = |h| u, and the same of each p_c."""
+        vectors = _learnt(head)
+        of_samples, of_vectors = _lengths(h), _lengths(vectors)
+        u, p = h / of_samples, vectors / of_vectors
+        along, steep = slopes * logits, slopes / self.temperature  # along: s cos / tau
+        pull = product(steep, p).sub_(u * along.sum(-1, keepdim=True)).div_(of_samples)
+        learnt = product(steep.mT, u).sub_(p * along.sum(1).unsqueeze(-1)).div_(of_vectors)
+        # the angle of a dead sample is undefined, and it has no pull
+        return ClassPull(pull.masked_fill_((h == 0).all(-1, keepdim=True), 0), learnt)
+
+
+def class_blocks(width: int, classes: int) -> list[slice]:
+    """Divide units into one block for each class.
+
+    **Arguments:**
+
+    - `width`: n, at least C.
+    - `classes`: C.
+
+    **Returns:**
+
+    Blocks that follow one another; their sizes differ by one at most, and the larger ones come
+    first.
+    """
+    least, more = divmod(width, classes)
+    ends = [label * least + min(label, more) for label in range(classes + 1)]
+    return [slice(start, stop) for start, stop in pairwise(ends)]
+
+
+def _learnt(head: Tensor | None) -> Tensor:
+    """Return the class vectors of an objective that learns some."""
+    if head is None:
+        raise ValueError("head: this objective learns class vectors, and none were given")
+    return head
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """Return the lengths (..., 1) of vectors (..., n); 1 of zero."""
+    found: Tensor = vectors.norm(dim=-1, keepdim=True)
+    return found + (found == 0)
+
+
 def softplus(u: Tensor) -> Tensor:
     """Compute log(1 + exp(u)) without overflow, elementwise.
 
@@ -771,7 +1466,16 @@ def softplus(u: Tensor) -> Tensor:
 
 
 AnyObjective = Annotated[
-    Difference | SoftplusLoss | Bce | Symba | SwishLoss | LinearThreshold,
+    Difference
+    | SoftplusLoss
+    | Bce
+    | Symba
+    | SwishLoss
+    | LinearThreshold
+    | Polar
+    | MonoForward
+    | ClassBlock
+    | Prototypes,
     Field(discriminator="name"),
     OpenUnion("objectives", Objective, "name"),
     default_choice("name", "difference"),

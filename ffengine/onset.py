@@ -19,7 +19,8 @@ from ffengine.additions import ADDED
 from ffengine.arrays import DatasetError
 from ffengine.class_means import ClassMeans, TrainingInputs, class_means, largest_second_moment
 from ffengine.datasets import MEASURED_BYTES, Dataset, Datasets, Source
-from ffengine.flow import flow_of_step
+from ffengine.flow import flow_of_step, flow_of_steps
+from ffengine.label_codes import OneHot
 from ffengine.negatives import OtherImage, WrongLabel
 from ffengine.objectives import Bce, Difference, MeanSquares, SoftplusLoss, SumSquares
 from ffengine.optimizers import Adam, AnyOptimizer, Nesterov, Sgd
@@ -36,6 +37,7 @@ RECRUITS = 0.2  # R above which S falls; measured: no fall at .12, one of .005 a
 STRONG_LABEL = 0.2  # label energy over the image's, beyond which R says nothing
 LOW_THRESHOLD = 4.0  # beyond, samples differ by more than the slopes' straight part
 RATES = 16
+ONE_SIDE = "it is known of steps on both splits, not of phases"
 FINE_NOISE = 5e-4  # eta / batch size up to which a batch's noise does not hide the curve
 HALF_WAY = 2  # a suggested step size reaches act 2 in the middle of the run
 
@@ -128,7 +130,7 @@ def critical_eta(spec: TrainSpec, second_moment: float) -> float:
     """
     width = spec.network.widths[0]
     steepness = 0.5 if isinstance(spec.objective, Bce) else 1.0
-    return width / (steepness * second_moment * spec.objective.offset(width))
+    return width / (steepness * second_moment * spec.pairwise.offset(width))
 
 
 class TurnFormula(NamedTuple):
@@ -272,7 +274,7 @@ def _of_classes(spec: TrainSpec, means: ClassMeans, unknown: dict[str, str]) -> 
 
 def _of_steps(spec: TrainSpec, known: dict[str, object], steps: int) -> dict[str, object]:
     """Return what the step sizes say of the flow time of the run and of its growth."""
-    epochs = [steps * flow_of_step(spec, epoch) for epoch in range(1, spec.epochs + 1)]
+    epochs = [steps * flow for flow in flow_of_steps(spec)]
     end = math.fsum(epochs)
     found: dict[str, object] = {"tau_end": end if math.isfinite(end) else None}
     rate, turn = known.get("lambda_1"), known.get("tau_star")
@@ -302,7 +304,9 @@ def _epochs_until(tau: float, epochs: list[float]) -> float:
 
 def _why_no_rates(spec: TrainSpec, facts: Dataset) -> str | None:
     """Say why the growth rates of a strategy are not known; None where they are."""
-    strategy = spec.negatives
+    strategy, code = spec.negatives, spec.dataset.label_code
+    if code != OneHot():
+        return f"it is known of one-hot labels, not of {code.name} patterns"
     if isinstance(strategy, WrongLabel):
         return None
     if isinstance(strategy, OtherImage):
@@ -317,6 +321,8 @@ def _why_no_rates(spec: TrainSpec, facts: Dataset) -> str | None:
 def _why_no_flow(spec: TrainSpec) -> str | None:
     """Say why flow time does not tell the acts of a run; None where it does."""
     objective, network = spec.objective, spec.network
+    if spec.phases.alternate:
+        return ONE_SIDE
     if not isinstance(objective, Difference):
         return f"it is known of the difference objective, not of {objective.name}"
     if not isinstance(objective.goodness, SumSquares | MeanSquares):
@@ -337,11 +343,16 @@ def _why_no_flow(spec: TrainSpec) -> str | None:
 def _why_no_critical_eta(spec: TrainSpec) -> str | None:
     """Say why no step size is known from which the scale alternates; None where one is."""
     objective = spec.objective
+    if spec.phases.alternate:
+        return ONE_SIDE
     if not isinstance(objective, SoftplusLoss | Bce):
         return f"{objective.name} has no threshold that the scale goes to"
     if not isinstance(objective.goodness, MeanSquares):
         return f"it is known of mean_squares, not of {objective.goodness.name}"
-    if not 0 < objective.offset(spec.network.widths[0]) <= LOW_THRESHOLD:
+    positive, negative = objective.offsets(spec.network.widths[0])
+    if positive != negative:
+        return "it is known of one threshold, not of two"
+    if not 0 < positive <= LOW_THRESHOLD:
         return f"it is known of thresholds above 0, of {LOW_THRESHOLD} at most"
     if not isinstance(spec.optimizer, Sgd):
         return f"it is known of sgd, not of {spec.optimizer.name}"
@@ -357,9 +368,9 @@ def _message(spec: TrainSpec, onset: Onset) -> str:
         parts.append(
             f"Sparsity is expected to fall until {until}"
             + (
-                f"; this run ends before, after {spec.epochs} epochs."
+                f"; this run ends before, after {spec.epochs:,} epochs."
                 if ends
-                else f" of {spec.epochs}, and to rise after it."
+                else f" of {spec.epochs:,}, and to rise after it."
             )
         )
     elif onset.falls is False and onset.tau_end is not None:
@@ -382,7 +393,8 @@ def _nothing(why: str) -> Onset:
 
 def _largest_eta(spec: TrainSpec) -> float:
     """Return the largest step size of the first layer; schedules begin with it."""
-    return spec.optimizer.eta(spec.network.widths[0], 1, spec.epochs)
+    eta = spec.optimizer.eta(spec.network.widths[0], 1, spec.epochs)
+    return eta * spec.phases.largest_rate
 
 
 def _bytes(facts: Dataset, datasets: Datasets) -> int:

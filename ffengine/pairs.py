@@ -1,8 +1,10 @@
-"""A batch of positives and negatives as a layer receives it, and the two products of learning.
+"""A batch as a layer receives it, and the two products of learning.
 
-Legend: R replicas, B pairs, m inputs, n width, C classes. Where a negative is its positive under
-another label, the two differ in C inputs at most. Both products are then computed once for the
-image, so that learning costs half.
+It has positives and negatives, or labelled samples for objectives over classes.
+
+Legend: R replicas, B pairs or samples, m inputs, n width, C classes. Where a negative is its
+positive under another label, the two differ in C inputs at most. Both products are then computed
+once for the image, so that learning costs half.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,6 +56,19 @@ class Pairs(NamedTuple):
         (R, n, m).
         """
         return product(pull.mT, self.x)
+
+    def first(self, count: int) -> Tensor:
+        """Return the first inputs of the samples.
+
+        **Arguments:**
+
+        - `count`: how many.
+
+        **Returns:**
+
+        (R, 2B, count), positives first.
+        """
+        return self.x[..., :count]
 
     def split(self) -> tuple[Tensor, Tensor]:
         """Return positives and negatives, (R, B, m) each."""
@@ -160,6 +175,20 @@ class RelabelledPairs(NamedTuple):
         total[..., : self.change.shape[-1]] += linear(self.change.mT, negative.mT).mT
         return total
 
+    def first(self, count: int) -> Tensor:
+        """Return the first inputs of the samples.
+
+        **Arguments:**
+
+        - `count`: how many, C at most.
+
+        **Returns:**
+
+        (R, 2B, count), positives first.
+        """
+        positive = self.x[..., :count].expand(*self.change.shape[:-1], -1)
+        return torch.cat([positive, positive + self.change[..., :count]], dim=1)
+
     def split(self) -> tuple[Tensor, Tensor]:
         """Return positives and negatives, (R, B, m) each."""
         negative = self.x.clone()
@@ -226,7 +255,54 @@ class RelabelledPairs(NamedTuple):
         return lengths.repeat(1, 2)
 
 
+class LabelledBatch(NamedTuple):
+    """Samples, and the labels that are learnt beside them; there are no negatives.
+
+    **Attributes:**
+
+    - `x`: (R, B, m).
+    - `labels`: (R, B) int64.
+    """
+
+    x: Tensor
+    labels: Tensor
+
+    def times(self, weight: Tensor, product: Product) -> Tensor:
+        """Compute z = x W^T.
+
+        **Arguments:**
+
+        - `weight`: W (R, n, m).
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        z (R, B, n).
+        """
+        return product(self.x, weight.mT)
+
+    def gathered(self, pull: Tensor, product: Product) -> Tensor:
+        """Compute sum_i pull_i x_i^T over the batch.
+
+        **Arguments:**
+
+        - `pull`: (R, B, n).
+        - `product`: multiplies batched matrices.
+
+        **Returns:**
+
+        (R, n, m).
+        """
+        return product(pull.mT, self.x)
+
+    def lengths(self) -> Tensor:
+        """Return ||x|| (R, B)."""
+        lengths: Tensor = torch.linalg.vector_norm(self.x, dim=-1)
+        return lengths
+
+
 AnyPairs = Pairs | RelabelledPairs
+AnyBatch = AnyPairs | LabelledBatch
 
 
 def half(split: Split, samples: int) -> slice:

@@ -319,8 +319,8 @@ def importances(
 
     **Returns:**
 
-    The share of each field, the largest first; nothing of fewer than LEAST_FOR_IMPORTANCE runs, or
-    where no field has two values.
+    The share of each field, the largest first and equal ones by name; nothing of fewer than
+    LEAST_FOR_IMPORTANCE runs, or where no field has two values.
     """
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -343,7 +343,10 @@ def importances(
             for one, value in zip(params, values, strict=True)
         ]
     )
-    return dict(get_param_importances(study, evaluator=PedAnovaImportanceEvaluator()))
+    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    # Optuna's sum and its order of equals follow a set's, which differs from process to process
+    shares = {field: round(share, 12) for field, share in sorted(found.items())}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def _spread(params: Sequence[Params]) -> dict[str, "BaseDistribution"]:

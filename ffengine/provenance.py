@@ -13,7 +13,7 @@ import torch
 
 from ffengine.datasets import Datasets, figures_version
 from ffengine.plugins import REGISTRY
-from ffengine.results import DatasetProvenance, PluginUse, Provenance
+from ffengine.results import DatasetProvenance, PluginUse, Provenance, WeightsProvenance
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec, digest
 from ffengine.version import VERSION
 
@@ -47,6 +47,7 @@ def provenance(
     *,
     label_strength: float | None = None,
     trained: TrainSpec | None = None,
+    weights: WeightsProvenance | None = None,
 ) -> Provenance:
     """Collect what a reader needs to trust or repeat a result.
 
@@ -58,6 +59,7 @@ def provenance(
     - `stopwatch`: the seconds of its phases.
     - `label_strength`: how strong label inputs were, see `Samples.label_strength`.
     - `trained`: of a check at trained weights, the run that they are of.
+    - `weights`: of a check of uploaded weights, which they are.
 
     **Returns:**
 
@@ -86,6 +88,7 @@ def provenance(
             test_samples=spec.dataset.test_count(facts),
             label_strength=label_strength,
         ),
+        weights=weights,
         seeds=spec.seeds,
         plugins=_plugins(spec, trained),
         wall_seconds={phase: round(seconds, 3) for phase, seconds in stopwatch.seconds.items()},

@@ -24,9 +24,9 @@ from ffengine.decomposition import (
     pair_angles,
     push_rows,
 )
-from ffengine.monitor import paired
+from ffengine.monitor import goodness_of_layers, paired
 from ffengine.network import Network, SummedGoodness
-from ffengine.objectives import AnyObjective
+from ffengine.objectives import Objective
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, PushedSample, Pusher, SamplePicture
 from ffengine.samples import Samples
@@ -92,13 +92,15 @@ class PushMonitor:
         """Return rows of every seed, and the most pushed samples of the first."""
         index, x = self._pairs(network, layers)
         received = network.layer_input(layer, x)
+        inherited = self._inherited(network, x, layer)
         found = NOTHING_DECOMPOSED
         for replica, seed in enumerate(self.spec.seeds):
             rows = [row for row in measured if row.seed == seed]
             if not rows:  # the seed has stopped
                 continue
             weight = network.weights[layer][replica]
-            batch = self._batch(index[replica], x[replica], received[replica], weight)
+            added = None if inherited is None else inherited[replica]
+            batch = self._batch(index[replica], x[replica], received[replica], weight, added)
             moment = Moment(rows[0].tau, {row.split: row.act for row in rows})
             pushes = push_rows(
                 batch.pushes,
@@ -115,27 +117,45 @@ class PushMonitor:
             found = found.and_then(Decomposition(pushes, pushed))
         return found
 
+    def _inherited(self, network: Network, x: Tensor, layer: int) -> Tensor | None:
+        """Return what other layers' goodness adds to a layer's (R, 2B); None: nothing."""
+        objective = self.spec.pairwise
+        if not objective.collaborates:
+            return None
+        return objective.inherited(goodness_of_layers(network, objective.layer_goodness, x), layer)
+
     def _pairs(self, network: Network, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Return positions (R, B) and samples (R, 2B, m) of the first monitored batch."""
         chosen = self.draws.at("monitor").permutation(len(self.train))
         index = chosen[:, : min(self.spec.batch_size, self.spec.monitor.samples)]
-        goodness = SummedGoodness(network, self.spec.objective.goodness, layers)
+        goodness = SummedGoodness(
+            network, self.spec.pairwise.layer_goodness, layers, self.train.patterns
+        )
         address = ("monitor-negatives", 0)
         return index, paired(self.spec, self.train, index, self.draws, address, goodness)
 
-    def _batch(self, index: Tensor, x: Tensor, received: Tensor, weight: Tensor) -> Batch:
+    def _batch(
+        self,
+        index: Tensor,
+        x: Tensor,
+        received: Tensor,
+        weight: Tensor,
+        inherited: Tensor | None,
+    ) -> Batch:
         """Return what the pairs of a replica push, from samples and the inputs of its layer."""
         _, negative = x.chunk(2)
         labels = PairLabels(
             self.train.labels[index], negative[:, : self.train.classes].argmax(dim=-1)
         )
         of_positive, of_negative = received.chunk(2)
-        s = gradient_coefficients(self.spec.objective, weight, received)
+        s = gradient_coefficients(self.spec.pairwise, weight, received, inherited)
         pushes = exact_pushes(weight, of_positive, of_negative, s)
         return Batch(index, labels, pushes, pair_angles(of_positive, of_negative))
 
 
-def gradient_coefficients(objective: AnyObjective, weight: Tensor, x: Tensor) -> Tensor:
+def gradient_coefficients(
+    objective: Objective, weight: Tensor, x: Tensor, inherited: Tensor | None = None
+) -> Tensor:
     """Compute dL/dG of samples, in units of its mean size.
 
     **Arguments:**
@@ -143,14 +163,18 @@ def gradient_coefficients(objective: AnyObjective, weight: Tensor, x: Tensor) ->
     - `objective`: L; of `difference` they are -1 and 1.
     - `weight`: W (n, m) of a layer of relu units.
     - `x`: (N, m), positives first.
+    - `inherited`: (N,), what the goodness of other layers adds to its own; None: nothing.
 
     **Returns:**
 
     s (N,) float64.
     """
     h = (x.double() @ weight.double().T).clamp_min_(0)
-    goodness = objective.goodness.value(h) - objective.offset(len(weight))
-    s = objective.coefficients(goodness, len(x) // 2)
+    positives = len(x) // 2
+    goodness = objective.above(objective.layer_goodness.value(h), positives, len(weight))
+    if inherited is not None:
+        goodness += inherited
+    s = objective.coefficients(goodness, positives)
     return s / (s.abs().mean() or 1.0)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ffengine.objectives import MultiClass
 from ffengine.search import searched
 from ffengine.search_spec import Sampler, SearchSpec
 from ffengine.spec import (
@@ -94,6 +95,43 @@ REFERENCES: dict[str, Reference] = {
         volume="55",
         number="10",
         pages="4723--4741",
+    ),
+    "roy2007": _talk(
+        "Roy, Olivier and Vetterli, Martin",
+        "The Effective Rank: A Measure of Effective Dimensionality",
+        2007,
+        "European Signal Processing Conference",
+        pages="606--610",
+    ),
+    "willmore2001": _article(
+        "Willmore, Ben and Tolhurst, David J.",
+        "Characterizing the Sparseness of Neural Codes",
+        2001,
+        journal="Network: Computation in Neural Systems",
+        volume="12",
+        number="3",
+        pages="255--270",
+    ),
+    "morcos2018": _arxiv(
+        "Morcos, Ari S. and Barrett, David G. T. and Rabinowitz, Neil C. and Botvinick, Matthew",
+        "On the Importance of Single Directions for Generalization",
+        2018,
+        "1803.06959",
+    ),
+    "sun2023": _arxiv(
+        "Sun, Mingjie and Liu, Zhuang and Bair, Anna and Kolter, J. Zico",
+        "A Simple and Effective Pruning Approach for Large Language Models",
+        2023,
+        "2306.11695",
+    ),
+    "nikov2025": _article(
+        "Nikov, Mitko and Strnad, Damjan and Podgorelec, David",
+        "Prunability of Multi-Layer Perceptrons Trained with the Forward-Forward Algorithm",
+        2025,
+        journal="Mathematics",
+        volume="13",
+        number="16",
+        pages="2668",
     ),
     "wilson1927": _article(
         "Wilson, Edwin B.",
@@ -190,6 +228,52 @@ REFERENCES: dict[str, Reference] = {
         2023,
         "2305.18353",
     ),
+    "lica2023": _arxiv(
+        "Lic{\\u{a}}, Mircea-Tudor and Dinucu-Jianu, David",
+        "Sleep Deprivation in the Forward-Forward Algorithm",
+        2023,
+        "2310.18647",
+    ),
+    "datta2026": _arxiv(
+        "Datta, Joy and Saha, Puja and Rabbi, Rawhatur and others",
+        "Minimizing the Effect of Sleep Deprivation in the Forward-Forward Algorithm",
+        2026,
+        "2609.06042",
+    ),
+    "gong2025mono": _arxiv(
+        "Gong, James and Li, Bruce and Abdulla, Waleed",
+        "Mono-Forward: Backpropagation-Free Algorithm for Efficient Neural Network Training "
+        "Harnessing Local Errors",
+        2025,
+        "2501.09238",
+    ),
+    "papachristodoulou2024": _arxiv(
+        "Papachristodoulou, Andreas and Kyrkou, Christos and Timotheou, Stelios and "
+        "Theocharides, Theocharis",
+        "Convolutional Channel-wise Competitive Learning for the Forward-Forward Algorithm",
+        2023,
+        "2312.12668",
+    ),
+    "sun2025deeper": _talk(
+        "Sun, Liang and Zhang, Yang and He, Weizhao and Wen, Jiajun and Shen, Linlin and Xie, "
+        "Weicheng",
+        "DeeperForward: Enhanced Forward-Forward Training for Deeper and Better Performance",
+        2025,
+        "International Conference on Learning Representations",
+    ),
+    "sarode2026": _arxiv(
+        "Sarode, Shalini and Moser, Brian Bernhard and Folz, Joachim and Raue, Federico and "
+        "Nauen, Tobias Christian and Frolov, Stanislav and Dengel, Andreas",
+        "Hyperspherical Forward-Forward with Prototypical Representations",
+        2026,
+        "2605.00082",
+    ),
+    "lorberbom2023": _arxiv(
+        "Lorberbom, Guy and Gat, Itai and Adi, Yossi and Schwing, Alex and Hazan, Tamir",
+        "Layer Collaboration in the Forward-Forward Algorithm",
+        2023,
+        "2305.12393",
+    ),
     "akkus2026": _arxiv(
         'Akku{\\c{s}}, Talha R{\\"u}zgar and Kocabay, {\\c{S}}uayp Talha and Y{\\"u}ksel, Kamer '
         "Ali and Sawaf, Hassan",
@@ -197,6 +281,33 @@ REFERENCES: dict[str, Reference] = {
         2026,
         "2604.13081",
     ),
+    "terres2024": _arxiv(
+        "Terres-Escudero, Erik B. and Del Ser, Javier and Garcia-Bringas, Pablo",
+        "On the Improvement of Generalization and Stability of Forward-Only Learning via Neural "
+        "Polarization",
+        2024,
+        "2408.09210",
+    ),
+    "terres2024symmetric": _arxiv(
+        "Terres-Escudero, Erik B. and Del Ser, Javier and Garcia-Bringas, Pablo",
+        "A Contrastive Symmetric Forward-Forward Algorithm (SFFA) for Continual Learning Tasks",
+        2024,
+        "2409.07387",
+    ),
+    "scodellaro2023": _arxiv(
+        r"Scodellaro, Riccardo and Kulkarni, Ajinkya and Alves, Frauke and Schr{\"o}ter, Matthias",
+        "Training Convolutional Neural Networks with the {Forward-Forward} Algorithm",
+        2023,
+        "2312.14924",
+    ),
+    "karkehabadi2024": _arxiv(
+        "Karkehabadi, Ali and Homayoun, Houman and Sasan, Avesta",
+        "{FFCL}: Forward-Forward Net with Cortical Loops, Training and Inference on Edge Without "
+        "Backpropagation",
+        2024,
+        "2405.12443",
+    ),
+    "giannitrapani2026": _arxiv("Giannitrapani", "What Does Goodness Measure?", 2026, "2607.12501"),
     "belilovsky2019": _arxiv(
         "Belilovsky, Eugene and Eickenberg, Michael and Oyallon, Edouard",
         "Greedy Layerwise Learning Can Scale to {ImageNet}",
@@ -383,6 +494,12 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "masked": (),
         "adversarial": ("goodfellow2015",),
         "self_contrastive": ("chen2025self",),
+        "none": (),
+    },
+    "label_codes": {
+        "one_hot": (),
+        "random": ("terres2024",),
+        "fourier": ("scodellaro2023",),
     },
     "activations": {
         "relu": ("nair2010",),
@@ -402,6 +519,10 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "symba": ("lee2023symba",),
         "swish": ("lee2023symba",),
         "linear_threshold": (),
+        "polar": ("terres2024", "terres2024symmetric"),
+        "mono_forward": ("gong2025mono",),
+        "class_block": ("sun2025deeper", "papachristodoulou2024"),
+        "prototypes": ("sarode2026",),
     },
     "goodness": {
         "sum_squares": ("hinton2022forward",),
@@ -415,6 +536,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "entmax": ("akkus2026", "peters2019"),
         "kurtosis": ("akkus2026",),
         "moment": ("akkus2026",),
+        "whitened": ("giannitrapani2026",),
     },
     "optimizers": {
         "sgd": (),
@@ -451,6 +573,12 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "mpezeshki": ("pezeshki2023",),
         "swish": (),
         "tosato": ("tosato2023",),
+        "separated-phases": ("lica2023", "datta2026"),
+        "collaboration": ("lorberbom2023",),
+        "label-codes": ("lica2023", "terres2024", "scodellaro2023"),
+        "label-places": ("karkehabadi2024", "akkus2026"),
+        "polar": ("terres2024",),
+        "prunability": ("nikov2025",),
     },
 }
 SAMPLERS: dict[Sampler, tuple[str, ...]] = {
@@ -462,6 +590,7 @@ MEASURE_SOURCE = "hoyer2004sparseness"
 ALGORITHM_SOURCE = "hinton2022forward"
 INTERVALS_SOURCE = "wilson1927"
 THEOREMS_SOURCE = "yang2023sparsity"
+EVERY_LAYER_SOURCE = "karkehabadi2024"
 
 
 def references_of(spec: StoredSpec, runs: Sequence[RunSpec] | None = None) -> dict[str, Reference]:
@@ -510,24 +639,36 @@ def _of_data(dataset: DatasetSpec) -> tuple[str, ...]:
     return SOURCES["datasets"].get(dataset.name, ())
 
 
+def _of_labels(dataset: DatasetSpec) -> Iterator[str]:
+    yield from SOURCES["label_codes"][dataset.label_code.name]
+    if dataset.labels == "every_layer":
+        yield EVERY_LAYER_SOURCE
+
+
 def _of_check(spec: CheckSpec) -> Iterator[str]:
     yield THEOREMS_SOURCE
     if spec.at == "initialization":
         yield from SOURCES["activations"].get(spec.activation, ())
     if spec.along == "goodness_difference":
         yield from SOURCES["goodness"].get(spec.goodness.name, ())
+    if spec.theorem == 2 and spec.negatives.labelled:
+        yield from _of_labels(spec.dataset)
     if spec.theorem == 2:
         yield from SOURCES["negatives"].get(spec.negatives.strategy, ())
 
 
 def _of_learning(spec: TrainSpec | ForecastSpec) -> Iterator[str]:
     network, optimizer, objective = spec.network, spec.optimizer, spec.objective
-    yield ALGORITHM_SOURCE
+    if not isinstance(objective, MultiClass):
+        yield ALGORITHM_SOURCE
+    if spec.negatives.labelled:
+        yield from _of_labels(spec.dataset)
     yield from SOURCES["activations"].get(network.activation, ())
     yield from SOURCES["inits"].get(network.init, ())
     yield from SOURCES["negatives"].get(spec.negatives.strategy, ())
     yield from SOURCES["objectives"].get(objective.name, ())
-    yield from SOURCES["goodness"].get(objective.goodness.name, ())
+    if not isinstance(objective, MultiClass):
+        yield from SOURCES["goodness"].get(objective.goodness.name, ())
     yield from SOURCES["optimizers"].get(optimizer.name, ())
     yield from SOURCES["schedules"][optimizer.schedule]
     if isinstance(spec, ForecastSpec):
@@ -537,11 +678,23 @@ def _of_learning(spec: TrainSpec | ForecastSpec) -> Iterator[str]:
         yield THEOREMS_SOURCE
     if spec.network.pass_dead_units:
         yield "loewe2023"
+    if objective.collaborates:
+        yield "lorberbom2023"
     if "gini" in spec.monitor.measures or spec.evaluation.measures:
         yield from ("hurley2009", "treves1991")
+    if "weights" in spec.monitor.measures:
+        yield from ("hurley2009", "roy2007")
     for baseline in spec.evaluation.baselines:
         yield from SOURCES["baselines"].get(baseline.name, ())
         if own := baseline.optimizer:
             yield from (*SOURCES["optimizers"][own.name], *SOURCES["schedules"][own.schedule])
     if spec.evaluation.ensembles:
         yield "tosato2023"
+    if spec.evaluation.usage:
+        yield from ("terres2024", "willmore2001")
+    if spec.evaluation.selectivity:
+        yield "morcos2018"
+    if spec.evaluation.lesions is not None:
+        yield "nikov2025"
+        if {"weights", "usage"} <= {*spec.evaluation.lesions.remove, *spec.evaluation.lesions.by}:
+            yield "sun2023"

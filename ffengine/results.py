@@ -46,6 +46,9 @@ SHARES = COUNTED | {
     "near_zero_rate",
     "active_share",
     "kappa",
+    "weight_sparsity",
+    "weight_gini",
+    "excitatory_share",
 }
 
 
@@ -80,10 +83,15 @@ class EpochRow(Row):
         None,
         description="mean excess kurtosis over live samples; null unless monitor.measures names it",
     )
-    goodness: float | None = Field(description="mean G, less the objective's threshold")
-    loss: float | None = Field(description="mean term of the objective")
+    goodness: float | None = Field(
+        description="mean G, less the threshold of the split; null for objectives over classes"
+    )
+    loss: float | None = Field(
+        description="mean term of the objective; of objectives over classes, the cross-entropy"
+    )
     theorem1_ratio: Ratio | None = Field(
-        description="satisfied / live, lowering the goodness of this split's batch"
+        description="satisfied / live, lowering the goodness of this split's batch; null for "
+        "objectives over classes"
     )
     theorem1_undecided: int | None = Field(
         None,
@@ -113,7 +121,8 @@ class EpochRow(Row):
     )
     eta: float = Field(description="step size")
     coefficient_sum: float | None = Field(
-        description="sum of |dL/dG| over this split's samples of a mean batch"
+        description="sum of |dL/dG| over this split's samples of a mean batch; null for objectives "
+        "over classes"
     )
     input_norm: float = Field(description="mean length of the layer's inputs")
     tau: float | None = Field(
@@ -163,7 +172,8 @@ class EpochRow(Row):
     )
     log_goodness: float | None = Field(
         None,
-        description="natural logarithm of the mean |G| before the threshold; null where it is 0",
+        description="natural logarithm of the mean |G| before the threshold; null where it is 0, "
+        "and under `polar`, where G is a logit",
     )
     effective_units: float | None = Field(
         None,
@@ -199,6 +209,53 @@ class EpochRow(Row):
         description="the same of the local condition, that of theorem2_ratio, as if the layers "
         "below stood still",
     )
+    log_weight_norm: float | None = Field(
+        None,
+        description="natural logarithm of the Frobenius norm of W, a bias among its columns; null "
+        "where W is 0",
+    )
+    log_spectral_norm: float | None = Field(
+        None,
+        description="natural logarithm of the largest singular value of W; null where W is 0, "
+        "and unless monitor.measures names spectral_norm",
+    )
+    log_activation: float | None = Field(
+        None,
+        description="natural logarithm of the mean |h| over samples and units; null where it is 0",
+    )
+    inherited_goodness: float | None = Field(
+        None,
+        description="mean over samples of what the goodness of other layers adds to the layer's "
+        "own; null where nothing is added",
+    )
+    gradient_share: float | None = Field(
+        None,
+        ge=0,
+        description="mean |dL/dG| over what it would be by the layer's own goodness alone; null "
+        "where no other layer's is added",
+    )
+    used_units: int | None = Field(
+        None,
+        ge=0,
+        description="units whose mean |h| over the samples of this split is more than 1 % of the "
+        "largest of the layer; 0 where all units are dead",
+    )
+    weight_sparsity: Ratio | None = Field(
+        None,
+        description="Hoyer sparsity of all weights of the layer as one vector, a bias among them; "
+        "this and the next three are null where W is 0, and unless monitor.measures names weights",
+    )
+    weight_gini: Ratio | None = Field(
+        None, description="Gini index of the magnitudes of these weights"
+    )
+    excitatory_share: Ratio | None = Field(
+        None, description="share of positive ones among the weights that are not 0"
+    )
+    entropy_rank: float | None = Field(
+        None,
+        description="exp(H(p)) with p = s / sum s over the singular values s of W: how many "
+        "directions the weights spread over, weak ones counted for more than in effective_rank",
+    )
 
     def counted(self, figure: str) -> int:
         """Return how many samples a figure is a mean or share of.
@@ -211,7 +268,7 @@ class EpochRow(Row):
 
         The number of samples.
         """
-        if figure in {"goodness", "log_goodness"}:
+        if figure in {"goodness", "log_goodness", "log_activation", "inherited_goodness"}:
             return self.samples
         live = self.samples - self.dead_samples
         return live - (self.theorem2_undecided or 0) if figure == "agreement" else live
@@ -310,7 +367,7 @@ Partition = Literal["train", "validation", "test"]
 
 class AccuracyRow(Row):
     """Classification of the samples of a partition: by the label whose overlay excites the network
-    most, or by a linear classifier.
+    most, by the largest logit of an objective over classes, or by a linear classifier.
     """
 
     seed: int
@@ -318,8 +375,8 @@ class AccuracyRow(Row):
     layers: tuple[int, ...] = Field((), description="whose goodness or activations are used")
     method: Literal["goodness", "softmax", "linear"] = Field(
         "goodness",
-        description="goodness: summed over layers; softmax: over labels in each layer, then "
-        "summed; linear: on neutrally labelled samples",
+        description="goodness: summed over layers, or the logits of an objective over classes; "
+        "softmax: over labels in each layer, then summed; linear: on neutrally labelled samples",
     )
     epoch: int
     partition: Partition
@@ -348,7 +405,8 @@ class EpochAccuracyRow(Row):
     layer: int | None = Field(description="null: several layers together")
     layers: tuple[int, ...] = Field(description="whose goodness is used")
     method: Literal["goodness", "softmax"] = Field(
-        description="goodness: summed over layers; softmax: over labels in each layer, then summed"
+        description="goodness: summed over layers, or the logits of an objective over classes; "
+        "softmax: over labels in each layer, then summed"
     )
     epoch: int = Field(
         description="of the highest of these layers, counted as in the curves; 0: at initialisation"
@@ -364,11 +422,11 @@ class EpochAccuracyRow(Row):
     accuracy: Ratio | None = Field(description="correct / samples")
     auc: Ratio | None = Field(
         description="probability that a positive's goodness exceeds a negative's; ties count one "
-        "half; null for softmax"
+        "half; null for softmax, and where there are no negatives"
     )
     loss: float | None = Field(
-        description="mean loss of a pair, of layers that learn together summed; null for other "
-        "sums of layers and for softmax"
+        description="mean loss of a pair, or cross-entropy of a sample, of layers that learn "
+        "together summed; null for other sums of layers and for softmax"
     )
 
     def counted(self, _figure: str) -> int:
@@ -414,7 +472,7 @@ def is_of_all_layers(row: AccuracyRow, rows: Sequence[AccuracyRow]) -> bool:
 
 class MeasureRow(Row):
     """One trained layer on a partition under the true labels, with negatives of the job's strategy
-    beside.
+    beside; without both where its objective is one over classes.
     """
 
     seed: int
@@ -431,9 +489,9 @@ class MeasureRow(Row):
     gini: float | None = Field(description="mean Gini index of positives")
     treves_rolls: float | None = Field(description="mean Treves-Rolls sparseness of positives")
     kurtosis: float | None = Field(description="mean excess kurtosis of positives")
-    auc: Ratio = Field(
+    auc: Ratio | None = Field(
         description="probability that a positive's goodness exceeds a negative's; ties count one "
-        "half"
+        "half; null where there are no negatives"
     )
     class_sparsity: tuple[float | None, ...] = Field(
         description="mean Hoyer sparsity of positives, by class"
@@ -463,6 +521,103 @@ class EnsembleRow(Row):
     )
     in_one: Ratio = Field(description="share of units in at least one ensemble")
     in_several: Ratio = Field(description="share of units in at least two")
+
+
+class UsageRow(Row):
+    """How the units of one trained layer share the work on a partition, under the true labels;
+    without labels where an objective is one over classes, or negatives need none.
+    """
+
+    seed: int
+    layer: int
+    partition: Partition
+    samples: int
+    units: int = Field(description="n, the width of the layer")
+    dead_samples: int = Field(description="samples with h = 0")
+    dead_units: int = Field(description="units that are active for no sample")
+    used_units: int = Field(
+        description="units whose mean |h| is more than 1 % of the largest of the layer"
+    )
+    usage: Ratio = Field(description="used_units / units")
+    population_sparsity: float | None = Field(
+        description="mean over live samples of Hoyer's S over units: that few units share a sample"
+    )
+    lifetime_sparsity: float | None = Field(
+        description="mean over live units of Hoyer's S over samples: that few samples share a unit"
+    )
+    usage_deciles: tuple[float, ...] = Field(
+        description="mean |h| of the units over the largest of the layer: its minimum, nine "
+        "deciles and maximum; empty where all units are dead"
+    )
+
+
+class SelectivityRow(Row):
+    """How selective the units of one trained layer are for classes, by the mean |h| of each class;
+    the samples of a partition do not carry their label.
+    """
+
+    seed: int
+    layer: int
+    partition: Partition
+    samples: int
+    inputs: Literal["neutral", "plain"] = Field(
+        description="neutral: samples carry the mean of all label patterns; plain: the images "
+        "alone, where the run's samples carry no labels"
+    )
+    units: int = Field(description="n, the width of the layer")
+    dead_units: int = Field(
+        description="units that are active for no sample, for which selectivity is undefined; left "
+        "out of all that follows"
+    )
+    selectivity: float | None = Field(
+        description="mean over live units of (m1 - m2) / (m1 + m2), m1 being the largest class "
+        "mean and m2 the mean of the others: 0 for a unit that knows no classes, 1 for one that "
+        "answers to one class alone. Null where fewer than two classes have samples"
+    )
+    deciles: tuple[float, ...] = Field(
+        description="the same of the units: its minimum, nine deciles and maximum"
+    )
+    histogram: tuple[int, ...] = Field(
+        description="live units by selectivity, in ten equal bins of 0 to 1"
+    )
+    one_class: Ratio | None = Field(
+        description="share of live units of which one class mean alone is above half of m1"
+    )
+    mixed: Ratio | None = Field(
+        description="share of live units of which several class means are above half of m1, and "
+        "not all: mixed selectivity"
+    )
+    every_class: Ratio | None = Field(
+        description="share of live units of which all class means are above half of m1"
+    )
+    classes_per_unit: float | None = Field(
+        description="mean over live units of (sum m)^2 / sum m^2 over the class means m: by how "
+        "many classes a unit is driven"
+    )
+    preferred: tuple[int, ...] = Field(description="live units whose m1 is that of each class")
+
+
+class LesionRow(Row):
+    """The accuracy on the test samples that is left once a share of units or weights is removed."""
+
+    seed: int
+    baseline: BaselineName | None = Field(description="null: the Forward-Forward network itself")
+    place: int | None = Field(description="that of the baseline in the spec, from 0")
+    layer: int | None = Field(description="the only layer that loses some; null: each layer does")
+    removed: Literal["units", "weights"]
+    by: Literal["usage", "magnitude", "random"] = Field(
+        description="which go first: the least used, the smallest, or any"
+    )
+    share: float = Field(description="that was asked for; 0: nothing is removed")
+    lost: int = Field(description="how many are removed")
+    total: int = Field(description="of how many")
+    samples: int
+    correct: int
+    accuracy: Ratio
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples the accuracy is a share of."""
+        return self.samples
 
 
 class BaselineTrial(Row):
@@ -749,9 +904,17 @@ class DatasetProvenance(Row):
     test_samples: int
     label_strength: float | None = Field(
         None,
-        description="what the one-hot of a label has in place of 1; null: labels were preprocessed "
-        "as pixels, black and white",
+        description="what the pattern of a label is multiplied with; null: labels were "
+        "preprocessed as pixels, black and white",
     )
+
+
+class WeightsProvenance(Row):
+    """The uploaded network that a check looked at."""
+
+    name: str
+    digest: str = Field(description="of its numbers and of what the network is")
+    file_digest: str = Field(description="SHA-256 of the file that was uploaded")
 
 
 class PluginUse(Row):
@@ -790,6 +953,9 @@ class Provenance(Row):
         "float32", description="of the products of training; of a check's margins"
     )
     dataset: DatasetProvenance
+    weights: WeightsProvenance | None = Field(
+        None, description="of a check of uploaded weights: which; null for every other job"
+    )
     seeds: tuple[int, ...]
     plugins: tuple[PluginUse, ...] = Field(
         (), description="the plug-ins whose entries the run used, with version and code"
@@ -891,6 +1057,9 @@ class TrainResult(Row):
     measures: tuple[MeasureRow, ...] = ()
     ensembles: tuple[EnsembleRow, ...] = ()
     baselines: tuple[BaselineRow, ...] = ()
+    usage: tuple[UsageRow, ...] = ()
+    selectivity: tuple[SelectivityRow, ...] = ()
+    lesions: tuple[LesionRow, ...] = ()
     onset: Onset | None = Field(
         None, description="what was known before the first step; null in earlier results"
     )

@@ -1,7 +1,7 @@
 """A data set as the engine sees it: preprocessed inputs on the device, with and without the label.
 
-Legend: R replicas, N samples, m inputs, C classes. The label, where there is one, is a one-hot in
-the first C inputs.
+Legend: R replicas, N samples, m inputs, C classes, K label inputs. The label, where there is one,
+is a pattern in the first K inputs (a one-hot: K = C), or one that is added to all of them.
 """
 
 from functools import cached_property
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import Dataset, Datasets
+from ffengine.label_patterns import LabelPatterns, OneHotPatterns, label_patterns
 from ffengine.partitions import chosen
 from ffengine.random_streams import Draw
 from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
@@ -30,7 +31,7 @@ class LabelsAsPixels(NamedTuple):
     place: LabelPlace
 
     def __call__(self, pixels: Tensor, _plain: "Preprocessor", label: Tensor) -> Tensor:
-        """Inputs (N, m) for pixels (N, m) and a label (N, C)."""
+        """Inputs (N, m) for pixels (N, m) and a label (N, K)."""
         return self.preprocess(overlay(pixels, label, self.place))
 
 
@@ -41,15 +42,25 @@ class LabelsOfStrength(NamedTuple):
     place: LabelPlace
 
     def __call__(self, pixels: Tensor, plain: "Preprocessor", label: Tensor) -> Tensor:
-        """Inputs (N, m) for pixels (N, m) and a label (N, C)."""
+        """Inputs (N, m) for pixels (N, m) and a label (N, K)."""
         return overlay(plain(pixels), self.strength * label, self.place)
+
+
+class LabelsAdded(NamedTuple):
+    """Patterns of labels are added to the preprocessed image, to a strength in its units."""
+
+    strength: float
+
+    def __call__(self, pixels: Tensor, plain: "Preprocessor", label: Tensor) -> Tensor:
+        """Inputs (N, m) for pixels (N, m) and a label (N, m)."""
+        return plain(pixels) + self.strength * label
 
 
 class Preprocessing(NamedTuple):
     """How pixels become inputs, fitted on training images alone, and how labels are put there."""
 
     plain: "Preprocessor"
-    labels: LabelsAsPixels | LabelsOfStrength
+    labels: LabelsAsPixels | LabelsOfStrength | LabelsAdded
 
 
 class Samples:
@@ -62,10 +73,12 @@ class Samples:
         classes: int,
         shape: tuple[int, int, int],
         preprocessing: Preprocessing,
+        patterns: LabelPatterns | None = None,
     ) -> None:
         self.labels = labels  # (N,) int64
         self.classes = classes
         self.shape = shape
+        self.patterns = patterns or OneHotPatterns(classes)
         self._pixels = pixels  # (N, m) as stored: uint8, or float32 for uploaded data
         self._preprocessing = preprocessing
 
@@ -79,15 +92,15 @@ class Samples:
 
     @cached_property
     def labelled(self) -> Tensor:
-        """(N, m): with the one-hot of the label."""
-        return self._overlaid(torch.nn.functional.one_hot(self.labels, self.classes).float())
+        """(N, m): with the pattern of the label."""
+        return self._overlaid(self.patterns.of(self.labels))
 
     @cached_property
     def neutral(self) -> Tensor:
-        """(N, m): with 1 / C in every label input (Hinton 2022, section 3.3)."""
-        return self._overlaid(
-            torch.full((len(self), self.classes), 1 / self.classes, device=self.labels.device)
-        )
+        """(N, m): with the mean of all patterns; of a one-hot that is 1 / C in every label input
+        (Hinton 2022, section 3.3).
+        """
+        return self._overlaid(self.patterns.neutral(self.labels))
 
     def image(self, at: int) -> Tensor:
         """The pixels (channels, height, width) of one sample, as stored."""
@@ -102,7 +115,12 @@ class Samples:
             self.classes,
             self.shape,
             self._preprocessing,
+            self.patterns,
         )
+
+    def relabelled(self, x: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
+        """Samples (..., m) of one label each (...,), under another label (...,)."""
+        return self.patterns.swapped(x, labels, wrong)
 
     def positives(self, *, labelled: bool) -> Tensor:
         """What a positive sample is: with its label, or for strategies without labels the image
@@ -127,9 +145,9 @@ class Samples:
 
     @property
     def label_strength(self) -> float | None:
-        """What the one-hot has in place of 1; None where labels are preprocessed as pixels."""
+        """What patterns are multiplied with; None where labels are preprocessed as pixels."""
         labels = self._preprocessing.labels
-        return labels.strength if isinstance(labels, LabelsOfStrength) else None
+        return None if isinstance(labels, LabelsAsPixels) else labels.strength
 
     @cached_property
     def _counts(self) -> Tensor:
@@ -188,10 +206,14 @@ def load_samples(
     learnt, held, tested = chosen(arrays, sizes, loaded.digest if facts.uploaded else None)
     train = _pixels(arrays.x_train[learnt])
     preprocessing = _fitted(spec, facts, _inputs(train))
+    strength = getattr(preprocessing.labels, "strength", None)
+    patterns = label_patterns(spec.label_code, facts.classes, facts.shape, strength, device)
 
     def partition(pixels: Tensor, targets: np.ndarray) -> Samples:
         labels = torch.from_numpy(np.array(targets, dtype=np.int64)).to(device)
-        return Samples(pixels.to(device), labels, facts.classes, facts.shape, preprocessing)
+        return Samples(
+            pixels.to(device), labels, facts.classes, facts.shape, preprocessing, patterns
+        )
 
     return Partitions(
         partition(train, arrays.y_train[learnt]),
@@ -204,17 +226,23 @@ def load_samples(
 
 def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:
     plain, strength = Preprocessor(spec.preprocess, train), spec.label_strength
-    if strength is None and not facts.uploaded:
-        blank = overlay(train, train.new_zeros(len(train), facts.classes), spec.labels)
+    code = spec.label_code
+    if spec.labels_are_pixels and not facts.uploaded and not code.added:
+        label_inputs = code.label_inputs(facts.classes)
+        blank = overlay(train, train.new_zeros(len(train), label_inputs), spec.labels)
         pixels = LabelsAsPixels(Preprocessor(spec.preprocess, blank), spec.labels)
         return Preprocessing(plain, pixels)
+    if strength is None and spec.labels == "every_layer" and not facts.uploaded:
+        strength = 1.0
     if strength is None:
-        strength = fitting_strength(plain(train))
+        strength = fitting_strength(plain(train)) / code.length(train.shape[1])
+    if code.added:
+        return Preprocessing(plain, LabelsAdded(strength))
     return Preprocessing(plain, LabelsOfStrength(strength, spec.labels))
 
 
 def fitting_strength(inputs: Tensor) -> float:
-    """Return the strength of label inputs that is to the samples (N, m) what it is to MNIST's.
+    """Return the length of a label that is to the samples (N, m) what a one-hot's is to MNIST's.
 
     It is a tenth of the root mean square length of a sample, so it follows the unit of the data and
     the number of inputs. A white pixel has 0.107 of the length of MNIST's samples.
@@ -224,7 +252,7 @@ def fitting_strength(inputs: Tensor) -> float:
 
 
 def overlay(inputs: Tensor, label: Tensor, place: LabelPlace) -> Tensor:
-    """The images (N, m) with the label's inputs (N, C) in place of the first C, or in front of all
+    """The images (N, m) with the label's inputs (N, K) in place of the first K, or in front of all
     (Hinton 2022, section 3.3).
     """
     rest = inputs[:, label.shape[1] :] if place == "overlay" else inputs

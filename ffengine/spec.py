@@ -6,16 +6,19 @@ HTTP bodies, files, messages, cache keys and the engine's arguments all use thes
 import hashlib
 import math
 from bisect import bisect_left
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
     BaseModel,
+    Discriminator,
     Field,
     GetJsonSchemaHandler,
     JsonValue,
     SerializationInfo,
+    SerializerFunctionWrapHandler,
     StringConstraints,
+    Tag,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -40,12 +43,26 @@ from ffengine.entry import (
     name_of,
 )
 from ffengine.inits import INITS, AnyInit, InitName
-from ffengine.negatives import AnyNegatives, Relabelling, WrongLabel
+from ffengine.label_codes import AnyLabelCode, LabelCode, LabelCodeEntry, OneHot
+from ffengine.layer_kinds import (
+    AnyLayer,
+    DenseLayer,
+    LayerPlan,
+    PoolLayer,
+    plans_of,
+    refuse_wrong_layers,
+    units_of,
+)
+from ffengine.negatives import AnyNegatives, NoNegatives, Relabelling, WrongLabel
 from ffengine.objectives import (
     AnyGoodness,
     AnyObjective,
+    ClassBlock,
     Difference,
     MeanSquares,
+    MultiClass,
+    Objective,
+    Polar,
     SumSquares,
     Thresholded,
 )
@@ -64,13 +81,24 @@ load_plugins()  # before a spec is built, whose fields take the entries that the
 # that a spec keeps the digest that results and checkpoints know it by.
 ADDED_LATER = (
     '"label_strength":null,',
+    '"label_code":"one_hot",',
     '"along":"goodness_difference",',
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
+    ',"negative_threshold":null',
+    ',"collaboration":null',
+    ',"unit":"steps","lr_ratio":1.0',  # of phases, before the next entry
     '"phases":{"positive_steps":0,"negative_steps":0},',
     '"decomposition":[],',
     '"accuracy":false,',
     '"select":"last","stop":null,',
+    ',"usage":false',
+    ',"selectivity":false',
+    ',"lesions":null',
     ',"share":null,"of":"squares"',
+    '"layers":[],',  # of a network
+)
+OVER_CLASSES = frozenset(
+    name_of(entry, "name") for entry in entries(AnyObjective) if issubclass(entry, MultiClass)
 )
 MAX_SEED = 2**63 - 1
 MAX_STUDY_CELLS = 10_000
@@ -117,8 +145,11 @@ DatasetName = Annotated[
         }
     ),
 ]
-LabelPlace = Literal["overlay", "append"]
-Normalize = Literal["none", "l2", "rms"]
+MOST_LAYERS = 32  # that learn
+OF_MAPS = frozenset({"group", "instance"})
+OF_PICTURES = (1, 3, 4)  # channels: grey, colour, colour with transparency
+LabelPlace = Literal["overlay", "append", "every_layer"]
+Normalize = Literal["none", "l2", "rms", "layer", "halves", "group", "instance"]
 
 
 def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
@@ -127,12 +158,33 @@ def _refuse_repeats(path: tuple[str, ...], values: tuple[object, ...]) -> None:
         raise SpecFieldError(path, f"each value once, got {list(values)}")
 
 
+def _refuse_unreadable_labels(code: LabelCode, negatives: AnyNegatives) -> None:
+    """Raise SpecFieldError where a strategy makes negatives of one-hot labels alone."""
+    if code != OneHot() and negatives.labelled and not isinstance(negatives, Relabelling):
+        raise SpecFieldError(
+            ("dataset", "label_code"),
+            f"{code.name} patterns need negatives that are images under another label, such as "
+            f"wrong_label; {negatives.strategy} is made of one-hot labels",
+        )
+
+
+def _refuse_no_negatives(negatives: AnyNegatives, asking: str) -> None:
+    """Raise SpecFieldError where negatives are needed and the strategy makes none."""
+    if isinstance(negatives, NoNegatives):
+        raise SpecFieldError(
+            ("negatives",),
+            f"{asking} compares positives with negatives, and none makes no negatives; name "
+            f"another strategy, such as wrong_label",
+        )
+
+
 def _what_splits_by_pairs(
-    activation: str, negatives: AnyNegatives, batch_size: int | None
+    activation: str, dataset: "DatasetSpec", negatives: AnyNegatives, batch_size: int | None
 ) -> tuple[tuple[bool, str], ...]:
     """Return what the decomposition of margins needs, each with whether it is there."""
     return (
         (activation == "relu", "the activation relu"),
+        (dataset.label_code == OneHot(), "dataset.label_code one_hot"),
         (
             isinstance(negatives, Relabelling) and negatives.keeps_image,
             "negatives that are the image of their positive under another label",
@@ -157,16 +209,25 @@ class DatasetSpec(Entry):
     )
     labels: LabelPlace = Field(
         "overlay",
-        description="where the one-hot label stands in a sample: in place of its first inputs "
-        "(overlay), or in front of all of them (append)",
+        description="where the label stands in a sample: in place of its first inputs (overlay), "
+        "in front of all of them (append), or there and in front of the activations that each "
+        "layer above receives, too (every_layer), after preprocessing and without normalisation",
     )
     label_strength: float | None = Field(
         None,
         gt=0,
         le=1e6,
-        description="value of a label's input, in place of 1, in units of the preprocessed inputs. "
-        "null: for an upload, a tenth of the length of a sample (root mean square); for a data "
-        "set of the catalogue, the value of a white pixel",
+        description="value of a label's input, in place of 1, in units of the preprocessed inputs; "
+        "of fourier patterns, the amplitude of the wave. null: for an upload, and for a wave, what "
+        "gives the pattern a tenth of the length of a sample (root mean square); for a data set of "
+        "the catalogue, the value of a white pixel, or 1 with labels: every_layer",
+    )
+    label_code: AnyLabelCode = Field(
+        OneHot(),
+        description="the pattern of a class: a name, or an object where the entry has parameters. "
+        + "; ".join(
+            f"{name_of(entry, 'name')}: {meaning_of(entry)}" for entry in entries(LabelCodeEntry)
+        ),
     )
     train_samples: int | None = Field(
         None,
@@ -203,18 +264,25 @@ class DatasetSpec(Entry):
 
         m, without the bias input.
         """
-        return facts.inputs + (facts.classes if labelled and self.labels == "append" else 0)
+        front = labelled and self.labels != "overlay"
+        return facts.inputs + (self.label_code.label_inputs(facts.classes) if front else 0)
+
+    @property
+    def labels_are_pixels(self) -> bool:
+        """Whether a data set of the catalogue has label inputs that are preprocessed as pixels."""
+        return self.label_strength is None and self.labels != "every_layer"
 
     def test_count(self, facts: Dataset) -> int:
         """How many test samples the spec selects of the data set with those facts."""
         return self.test_samples or facts.test_samples
 
-    def refuse_misfit(self, facts: Dataset) -> None:
+    def refuse_misfit(self, facts: Dataset, *, labelled: bool = True) -> None:
         """Raise SpecFieldError where a data set does not have what the spec selects of it.
 
         **Arguments:**
 
         - `facts`: the facts of the data set.
+        - `labelled`: whether samples carry labels, which need room.
 
         **Raises:**
 
@@ -234,11 +302,39 @@ class DatasetSpec(Entry):
                 f"{self.validation_samples} leaves no samples to train on",
             )
         self._refuse_one_class(train, facts)
-        if self.labels == "overlay" and facts.classes >= facts.inputs:
+        if labelled:
+            self._refuse_misfit_labels(facts)
+
+    def _refuse_misfit_labels(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where labels leave no image, or classes have no pattern each."""
+        label_inputs = self.label_code.label_inputs(facts.classes)
+        if self.labels == "overlay" and label_inputs >= facts.inputs:
+            what = (
+                f"{facts.classes} classes"
+                if self.label_code == OneHot()
+                else (f"{label_inputs} inputs of a label")
+            )
+            raise SpecFieldError(
+                ("labels",), f"{what} leave nothing of {facts.inputs} inputs; use append"
+            )
+        most = self.label_code.most_classes(facts.shape)
+        if facts.classes > most:
+            raise SpecFieldError(
+                ("label_code",),
+                f"{self.label_code.name} has {most:g} patterns here, and {self.name} has "
+                f"{facts.classes} classes",
+            )
+
+    @model_validator(mode="after")
+    def _has_place_for_labels(self) -> "DatasetSpec":
+        """Refuse patterns that are added to the image where labels stand in front of it."""
+        if self.label_code.added and self.labels != "overlay":
             raise SpecFieldError(
                 ("labels",),
-                f"{facts.classes} classes leave nothing of {facts.inputs} inputs; use append",
+                f"{self.label_code.name} patterns lie over the image; use overlay"
+                + (", or the code one_hot or random" if self.labels == "every_layer" else ""),
             )
+        return self
 
     def _refuse_one_class(self, train: int, facts: Dataset) -> None:
         """Raise SpecFieldError where the training samples of an upload would be of one class."""
@@ -265,10 +361,20 @@ class DatasetSpec(Entry):
 
 
 class NetworkSpec(Entry):
-    """A stack of fully connected layers."""
+    """A stack of fully connected layers, or of convolutions, pools and fully connected layers."""
 
     widths: tuple[Width, ...] = Field(
-        (500,), min_length=1, max_length=32, description="units of each layer, first to last"
+        (500,),
+        min_length=1,
+        max_length=32,
+        description="units of each fully connected layer, first to last; left out (or the default) "
+        "where layers are named",
+    )
+    layers: tuple[AnyLayer, ...] = Field(
+        (),
+        max_length=64,
+        description="in place of widths, layers of images, first to last: conv, pool and dense; "
+        "needs an objective class_block",
     )
     activation: AnyActivation = "relu"
     bias: bool = Field(False, description="the paper's layers have none")
@@ -277,8 +383,11 @@ class NetworkSpec(Entry):
     )
     normalize: Normalize = Field(
         "none",
-        description="scaling of the input of every layer but the first, activations to length or "
-        "root mean square 1",
+        description="scaling of the input of every layer but the first, activations to length "
+        "(l2) or root mean square (rms) 1, to mean 0 and variance 1 within the sample (layer), or "
+        "each half of the units to length 1 (halves; it scales the first layer's input as l2 "
+        "does). Of network.layers also to mean 0 and variance 1 within the block of channels of "
+        "each class (group), or within each channel (instance); pools come first",
     )
     normalize_first: bool = Field(
         False,
@@ -290,6 +399,63 @@ class NetworkSpec(Entry):
         "revive dead units (Löwe 2023)",
     )
 
+    @property
+    def derived(self) -> frozenset[str]:
+        """What follows from other fields: of named layers, the widths."""
+        return frozenset({"widths"} if self.layers else ())
+
+    @model_validator(mode="after")
+    def _one_kind_of_layers(self) -> "NetworkSpec":
+        """Refuse layers that contradict widths or each other; fill in how wide they are."""
+        if not self.layers:
+            if self.normalize in OF_MAPS:
+                raise SpecFieldError(
+                    ("normalize",),
+                    f"{self.normalize} is of maps, which network.widths do not make; use layer, or "
+                    f"name network.layers",
+                )
+            return self
+        # a form that has every field sends the default beside the layers
+        default = type(self).model_fields["widths"].default
+        if "widths" in self.model_fields_set and self.widths not in (
+            default,
+            units_of(self.layers),
+        ):
+            raise SpecFieldError(
+                ("widths",), "name either widths or layers, which have channels and units"
+            )
+        refuse_wrong_layers(self.layers)
+        self._refuse_no_normalisation()
+        units = units_of(self.layers)
+        if len(units) > MOST_LAYERS:
+            raise SpecFieldError(("layers",), f"{len(units)} learn; use at most {MOST_LAYERS}")
+        object.__setattr__(self, "widths", units)
+        return self
+
+    def _refuse_no_normalisation(self) -> None:
+        """Raise SpecFieldError where layers cannot be scaled as the spec says."""
+        if self.normalize == "halves":
+            raise SpecFieldError(
+                ("normalize",), "network.layers have no halves; use layer, group or instance"
+            )
+        learning = [layer for layer in self.layers if not isinstance(layer, PoolLayer)]
+        if self.normalize == "instance" and any(
+            isinstance(layer, DenseLayer) for layer in learning[:-1]
+        ):
+            raise SpecFieldError(
+                ("normalize",),
+                "instance would make each unit of a dense layer 0, and one has a layer above it; "
+                "use layer or group",
+            )
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, inner: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Write what is not derived."""
+        written: dict[str, object] = inner(self)
+        for name in self.derived:
+            written.pop(name, None)
+        return written
+
 
 class PhasesSpec(Entry):
     """Steps on one side at a time (Hinton 2022, section 5): positive phases ("wake") raise the
@@ -298,28 +464,103 @@ class PhasesSpec(Entry):
     """
 
     positive_steps: int = Field(
-        0, ge=0, le=10**9, description="steps of a positive phase; 0: only negative phases"
+        0,
+        ge=0,
+        le=10**9,
+        description="length of a positive phase, in the unit; 0: only negative phases",
     )
     negative_steps: int = Field(
-        0, ge=0, le=10**9, description="steps of a negative phase; 0: only positive phases"
+        0,
+        ge=0,
+        le=10**9,
+        description="length of a negative phase, in the unit; 0: only positive phases",
     )
+    unit: Literal["steps", "epochs"] = Field(
+        "steps",
+        description="what positive_steps and negative_steps count: steps of training, or epochs, "
+        "all of whose steps are of one phase",
+    )
+    lr_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="learning rate of negative phases over that of positive phases, which is the "
+        "optimizer's",
+    )
+
+    @model_validator(mode="after")
+    def _some_phase_has_the_ratio(self) -> "PhasesSpec":
+        """Refuse a rate of phases that never come."""
+        if self.lr_ratio != 1 and not self.negative_steps:
+            raise SpecFieldError(
+                ("lr_ratio",),
+                f"{self.lr_ratio:g} is of negative phases, and there are none; set negative_steps",
+            )
+        return self
 
     @property
     def alternate(self) -> bool:
         """Whether a step takes one side alone."""
         return self.positive_steps + self.negative_steps > 0
 
-    def split_at(self, step: int) -> Split | None:
+    def split_at(self, step: int, epoch_steps: int) -> Split | None:
         """Return the split that a step learns from; None: from both.
 
         **Arguments:**
 
         - `step`: the step of a stage, from 0; a positive phase comes first.
+        - `epoch_steps`: how many steps an epoch has.
         """
         if not self.alternate:
             return None
-        within = step % (self.positive_steps + self.negative_steps)
+        within = step // self._unit_steps(epoch_steps) % self._cycle
         return "positive" if within < self.positive_steps else "negative"
+
+    def negative_before(self, step: int, epoch_steps: int) -> int:
+        """Return how many of the first steps of a stage learn from negatives alone.
+
+        **Arguments:**
+
+        - `step`: how many steps there are.
+        - `epoch_steps`: how many steps an epoch has.
+
+        **Returns:**
+
+        0 where a step takes both sides.
+        """
+        if not self.alternate:
+            return 0
+        unit = self._unit_steps(epoch_steps)
+        cycles, rest = divmod(step, self._cycle * unit)
+        return cycles * self.negative_steps * unit + max(0, rest - self.positive_steps * unit)
+
+    def rate(self, split: Split | None) -> float:
+        """Return by what the learning rate of a step is multiplied.
+
+        **Arguments:**
+
+        - `split`: what the step learns from; None: both.
+
+        **Returns:**
+
+        `lr_ratio` for negatives, else 1.
+        """
+        return self.lr_ratio if split == "negative" else 1.0
+
+    @property
+    def largest_rate(self) -> float:
+        """By what the largest learning rate of an epoch is multiplied, over all phases."""
+        return max(self.lr_ratio, 1.0) if self.positive_steps else self.lr_ratio
+
+    @property
+    def _cycle(self) -> int:
+        """How many units both phases last together."""
+        return self.positive_steps + self.negative_steps
+
+    def _unit_steps(self, epoch_steps: int) -> int:
+        """How many steps the unit has."""
+        return epoch_steps if self.unit == "epochs" else 1
 
 
 class MonitorSpec(Entry):
@@ -351,12 +592,55 @@ class MonitorSpec(Entry):
         "on the monitored samples and on all validation samples. It is also measured where select "
         "or stop needs it",
     )
-    measures: tuple[Literal["gini", "kurtosis"], ...] = Field(
+    measures: tuple[Literal["gini", "kurtosis", "spectral_norm", "weights"], ...] = Field(
         (),
-        max_length=2,
-        description="more measures of sparsity. Hoyer's and Treves and Rolls's are always "
-        "there and cost nothing; gini sorts the units and is slow",
+        max_length=4,
+        description="more measures: gini and kurtosis of sparsity, the spectral norm of the "
+        "weights, and weights for their sparsity, their signs and the entropy of their singular "
+        "values. Hoyer's and Treves and Rolls's sparsity and the Frobenius norm are always there "
+        "and cost nothing; gini sorts the units and is slow, and so are the spectral norm and "
+        "the singular values of wide layers",
     )
+
+
+class LesionsSpec(Entry):
+    """What is taken out of the trained network, and how much of it, to see what accuracy is left:
+    at once, without training afterwards, and with the test samples. The smallest go first; of equal
+    ones those with the lower number.
+    """
+
+    remove: tuple[Literal["units", "weights"], ...] = Field(
+        ("units", "weights"),
+        min_length=1,
+        description="units are silenced with all they receive and send; weights are set to 0, "
+        "those of labels among them and biases not",
+    )
+    by: tuple[Literal["usage", "magnitude", "random"], ...] = Field(
+        ("usage", "magnitude", "random"),
+        min_length=1,
+        description="usage: a unit's mean |h| over the training samples, a weight's |w| times the "
+        "mean of its |input| there; magnitude: the length of a unit's incoming weights, a weight's "
+        "|w|; random: an order that the seed draws",
+    )
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.25, 0.5, 0.75, 0.9, 0.95),
+        min_length=1,
+        max_length=16,
+        description="what share of each layer is removed, beside nothing at all",
+    )
+    where: tuple[Literal["network", "layer"], ...] = Field(
+        ("network",),
+        min_length=1,
+        description="network: the share of every layer; layer: of one layer, the others whole, for "
+        "each layer in turn",
+    )
+
+    @model_validator(mode="after")
+    def _once_each(self) -> "LesionsSpec":
+        """Refuse values that are named twice."""
+        for name in ("remove", "by", "shares", "where"):
+            _refuse_repeats((name,), getattr(self, name))
+        return self
 
 
 class EvaluationSpec(Entry):
@@ -397,6 +681,21 @@ class EvaluationSpec(Entry):
         + "; ".join(
             f"{name_of(entry, 'name')}: {meaning_of(entry)}" for entry in entries(BaselineEntry)
         ),
+    )
+    usage: bool = Field(
+        False,
+        description="measure for each layer and held-out partition how many units are used at all, "
+        "and the sparsity of samples over units beside that of units over samples",
+    )
+    selectivity: bool = Field(
+        False,
+        description="measure how selective each unit is for one class, on held-out samples with a "
+        "neutral label",
+    )
+    lesions: LesionsSpec | None = Field(
+        None,
+        description="measure what accuracy is left once a share of the units or weights is "
+        "removed, also of the baselines; null: nothing is removed",
     )
 
 
@@ -469,6 +768,35 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         """The inputs of the first layer, m, on the data set with those facts, without the bias."""
         return self.dataset.inputs(facts, labelled=self.negatives.labelled)
 
+    def carried_inputs(self, classes: int) -> int:
+        """Return how many label inputs each layer above the first receives.
+
+        **Arguments:**
+
+        - `classes`: C.
+
+        **Returns:**
+
+        K; 0 where the first layer alone receives the label.
+        """
+        carried = self.negatives.labelled and self.dataset.labels == "every_layer"
+        return self.dataset.label_code.label_inputs(classes) if carried else 0
+
+    def fan_in(self, facts: Dataset) -> tuple[int, ...]:
+        """Return how many inputs each layer has on a data set, without the bias.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Returns:**
+
+        m of each layer.
+        """
+        carried = self.carried_inputs(facts.classes)
+        below = self.network.widths[:-1]
+        return (self.inputs(facts), *(carried + width for width in below))
+
     @property
     def stages(self) -> tuple[tuple[int, ...], ...]:
         """The layers that learn together, stage after stage."""
@@ -483,7 +811,8 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         - `epoch`: the epoch; 0 is the initialisation.
         - `samples`: how many samples training has.
         """
-        return self.phases.split_at(epoch * -(-samples // self.batch_size))
+        steps = -(-samples // self.batch_size)
+        return self.phases.split_at(epoch * steps, steps)
 
     def monitored(self, facts: Dataset) -> int:
         """How many positives of the data set with those facts are measured."""
@@ -502,11 +831,169 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         """
         return epoch % self.monitor.every_epochs == 0 or epoch == self.epochs
 
+    @property
+    def learns_classes(self) -> bool:
+        """Whether each layer learns the labels of samples that do not carry them."""
+        return isinstance(self.objective, MultiClass)
+
+    @property
+    def tells_labels(self) -> bool:
+        """Whether labels are predicted by what the layers have learnt."""
+        return self.learns_classes or self.negatives.labelled
+
+    @property
+    def has_usual_negatives(self) -> bool:
+        """Whether negatives are those that the objective has where none are named."""
+        return self.negatives == (NoNegatives() if self.learns_classes else WrongLabel())
+
+    @property
+    def pairwise(self) -> Objective:
+        """The objective, of a run that compares positives with negatives.
+
+        **Raises:**
+
+        - `TypeError`: it is one over classes.
+        """
+        if isinstance(self.objective, MultiClass):
+            raise TypeError(f"objective: {self.objective.name} has no goodness")
+        return self.objective
+
+    @property
+    def over_classes(self) -> MultiClass:
+        """The objective, of a run whose layers learn classes.
+
+        **Raises:**
+
+        - `TypeError`: it compares positives with negatives.
+        """
+        if not isinstance(self.objective, MultiClass):
+            raise TypeError(f"objective: {self.objective.name} has no classes")
+        return self.objective
+
+    def refuse_misfit(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where a data set has more classes than a layer has units for.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+
+        **Raises:**
+
+        - `SpecFieldError`: a layer has fewer units than there are classes, each with a block.
+        """
+        if self.network.layers:
+            self._refuse_misfit_layers(facts)
+            return
+        narrow = min(self.network.widths)
+        if isinstance(self.objective, ClassBlock) and narrow < facts.classes:
+            raise SpecFieldError(
+                ("network", "widths"),
+                f"class_block gives each of the {facts.classes} classes of {facts.name} units of "
+                f"its own, and a layer has {narrow}; make each at least {facts.classes} wide",
+            )
+
+    def _refuse_misfit_layers(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where samples are no images, or do not fit the layers."""
+        if min(facts.shape[1:]) < 2:
+            raise SpecFieldError(
+                ("network", "layers"),
+                f"{facts.name} has no images: its samples are rows of {facts.inputs} numbers; use "
+                f"network.widths",
+            )
+        first, height, last = facts.shape
+        if first not in OF_PICTURES and last in OF_PICTURES:
+            raise SpecFieldError(
+                ("network", "layers"),
+                f"samples of {facts.name} are {first} x {height} x {last} (channels, height, "
+                f"width), which looks like pictures whose channels stand last; store x as "
+                f"(N, {last}, {first}, {height})",
+            )
+        for place, layer in enumerate(self.network.layers):
+            units = None if isinstance(layer, PoolLayer) else units_of([layer])[0]
+            if units is not None and units % facts.classes:
+                field = "units" if isinstance(layer, DenseLayer) else "channels"
+                raise SpecFieldError(
+                    ("network", "layers", str(place), field),
+                    f"{units} are not {facts.classes} equal blocks, one for each class of "
+                    f"{facts.name}; use a multiple of {facts.classes}",
+                )
+        try:
+            self.plans(facts)
+        except SpecFieldError as error:
+            raise SpecFieldError(("network", *error.path), error.message) from error
+
+    def plans(self, facts: Dataset) -> tuple[LayerPlan, ...]:
+        """Return what maps the named layers make of samples; nothing where widths are named.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+        """
+        if not self.network.layers:
+            return ()
+        return plans_of(self.network.layers, facts.shape, facts.classes)
+
+    def _refuse_what_maps_lack(self) -> None:
+        """Raise SpecFieldError for what runs of named layers cannot do yet."""
+        name, evaluation = self.objective.name, self.evaluation
+        for path, refused, message in (
+            (
+                ("objective",),
+                not isinstance(self.objective, ClassBlock),
+                f"network.layers learn with class_block, whose blocks are of channels; {name} has "
+                f"none",
+            ),
+            (
+                ("precision",),
+                self.precision != "float32",
+                "convolutions are computed in float32; leave precision out",
+            ),
+            (
+                ("evaluation", "linear_classifier"),
+                evaluation.linear_classifier,
+                "a linear classifier would see all numbers of every map; use false",
+            ),
+            (
+                ("evaluation", "baselines"),
+                bool(evaluation.baselines),
+                "baselines train stacks of network.widths; leave them out",
+            ),
+            (
+                ("evaluation", "lesions"),
+                evaluation.lesions is not None,
+                "lesions are of stacks of network.widths; leave them out",
+            ),
+        ):
+            if refused:
+                raise SpecFieldError(path, message)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_negatives_of_classes(cls, given: object) -> object:
+        """Fill in the negatives of objectives over classes, which have none."""
+        if not isinstance(given, dict) or "negatives" in given:
+            return given
+        objective = given.get("objective")
+        name = objective.get("name") if isinstance(objective, dict) else objective
+        if isinstance(objective, MultiClass) or (isinstance(name, str) and name in OVER_CLASSES):
+            return {**given, "negatives": {"strategy": "none"}}
+        return given
+
     @model_validator(mode="after")
     def _consistent(self) -> "TrainSpec":
         """Refuse fields that contradict each other."""
         _refuse_repeats(("seeds",), self.seeds)
+        if self.network.layers:
+            self._refuse_what_maps_lack()
+        if isinstance(self.objective, MultiClass):
+            self._refuse_what_needs_pairs(self.objective.name)
+        else:
+            _refuse_no_negatives(self.negatives, self.objective.name)
+        _refuse_unreadable_labels(self.dataset.label_code, self.negatives)
+        self._refuse_no_label_to_carry()
         self._refuse_unchosen_baselines()
+        self._refuse_lost_statistics()
+        self._refuse_lone_layers()
         if self.phases.alternate and self.objective.paired:
             raise SpecFieldError(
                 ("phases",),
@@ -527,9 +1014,81 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 ("evaluation", "linear_penalties"),
                 "choosing among several needs dataset.validation_samples",
             )
+        self._refuse_no_labels_to_lose()
         self._refuse_no_measure()
         self._refuse_no_decomposition()
         return self
+
+    def _refuse_what_needs_pairs(self, name: str) -> None:
+        """Raise SpecFieldError for what an objective over classes has no use for."""
+        negatives, dataset = self.negatives, self.dataset
+        for path, refused, message in (
+            (
+                ("negatives",),
+                not isinstance(negatives, NoNegatives),
+                f"{name} learns the labels themselves, without negatives; leave negatives out, or "
+                f"name the strategy none",
+            ),
+            (
+                ("negatives", "redraw"),
+                negatives.redraw != "every_epoch",
+                "none draws no negatives; leave redraw out",
+            ),
+            (
+                ("dataset", "label_strength"),
+                dataset.label_strength is not None,
+                f"samples carry no label with {name}; leave label_strength out",
+            ),
+            (
+                ("dataset", "label_code"),
+                dataset.label_code != OneHot(),
+                f"samples carry no label with {name}; leave label_code out",
+            ),
+            (
+                ("dataset", "labels"),
+                dataset.labels != "overlay",
+                f"samples carry no label with {name}; leave labels out",
+            ),
+            (
+                ("phases",),
+                self.phases.alternate,
+                f"{name} has no negatives that could have phases; use 0 steps of each phase",
+            ),
+            (
+                ("network", "pass_dead_units"),
+                self.network.pass_dead_units,
+                f"it revives units by peer normalisation, which {name} has not; use false",
+            ),
+            (
+                ("monitor", "decomposition"),
+                bool(self.monitor.decomposition),
+                f"it splits margins by pairs, and {name} has none; leave it out",
+            ),
+            (
+                ("stop", "measure"),
+                self.stop is not None and self.stop.measure == "auc",
+                f"AUC sets positives against negatives, and {name} has none; use accuracy or loss",
+            ),
+            (
+                ("evaluation", "baselines"),
+                any(one.name == "ff_objective" for one in self.evaluation.baselines),
+                f"ff_objective needs goodness and negatives, which {name} has not; use "
+                f"greedy_cross_entropy or another baseline",
+            ),
+        ):
+            if refused:
+                raise SpecFieldError(path, message)
+        if dataset.name in DATASETS:
+            self.refuse_misfit(DATASETS[dataset.name])
+
+    def _refuse_no_label_to_carry(self) -> None:
+        """Raise SpecFieldError where every layer is to receive a label that samples do not have."""
+        if self.dataset.labels == "every_layer" and not self.negatives.labelled:
+            raise SpecFieldError(
+                ("dataset", "labels"),
+                f"samples of {self.negatives.strategy} carry no label that every layer could "
+                f"receive; leave labels out, or use negatives such as wrong_label",
+            )
 
     def _refuse_unchosen_baselines(self) -> None:
         """Raise SpecFieldError where baselines are alike, or cannot choose what they should."""
@@ -550,6 +1109,49 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                     f"{baseline.name} predicts no labels with negatives of the strategy "
                     f"{self.negatives.strategy}, so there is no accuracy to choose by",
                 )
+
+    def _refuse_lost_statistics(self) -> None:
+        """Raise SpecFieldError where the statistics of a goodness would be others than its own."""
+        if self.learns_classes or not self.pairwise.goodness.has_statistics:
+            return
+        name = self.pairwise.goodness.name
+        if self.chooses_epochs:
+            raise SpecFieldError(
+                ("stop",) if self.stop else ("select",),
+                f"{name} goes by running moments, which are kept of the last epoch alone",
+            )
+        if any(one.name == "ff_objective" for one in self.evaluation.baselines):
+            raise SpecFieldError(
+                ("evaluation", "baselines"),
+                f"ff_objective does not keep the running moments that {name} goes by",
+            )
+
+    def _refuse_lone_layers(self) -> None:
+        """Raise SpecFieldError where layers are to collaborate that do not learn together."""
+        if not self.objective.collaborates:
+            return
+        path = ("objective", "collaboration")
+        if self.layers != "simultaneous" or len(self.network.widths) < 2:
+            raise SpecFieldError(
+                path,
+                "layers collaborate in a common step; it needs layers: simultaneous and two "
+                "widths or more",
+            )
+        if any(one.name == "ff_objective" for one in self.evaluation.baselines):
+            raise SpecFieldError(
+                ("evaluation", "baselines"),
+                "ff_objective sums the losses of layers that go by their own goodness; leave out "
+                "objective.collaboration or this baseline",
+            )
+
+    def _refuse_no_labels_to_lose(self) -> None:
+        """Raise SpecFieldError where there is no accuracy that a lesion could lower."""
+        if self.evaluation.lesions is not None and not self.tells_labels:
+            raise SpecFieldError(
+                ("evaluation", "lesions"),
+                f"a lesion is measured by accuracy, and samples of {self.negatives.strategy} carry "
+                f"no label; leave lesions out",
+            )
 
     @property
     def measure(self) -> Literal["accuracy", "auc", "loss"]:
@@ -577,7 +1179,7 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 "epochs are compared on validation samples, and there are none; set "
                 "dataset.validation_samples",
             )
-        if self.measure == "accuracy" and not self.negatives.labelled:
+        if self.measure == "accuracy" and not self.tells_labels:
             raise SpecFieldError(
                 (field, "measure") if self.stop else (field,),
                 f"samples of {self.negatives.strategy} carry no label, so that there is no "
@@ -606,12 +1208,13 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         for fits, needed in (
             (not self.phases.alternate, "steps on both splits, without phases"),
             (
-                isinstance(self.objective.goodness, SumSquares | MeanSquares),
+                isinstance(self.pairwise.goodness, SumSquares | MeanSquares),
                 "the goodness sum_squares or mean_squares",
             ),
-            (not self.objective.peer_normalization, "objective.peer_normalization 0"),
+            (not isinstance(self.objective, Polar), "an objective of whole layers, not polar"),
+            (not self.pairwise.peer_normalization, "objective.peer_normalization 0"),
             (not self.network.pass_dead_units, "network.pass_dead_units false"),
-            *_what_splits_by_pairs(self.network.activation, self.negatives, batch),
+            *_what_splits_by_pairs(self.network.activation, self.dataset, self.negatives, batch),
         ):
             if not fits:
                 raise SpecFieldError(path, f"it needs {needed}")
@@ -627,6 +1230,41 @@ class TrainedWeights(Entry):
     layer: int = Field(0, ge=0)
 
 
+class UploadedWeights(Entry):
+    """The weights of a layer of a network that was trained elsewhere and uploaded."""
+
+    weights: Annotated[str, StringConstraints(pattern=rf"^{uploads.NAME.pattern}$")] = Field(
+        description="the name that the weights were uploaded under"
+    )
+    layer: int = Field(0, ge=0)
+    digest: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="of the network, as GET /v1/weights says. null: whichever has the name; a job "
+        "is stored with the digest that it had then",
+    )
+
+
+def _which_weights(given: object) -> str:
+    """Return the tag of the weights that are meant, so that only its errors are told."""
+    if isinstance(given, UploadedWeights) or (isinstance(given, dict) and "weights" in given):
+        return UploadedWeights.__name__
+    if isinstance(given, dict | TrainedWeights):
+        return TrainedWeights.__name__
+    return "initialization"
+
+
+def _any_of(schema: dict[str, Any]) -> None:
+    """Write alternatives as those of a plain union, which they are to a client."""
+    schema["anyOf"] = schema.pop("oneOf")
+
+
+AnyWeights = Annotated[
+    Annotated[Literal["initialization"], Tag("initialization")]
+    | Annotated[TrainedWeights, Tag(TrainedWeights.__name__)]
+    | Annotated[UploadedWeights, Tag(UploadedWeights.__name__)],
+    Discriminator(_which_weights),
+    Field(json_schema_extra=_any_of),
+]
 # whose draws for one unit are the same whatever the width
 INITS_OF_ANY_WIDTH: tuple[InitName, ...] = ("gaussian", "he", "lecun", "torch")
 SEEDS_OF_MEAN_FIELD = 4  # least number of networks whose spread is a band
@@ -638,7 +1276,7 @@ class CheckSpec(Entry, metaclass=SpecMeta):
 
     kind: Literal["check"] = "check"
     theorem: TheoremNumber = 2
-    at: Literal["initialization"] | TrainedWeights = "initialization"
+    at: AnyWeights = "initialization"
     along: Direction = Field(
         "goodness_difference",
         description="the step of theorem 2. goodness_difference: that on G(negative) - "
@@ -662,7 +1300,7 @@ class CheckSpec(Entry, metaclass=SpecMeta):
         min_length=1,
         max_length=64,
         description="widths of the layers that are checked, one independent layer for each; "
-        "not used with at.job",
+        "not used with at.job and at.weights",
     )
     dataset: DatasetSpec = DatasetSpec()
     activation: AnyActivation = "relu"
@@ -731,6 +1369,9 @@ class CheckSpec(Entry, metaclass=SpecMeta):
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("widths",), self.widths)
         _refuse_repeats(("methods",), self.methods)
+        if self.theorem == 2:
+            _refuse_no_negatives(self.negatives, "theorem 2")
+            _refuse_unreadable_labels(self.dataset.label_code, self.negatives)
         self._refuse_no_training_step()
         self._refuse_no_limit(self.activation)
         self._refuse_no_decomposition(self.activation)
@@ -765,6 +1406,12 @@ class CheckSpec(Entry, metaclass=SpecMeta):
 
     def _refuse_no_limit(self, activation: str) -> None:
         """Raise SpecFieldError where the limit of the goodness is asked for and not known."""
+        if self.goodness.has_statistics:
+            raise SpecFieldError(
+                ("goodness",),
+                f"{self.goodness.name} goes by running moments, which a check has none of; before "
+                "training it is sum_squares",
+            )
         if "infinite_width" not in self.methods:
             return
         kernel = self.goodness.limit(1, 2)
@@ -782,17 +1429,17 @@ class CheckSpec(Entry, metaclass=SpecMeta):
             (self.theorem == 2, "theorem 2"),
             (self.along == "goodness_difference", "along goodness_difference"),
             (self.goodness == SumSquares(), "the goodness sum_squares"),
-            *_what_splits_by_pairs(activation, self.negatives, self.batch_size),
+            *_what_splits_by_pairs(activation, self.dataset, self.negatives, self.batch_size),
         ):
             if not fits:
                 raise SpecFieldError(("decomposition",), f"it needs {needed}")
 
     def refuse_misfit(self, trained: TrainSpec, datasets: Datasets) -> None:
-        """Raise SpecFieldError where a training job lacks the weights that the check asks for.
+        """Raise SpecFieldError where trained weights are not those that the check asks for.
 
         **Arguments:**
 
-        - `trained`: the spec of the training job.
+        - `trained`: the spec of the training job, or of the run that uploaded weights count as.
         - `datasets`: where the data sets of both are.
 
         **Raises:**
@@ -802,15 +1449,24 @@ class CheckSpec(Entry, metaclass=SpecMeta):
         - `DatasetError`: a data set cannot be found.
         """
         at = self.at
-        if not isinstance(at, TrainedWeights):
+        if at == "initialization":
             return
+        owner = f"the upload {at.weights}" if isinstance(at, UploadedWeights) else "the job"
+        if trained.network.layers:
+            raise SpecFieldError(
+                ("at",),
+                f"checks are of fully connected layers, and {owner} has network.layers; its own "
+                f"rows have theorem2_ratio",
+            )
         if at.layer >= len(trained.network.widths):
             raise SpecFieldError(
                 ("at", "layer"),
-                f"{at.layer} asked, but the job's network has layers 0 to "
+                f"{at.layer} asked, but {owner}'s network has layers 0 to "
                 f"{len(trained.network.widths) - 1}",
             )
-        if at.epoch > trained.epochs or not trained.is_monitored(at.epoch):
+        if isinstance(at, TrainedWeights) and (  # an upload has the weights of one epoch
+            at.epoch > trained.epochs or not trained.is_monitored(at.epoch)
+        ):
             every = trained.monitor.every_epochs
             raise SpecFieldError(
                 ("at", "epoch"),
@@ -819,7 +1475,9 @@ class CheckSpec(Entry, metaclass=SpecMeta):
             )
         if missing := sorted(set(self.seeds) - set(trained.seeds)):
             raise SpecFieldError(
-                ("seeds",), f"{missing} were not trained by the job; it has {list(trained.seeds)}"
+                ("seeds",),
+                f"{missing} were not trained by {owner}; it has {list(trained.seeds)}"
+                f"{', so name seeds of those' if isinstance(at, UploadedWeights) else ''}",
             )
         labelled = self.theorem == 2 and self.negatives.labelled
         given = self.dataset.inputs(datasets.facts_of(self.dataset.name), labelled=labelled)
@@ -828,15 +1486,34 @@ class CheckSpec(Entry, metaclass=SpecMeta):
             kind = "with labels" if labelled else "without labels"
             raise SpecFieldError(
                 ("dataset", "name"),
-                f"{self.dataset.name} {kind} does not fit the inputs of the job's "
-                f"{trained.dataset.name}: {given} inputs, the job learnt from {learnt}",
+                f"{self.dataset.name} {kind} does not fit the inputs of {owner}'s "
+                f"{trained.dataset.name}: {given} inputs, {owner} learnt from {learnt}",
+            )
+        places = {one.labels == "every_layer" for one in (self.dataset, trained.dataset)}
+        if labelled and len(places) > 1:
+            raise SpecFieldError(
+                ("dataset", "labels"),
+                f"{owner} learnt with labels: {trained.dataset.labels}, and layers that receive "
+                f"the label have inputs for it; use {trained.dataset.labels} here, too",
             )
         self._refuse_no_limit(trained.network.activation)
         self._refuse_no_decomposition(trained.network.activation)
+        if self.along == "training_step" and trained.learns_classes:
+            raise SpecFieldError(
+                ("along",),
+                f"the job's step on {trained.objective.name} has no negatives, which theorem 2 "
+                f"checks beside positives; its own rows have theorem2_ratio along that step",
+            )
+        if self.along == "training_step" and trained.objective.collaborates:
+            raise SpecFieldError(
+                ("along",),
+                "the job's step depends on the goodness of its other layers, which a check of one "
+                "layer does not have; its own rows have theorem2_ratio along that step",
+            )
         if "infinite_width" in self.methods and trained.network.bias:
             raise SpecFieldError(
                 ("methods",),
-                "infinite_width is the limit of layers without bias, and the job's have one; "
+                f"infinite_width is the limit of layers without bias, and {owner}'s have one; "
                 "ask for exact",
             )
 
@@ -942,7 +1619,13 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
     @property
     def has_mean_goodness(self) -> bool:
         """Whether the goodness is a mean over units, so that a unit's pull falls with the width."""
-        return self.objective.goodness.is_mean
+        return self.pairwise.goodness.is_mean
+
+    @property
+    def pairwise(self) -> Objective:
+        """The objective, which compares positives with negatives."""
+        assert not isinstance(self.objective, MultiClass)  # noqa: S101 - it was refused
+        return self.objective
 
     @property
     def tau_of_step(self) -> float:
@@ -1068,6 +1751,8 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
         _refuse_repeats(("seeds",), self.seeds)
         _refuse_repeats(("widths",), self.widths)
         _refuse_repeats(("plan", "lr"), self.plan.lr)
+        self._refuse_no_pairs()
+        _refuse_unreadable_labels(self.dataset.label_code, self.negatives)
         if 2 * self.blocks > self.units:
             raise SpecFieldError(
                 ("blocks",), f"{self.blocks} blocks need {2 * self.blocks} units or more"
@@ -1077,9 +1762,19 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
             self.refuse_misfit(DATASETS[self.dataset.name])
         return self
 
+    def _refuse_no_pairs(self) -> None:
+        """Raise SpecFieldError where positives are not compared with negatives."""
+        if isinstance(self.objective, MultiClass):
+            raise SpecFieldError(
+                ("objective", "name"),
+                f"no forecast is known of {self.objective.name}, which has no goodness; use "
+                f"difference, or train layers of several widths",
+            )
+        _refuse_no_negatives(self.negatives, self.objective.name)
+
     def _refuse_uncovered(self) -> None:
         """Raise SpecFieldError where units of a wide layer are unlike those of a small one."""
-        objective = self.objective
+        objective = self.pairwise
         if self.network.init not in INITS_OF_ANY_WIDTH:
             raise SpecFieldError(
                 ("network", "init"),
@@ -1098,6 +1793,12 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
                 "epochs are counted in steps of one size; use constant",
             )
         self._refuse_plugins()
+        if isinstance(objective, Polar):
+            raise SpecFieldError(
+                ("objective", "name"),
+                "polar pulls the two halves of a layer apart, and a forecast is of units that are "
+                "alike; use softplus or difference",
+            )
         self._refuse_overshooting_decay()
         if objective.peer_normalization:
             raise SpecFieldError(
@@ -1110,10 +1811,21 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
             self._refuse_no_mean_field()
 
     def _refuse_plugins(self) -> None:
-        """Raise SpecFieldError for entries of plug-ins, of which no law is known."""
+        """Raise SpecFieldError for entries of which no law is known: those of plug-ins, and
+        goodness with running moments.
+        """
+        if self.pairwise.goodness.has_statistics:
+            raise SpecFieldError(
+                ("objective", "goodness"),
+                f"no forecast is known with the running moments of {self.pairwise.goodness.name}",
+            )
+        if self.objective.collaborates:
+            raise SpecFieldError(
+                ("objective", "collaboration"), "a forecast is of one layer; leave it out"
+            )
         for catalogue, path, name in (
             ("objectives", ("objective", "name"), self.objective.name),
-            ("goodness", ("objective", "goodness"), self.objective.goodness.name),
+            ("goodness", ("objective", "goodness"), self.pairwise.goodness.name),
             ("optimizers", ("optimizer", "name"), self.optimizer.name),
         ):
             if name in ADDED[catalogue]:  # type: ignore[index]
@@ -1141,16 +1853,16 @@ class ForecastSpec(Entry, metaclass=SpecMeta):
 
     def _refuse_goodness_of_all_units(self) -> None:
         """Raise SpecFieldError unless the goodness is a sum over units."""
-        if not self.objective.goodness.of_units:
+        if not self.pairwise.goodness.of_units:
             raise SpecFieldError(
                 ("objective", "goodness"),
-                f"{self.objective.goodness.name} is not a sum over units, so that they interact; "
+                f"{self.pairwise.goodness.name} is not a sum over units, so that they interact; "
                 "use sum_squares, mean_squares, minus_sum_squares or l1",
             )
 
     def _refuse_no_mean_field(self) -> None:
         """Raise SpecFieldError unless units interact through means over units alone."""
-        objective = self.objective
+        objective = self.pairwise
         if not self.has_mean_goodness:
             raise SpecFieldError(
                 ("objective", "goodness"),

@@ -2,7 +2,7 @@
 
 import math
 
-from ffengine.objectives import AnyObjective
+from ffengine.objectives import AnyObjective, MultiClass
 from ffengine.optimizers import Adam, AnyOptimizer
 
 
@@ -62,9 +62,12 @@ def divisor_of(objective: AnyObjective, width: int) -> int:
 
     **Returns:**
 
-    n of a mean of squares, 1 of any other goodness.
+    n of a mean of squares, or the units of a half; 1 of any other goodness and of objectives over
+    classes.
     """
-    return width if objective.goodness.is_mean else 1
+    if isinstance(objective, MultiClass) or not objective.goodness.is_mean:
+        return 1
+    return objective.counted_units(width)
 
 
 def tells_all_rates(optimizer: AnyOptimizer) -> bool:

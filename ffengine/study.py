@@ -418,6 +418,8 @@ def with_params(
     document: dict[str, JsonValue] = base.model_dump(mode="json")
     for field, value in params.items():
         set_dotted(document, field, value, (*path, field))
+    if isinstance(base, TrainSpec) and base.has_usual_negatives and not _names_negatives(params):
+        del document["negatives"]  # another objective may have others
     try:
         return _RUN_SPEC.validate_python(document, context=context)
     except ValidationError as error:
@@ -428,6 +430,11 @@ def with_params(
             (field for field in params if touches(field, location)), next(iter(params), "")
         )
         raise GridError((*path, where), f"{params.get(where)!r}: {message_of(first)}") from error
+
+
+def _names_negatives(params: dict[str, JsonValue]) -> bool:
+    """Whether a field of negatives is among those that are set."""
+    return any(field.partition(".")[0] == "negatives" for field in params)
 
 
 def set_dotted(

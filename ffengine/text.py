@@ -130,7 +130,7 @@ def all_visible(document: JsonValue) -> JsonValue:
     """
     if isinstance(document, str):
         return visible(document)
-    if isinstance(document, list):
+    if isinstance(document, list | tuple):  # a tuple, too: a text that is missed ends a renderer
         return [all_visible(inner) for inner in document]
     if isinstance(document, dict):
         return {visible(key): all_visible(inner) for key, inner in document.items()}

@@ -17,21 +17,24 @@ from ffengine.bank import Bank
 from ffengine.baseline_plan import baseline_in_words
 from ffengine.baseline_training import BaselineRun
 from ffengine.checkpoint import Checkpoint, Position, fraction_done, snapshot
+from ffengine.class_monitor import ClassMonitor
+from ffengine.class_updates import ClassLearner, new_heads
+from ffengine.conv_network import initial_network, network_of
 from ffengine.cuda_graphs import Step, captured
 from ffengine.data_figures import data_figures
 from ffengine.datasets import Datasets
 from ffengine.decomposition import NOTHING_DECOMPOSED
 from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
 from ffengine.early_stopping import Keeper, selected_rows
-from ffengine.epoch_accuracy import AccuracyMonitor
+from ffengine.epoch_accuracy import AccuracyMonitor, ClassAccuracyMonitor
 from ffengine.evaluation import Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.layer_updates import Learner, matmul_precision
 from ffengine.monitor import SPLITS, Monitor, layer_pairs
-from ffengine.network import Network, SummedGoodness
+from ffengine.network import SummedGoodness
 from ffengine.onset import onset_of
 from ffengine.optimizers import State
-from ffengine.pairs import AnyPairs, Pairs
+from ffengine.pairs import AnyBatch, LabelledBatch, Pairs
 from ffengine.percents import in_percent
 from ffengine.products import has_onednn
 from ffengine.provenance import Stopwatch, provenance
@@ -151,6 +154,9 @@ def train(
         measures=found.measures,
         ensembles=found.ensembles,
         baselines=found.baselines,
+        usage=found.usage,
+        selectivity=found.selectivity,
+        lesions=found.lesions,
         onset=onset,
         decomposition=run.decomposition.rows,
         most_pushed=run.decomposition.most_pushed,
@@ -203,10 +209,14 @@ class TrainingRun:
             datasets = datasets or Datasets.of_environment()
             self.facts = datasets.facts_of(spec.dataset.name)
             self.partitions = load_samples(spec.dataset, device, datasets)
+        self.plans = spec.plans(self.facts)
         self.train = self.partitions.train
-        self.monitor = Monitor(spec, self.train, self.draws)
+        self.monitor = (ClassMonitor if spec.learns_classes else Monitor)(
+            spec, self.train, self.draws
+        )
         self.pushes = PushMonitor(spec, self.train, self.draws)
-        self.accuracy = AccuracyMonitor(spec, self.partitions, self.draws)
+        accuracy = ClassAccuracyMonitor if spec.learns_classes else AccuracyMonitor
+        self.accuracy = accuracy(spec, self.partitions, self.draws)
         self.rows: list[EpochRow] = []
         self.accuracy_rows: list[EpochAccuracyRow] = []
         self.decomposition = NOTHING_DECOMPOSED
@@ -214,9 +224,18 @@ class TrainingRun:
         self.baselines: BaselineRun | None = None  # while they learn
         self.saved_baselines = resume.baselines if resume else None
         if resume is None:
-            self.network = Network.initial(
-                spec.network, spec.inputs(self.facts), self.draws, device
+            self.network = initial_network(
+                spec,
+                self.plans,
+                spec.inputs(self.facts),
+                self.draws,
+                device,
+                label_inputs=spec.carried_inputs(self.facts.classes),
             )
+            if spec.learns_classes:
+                self.network.heads = new_heads(
+                    spec.over_classes, self.network.sizes, self.train.classes, self.draws, device
+                )
             self.keeper = Keeper(spec, self.network)
             self.learner = self._learner(None)
         else:
@@ -272,7 +291,8 @@ class TrainingRun:
             if on_batch(BatchReport(self.fraction, self.checkpoint, message)) == "stop":
                 raise Interrupted(self.checkpoint())
 
-        return found._replace(baselines=baselines.run(stop_if_asked))
+        rows = baselines.run(stop_if_asked)
+        return found._replace(baselines=rows, lesions=(*found.lesions, *baselines.lesions))
 
     def checkpoint(self) -> Checkpoint:
         """Return a checkpoint of the current state; later steps do not change it."""
@@ -285,6 +305,7 @@ class TrainingRun:
             self.network.exponents,
             self.decomposition,
             self.accuracy_rows,
+            self.network.heads,
         )
         return replace(found, baselines=self.baselines.saved()) if self.baselines else found
 
@@ -323,7 +344,7 @@ class TrainingRun:
 
     def _split_of(self, batch: int, batches: int) -> Split | None:
         """Return from which split a batch of this epoch is learnt; None: from both."""
-        return self.spec.phases.split_at((self.position.epoch - 1) * batches + batch)
+        return self.spec.phases.split_at((self.position.epoch - 1) * batches + batch, batches)
 
     def _same_bits(self, layers: tuple[int, ...], batches: list[Tensor], threads: int) -> bool:
         """Whether steps on the first and the last batch have the same bits with other threads."""
@@ -345,7 +366,7 @@ class TrainingRun:
         learner = self.learner.copy()
         learner.step(layers, inputs, epoch, split)
         states = [value for state in learner.states for value in state.values()]
-        return [*inputs, *learner.network.weights, *states]
+        return [*inputs, *learner.network.weights, *learner.network.heads, *states]
 
     def _step_on(self, layers: tuple[int, ...], split: Split | None) -> Step:
         """Return what takes a step of this epoch on batches of a split; None: on pairs."""
@@ -358,7 +379,7 @@ class TrainingRun:
         index: Tensor,
         address: tuple[str, *tuple[int, ...]],
         split: Split | None = None,
-    ) -> AnyPairs:
+    ) -> AnyBatch:
         """Return a batch as the lowest of the learning layers receives it.
 
         **Arguments:**
@@ -370,13 +391,19 @@ class TrainingRun:
 
         **Returns:**
 
-        The positives and their negatives, or the samples of one split, after the layers below.
+        The positives and their negatives, or the samples of one split, after the layers below; of
+        objectives over classes the samples with their labels.
         """
+        if self.spec.learns_classes:
+            x = self.network.layer_input(layers[0], self.train.plain[index])
+            return LabelledBatch(x, self.train.labels[index])
         if split is not None:
             return self._of_split(split, layers, index, address)
         if self.spec.negatives.redraw == "once":
             return self.bank.batch(layers[0], index)
-        network_goodness = SummedGoodness(self.network, self.spec.objective.goodness, layers)
+        network_goodness = SummedGoodness(
+            self.network, self.spec.pairwise.layer_goodness, layers, self.train.patterns
+        )
         return layer_pairs(
             self.spec,
             self.network,
@@ -397,7 +424,9 @@ class TrainingRun:
     ) -> Pairs:
         """Return the samples of one split as `inputs` has them; no negative is made in vain."""
         if split == "negative" or self.spec.negatives.redraw == "once":
-            return self.inputs(layers, index, address).only(split)
+            pairs = self.inputs(layers, index, address)
+            assert not isinstance(pairs, LabelledBatch)  # noqa: S101 - narrows the type
+            return pairs.only(split)
         negatives = self.spec.negatives
         x = negatives.positive(self.train.positives(labelled=negatives.labelled)[index])
         return Pairs(self.network.layer_input(layers[0], x))
@@ -425,7 +454,7 @@ class TrainingRun:
         self.position = (
             Position(self.position.stage + 1) if last else Position(self.position.stage, epoch + 1)
         )
-        message = f"layer {', '.join(map(str, layers))}: epoch {epoch} of {self.spec.epochs}"
+        message = f"layer {', '.join(map(str, layers))}: epoch {epoch:,} of {self.spec.epochs:,}"
         message += validation_in_words(layers, told)
         checkpoint = self.checkpoint()
         if (
@@ -454,10 +483,13 @@ class TrainingRun:
         """Continue from a checkpoint."""
         if resume.spec_digest != self.digest:
             raise ValueError("resume: the checkpoint belongs to another spec")
-        self.network = Network(
+        self.network = network_of(
             self.spec.network,
+            self.plans,
             [weight.to(self.device, copy=True) for weight in resume.weights],
             [exponent.to(self.device, copy=True) for exponent in resume.scales],
+            [head.to(self.device, copy=True) for head in resume.heads],
+            label_inputs=self.spec.carried_inputs(self.facts.classes),
         )
         states = [
             {name: value.to(self.device, copy=True) for name, value in state.items()}
@@ -469,23 +501,35 @@ class TrainingRun:
         states = self.keeper.resume(self.position.stage, states, self.accuracy_rows)
         self.learner = self._learner(states)
 
-    def _learner(self, states: list[State] | None) -> Learner:
+    def _learner(self, states: list[State] | None) -> Learner | ClassLearner:
         """Return a learner of the network, from the states of its optimisers if there are any."""
         spec = self.spec
+        if spec.learns_classes:
+            return ClassLearner(
+                self.network,
+                spec.over_classes,
+                spec.optimizer,
+                classes=self.train.classes,
+                epochs=spec.epochs,
+                precision=spec.precision,
+                states=states,
+            )
         return Learner(
             self.network,
-            spec.objective,
+            spec.pairwise,
             spec.optimizer,
             epochs=spec.epochs,
             precision=spec.precision,
+            phases=spec.phases,
             states=states,
         )
 
     def _raise_if_diverged(self, layers: tuple[int, ...]) -> None:
         """Raise Diverged where a weight of the layers is not finite."""
         for layer in layers:
-            for seed, weight in zip(self.spec.seeds, self.network.weights[layer], strict=True):
-                if not bool(torch.isfinite(weight.aminmax().max)):
+            tensors = [self.network.weights[layer], *self.network.heads[layer : layer + 1]]
+            for seed, learnt in zip(self.spec.seeds, zip(*tensors, strict=True), strict=True):
+                if not all(bool(torch.isfinite(one.aminmax().max)) for one in learnt):
                     raise Diverged(
                         divergence(
                             layer=layer, epoch=self.position.epoch, seed=seed, what=["weights"]

@@ -74,7 +74,7 @@ class UnitSums:
         live = squares.sum(-1) > 0
         c, slope = _corrected(l1.sum(-1), squares.sum(-1), cubes, fourths, self.units)
         left = torch.tensor(self.sizes, device=l1.device).neg().add(self.units)
-        without = [one.sum(-1, keepdim=True) - one for one in (l1, squares, along_h, along_sign)]
+        without = [_without_each(one) for one in (l1, squares, along_h, along_sign)]
         left_live = live.unsqueeze(-1) & (without[1] > 0)
         c_without = 1 - without[0] / (without[1] * left).sqrt()
         whole = [one.sum(-1) for one in (l1, squares, along_h, along_sign)]
@@ -104,6 +104,17 @@ def _corrected(
     b = -0.5 * (cubes - m1 * m2) / (m1 * m2) + 0.375 * (fourths - m2.square()) / m2.square()
     left = m1 / m2.sqrt() / (1 + b / units)  # 1 - C
     return 1 - left, left * b
+
+
+def _without_each(values: Tensor) -> Tensor:
+    """Return for each block the sum of the others: (..., G) of (..., G).
+
+    Others are added, not the one taken from the whole: beside a block that holds almost all of it,
+    little of what is left would be right.
+    """
+    blocks = values.shape[-1]
+    others = 1 - torch.eye(blocks, dtype=values.dtype, device=values.device)
+    return values @ others
 
 
 def _margin(sums: Sequence[Tensor]) -> Tensor:

@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,14 @@ class InUse(DatasetError):
         super().__init__(
             f"{name} is needed by {named}{more}; wait until they have ended, or cancel them"
         )
+
+
+class Kept(Protocol):
+    """The facts of what was uploaded, of whatever kind."""
+
+    @property
+    def digest(self) -> str:
+        """Which content it is."""
 
 
 class Upload(BaseModel):
@@ -209,12 +217,13 @@ def _let_go(name: str, aside: Path, folder: Path, needed_by: Callable[[], Sequen
         raise
 
 
-def recover(folder: Path) -> list[str]:
+def recover(folder: Path, find: Callable[[str, Path], Kept | None] | None = None) -> list[str]:
     """Finish what a process that died left half done: put back what it put aside.
 
     **Arguments:**
 
     - `folder`: where uploads are kept. Nothing is done while a living process removes one from it.
+    - `find`: finds the facts of an upload there; None: as of data sets.
 
     **Returns:**
 
@@ -222,12 +231,16 @@ def recover(folder: Path) -> list[str]:
     """
     try:
         with _locked(folder, wait=False):
-            return _recovered(folder)
+            return _recovered(folder, find or _kept)
     except OSError:  # there is no such folder, it cannot be written, or another process is at it
         return []
 
 
-def _recovered(folder: Path) -> list[str]:
+def _kept(name: str, folder: Path) -> Kept | None:
+    return find(name, folder)
+
+
+def _recovered(folder: Path, find: Callable[[str, Path], Kept | None]) -> list[str]:
     for gone in folder.glob(f"{GONE}*"):  # nothing needed it
         shutil.rmtree(gone, ignore_errors=True)
     told = []
@@ -242,7 +255,7 @@ def _recovered(folder: Path) -> list[str]:
         elif (folder / path.name).exists():
             told.append(
                 f"{path} is an upload whose name stands for other arrays now: it is put back once "
-                f"the data set {path.name} is removed; or remove that folder"
+                f"{path.name} is removed; or remove that folder"
             )
             continue
         else:

@@ -4,9 +4,9 @@ import torch
 
 from ffengine.availability import check_available
 from ffengine.checkpoint import Checkpoint
+from ffengine.conv_network import network_of
 from ffengine.datasets import Datasets
 from ffengine.evaluation import Evaluation, evaluate
-from ffengine.network import Network
 from ffengine.random_streams import Draws
 from ffengine.samples import load_samples
 from ffengine.weights import Weights
@@ -32,17 +32,26 @@ def evaluate_weights(
 
     - `DatasetError`: the data set cannot be found, fetched or read, or is smaller than the spec
       asks.
+    - `ValueError`: the goodness goes by running moments, which are not in the file.
     """
     datasets = datasets or Datasets.of_environment()
     spec, place = weights.spec, torch.device(device)
+    if not spec.learns_classes and spec.pairwise.goodness.has_statistics:
+        raise ValueError(
+            f"weights: {spec.pairwise.goodness.name} goes by running moments, which a file of "
+            f"weights has none of; read the result of the training run"
+        )
     check_available(spec, datasets)
     kept = Checkpoint.of_weights(weights)
-    network = Network(
+    partitions = load_samples(spec.dataset, place, datasets)
+    network = network_of(
         spec.network,
+        spec.plans(datasets.facts_of(spec.dataset.name)),
         [weight.to(place) for weight in kept.weights],
         [exponent.to(place) for exponent in kept.scales],
+        [head.to(place) for head in kept.heads],
+        label_inputs=spec.carried_inputs(partitions.train.classes),
     )
-    partitions = load_samples(spec.dataset, place, datasets)
     found = evaluate(network, spec, partitions, Draws(spec.seeds, place))
     # the rows of a run are of its last epoch
     rows = tuple(row.model_copy(update={"epoch": weights.epoch}) for row in found.accuracy)

@@ -1,8 +1,11 @@
 """Trained weights as a safetensors file that other programs can read. The spec travels with them.
 
 A layer l is `layers.l.weight` (R, n, m) and, where it has a bias, `layers.l.bias` (R, n); replica r
-belongs to seeds[r]. No pickles are written or read. Weights beyond what float32 holds are written
-as 2^-k W, and `exponents` in the metadata lists k of each seed for each layer: [[k, ...], ...].
+belongs to seeds[r]. Of a convolution n are its channels and m is (input channel, row, column), as
+`torch.nn.Conv2d.weight.flatten(1)` has it; pools have no number. Class vectors that an objective
+learnt are `layers.l.classes` (R, C, n). No pickles are written or read. Weights beyond what float32
+holds are written as 2^-k W, and `exponents` in the metadata lists k of each seed for each layer:
+[[k, ...], ...].
 """
 
 import json
@@ -16,8 +19,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ffengine.datasets import figures_version
-from ffengine.spec import TrainSpec, digest
+from ffengine.layer_kinds import ConvLayer, DenseLayer, PoolLayer
+from ffengine.objectives import MultiClass
+from ffengine.spec import NetworkSpec, TrainSpec, digest
 
+FORMAT_OF_FFLAB = "fflab weights"
+HEAD = "classes_"  # and the layer: the name of its class vectors in a checkpoint
 Float32 = npt.NDArray[np.float32]
 
 
@@ -32,12 +39,19 @@ class Weights:
     - `layers`: (R, n, m) float32 of each layer; m counts the bias input where there is one.
     - `exponents`: k of each layer and seed: the true weights are 2^k times `layers`. It is 0 where
       float32 holds them; empty: 0 everywhere.
+    - `heads`: class vectors (R, C, n) float32 of each layer; empty: the objective has none.
     """
 
     spec: TrainSpec
     epoch: int
     layers: tuple[Float32, ...]
     exponents: tuple[tuple[int, ...], ...] = ()
+    heads: tuple[Float32, ...] = ()
+
+    @property
+    def label_inputs(self) -> int:
+        """How many first inputs of each layer above the first are the label's."""
+        return _label_inputs(self.spec, self.layers)
 
     @classmethod
     def of_scaled(
@@ -46,6 +60,7 @@ class Weights:
         epoch: int,
         layers: Sequence[Float32],
         exponents: Sequence[Sequence[int]],
+        heads: Sequence[Float32] = (),
     ) -> "Weights":
         """Return weights that a run keeps as 2^-k W, as W wherever float32 holds it exactly.
 
@@ -55,19 +70,24 @@ class Weights:
         - `epoch`: the epoch.
         - `layers`: 2^-k W (R, n, m) of each layer.
         - `exponents`: k (R,) of each layer; empty: all are 0.
+        - `heads`: class vectors of each layer, if any.
 
         **Returns:**
 
         The weights, with the exponents that are left.
         """
         if not any(map(any, exponents)):
-            return cls(spec, epoch, tuple(layers))
+            return cls(spec, epoch, tuple(layers), heads=tuple(heads))
         pairs = [
             _restored(layer, exponent) for layer, exponent in zip(layers, exponents, strict=True)
         ]
         left = tuple(exponent for _, exponent in pairs)
         return cls(
-            spec, epoch, tuple(layer for layer, _ in pairs), left if any(map(any, left)) else ()
+            spec,
+            epoch,
+            tuple(layer for layer, _ in pairs),
+            left if any(map(any, left)) else (),
+            tuple(heads),
         )
 
     @classmethod
@@ -95,6 +115,7 @@ class Weights:
                 epoch,
                 [tensors[f"layer_{layer}"] for layer in range(len(spec.network.widths))],
                 json.loads(tensors["state"].tobytes()).get("exponents", []),
+                [tensors[f"{HEAD}{layer}"] for layer in range(_heads_of(spec))],
             )
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"checkpoint: damaged or not a checkpoint ({error})") from error
@@ -103,7 +124,8 @@ class Weights:
 def export_weights(weights: Weights) -> bytes:
     """Write weights as a safetensors file.
 
-    Its metadata hold the spec, its digest, the seeds, the epoch and the version of the numerics.
+    Its metadata hold the spec, its digest, the seeds, the epoch and the version of the numerics;
+    where every layer receives the label, also how many first inputs of each layer are the label's.
     The same weights give the same bytes.
 
     **Arguments:**
@@ -120,14 +142,18 @@ def export_weights(weights: Weights) -> bytes:
         tensors[f"layers.{layer}.weight"] = np.ascontiguousarray(weight[..., :inputs])
         if weights.spec.network.bias:
             tensors[f"layers.{layer}.bias"] = np.ascontiguousarray(weight[..., -1])
+    for layer, head in enumerate(weights.heads):
+        tensors[_head_name(layer)] = np.ascontiguousarray(head)
     metadata = {
-        "format": "fflab weights 1",
+        "format": f"{FORMAT_OF_FFLAB} 1",
         "engine_version": figures_version(weights.spec.dataset.name),
         "spec": weights.spec.model_dump_json(),
         "spec_digest": digest(weights.spec),
         "epoch": str(weights.epoch),
         "seeds": ",".join(map(str, weights.spec.seeds)),
     }
+    if weights.label_inputs:  # the first columns of each layer's weight
+        metadata["label_inputs"] = str(weights.label_inputs)
     if weights.exponents:
         metadata["exponents"] = json.dumps(weights.exponents)
     return canonical(save(tensors, metadata))
@@ -178,17 +204,19 @@ def import_weights(data: bytes) -> Weights:
             _layer(tensors, layer, bias=spec.network.bias)
             for layer in range(len(spec.network.widths))
         )
+        heads = tuple(_head(tensors, layer, spec) for layer in range(_heads_of(spec)))
     except (SafetensorError, KeyError, TypeError, ValidationError, json.JSONDecodeError) as error:
         raise ValueError(
             f"weights: damaged, or not a file that fflab exported "
             f"({' '.join(str(error).split())[:200]})"
         ) from error
-    below = layers[0].shape[-1] - spec.network.bias
+    carried = _label_inputs(spec, layers)
     for layer, (weight, width) in enumerate(zip(layers, spec.network.widths, strict=True)):
-        if weight.dtype != np.float32 or weight.shape != (
-            len(spec.seeds),
-            width,
-            below + spec.network.bias,
+        inputs = weight.shape[-1] - spec.network.bias
+        if (
+            weight.dtype != np.float32
+            or weight.shape[:2] != (len(spec.seeds), width)
+            or not inputs_fit(spec.network, layer, inputs, carried)
         ):
             raise ValueError(
                 f"weights: layer {layer} is {weight.dtype} {weight.shape}, which is not what its "
@@ -196,8 +224,58 @@ def import_weights(data: bytes) -> Weights:
             )
         if not np.isfinite(weight).all():
             raise ValueError(f"weights: layer {layer} has numbers that are not finite")
-        below = width
-    return Weights(spec, epoch, layers, exponents)
+    return Weights(spec, epoch, layers, exponents, heads)
+
+
+def _label_inputs(spec: TrainSpec, layers: Sequence[Float32]) -> int:
+    """Return how many label inputs layers above the first have, by the size of the second."""
+    if spec.dataset.labels != "every_layer" or len(layers) < 2:
+        return 0
+    inputs = int(layers[1].shape[-1]) - spec.network.bias
+    return max(inputs - spec.network.widths[0], 0)
+
+
+def inputs_fit(network: NetworkSpec, layer: int, inputs: int, carried: int = 0) -> bool:
+    """Return whether the units of a layer can see so many numbers, whatever the samples are.
+
+    **Arguments:**
+
+    - `network`: the layers.
+    - `layer`: the layer, from 0.
+    - `inputs`: how many numbers a unit or a kernel sees, without the bias input.
+    - `carried`: how many inputs every layer receives beside activations.
+    """
+    learning = [one for one in network.layers if not isinstance(one, PoolLayer)]
+    own = learning[layer] if learning else None
+    area = own.kernel**2 if isinstance(own, ConvLayer) else 1
+    if layer == 0:
+        return inputs % area == 0
+    below = network.widths[layer - 1]
+    if isinstance(own, DenseLayer) and isinstance(learning[layer - 1], ConvLayer):
+        return inputs % below == 0  # once for each position of a map
+    return inputs == carried + below * area
+
+
+def _heads_of(spec: TrainSpec) -> int:
+    """Return how many layers have class vectors."""
+    has_head = isinstance(spec.objective, MultiClass) and spec.objective.has_head
+    return len(spec.network.widths) if has_head else 0
+
+
+def _head_name(layer: int) -> str:
+    """Return the name of a layer's class vectors in a file."""
+    return f"layers.{layer}.classes"
+
+
+def _head(tensors: dict[str, npt.NDArray[np.generic]], layer: int, spec: TrainSpec) -> Float32:
+    """Return the class vectors (R, C, n) of a layer of a file."""
+    head, name = tensors[_head_name(layer)], _head_name(layer)
+    shape = (len(spec.seeds), spec.network.widths[layer])
+    if head.dtype != np.float32 or head.ndim != 3 or (head.shape[0], head.shape[2]) != shape:
+        raise KeyError(f"{name} (R, C, n) of float32")
+    if not np.isfinite(head).all():
+        raise KeyError(f"{name} of finite numbers")
+    return np.ascontiguousarray(head, dtype=np.float32)
 
 
 def _exponents(text: str | None, spec: TrainSpec) -> tuple[tuple[int, ...], ...]:

@@ -44,6 +44,7 @@ EXAMPLES = {
     "job_id": "$JOB",
     "share_id": "$SHARE",
 }
+UPLOADED = {"/v1/datasets": "pictures.npz", "/v1/weights": "mine.safetensors"}
 CATALOGUES = {
     "negatives": ("Negative strategies", "`negatives.strategy`"),
     "objectives": ("Objectives", "`objective.name`"),
@@ -56,6 +57,10 @@ CATALOGUES = {
     "schedules": ("Learning-rate schedules", "`optimizer.schedule`"),
     "inits": ("Initialisations", "`network.init`"),
     "preprocess": ("Preprocessing", "`dataset.preprocess`"),
+    "label_codes": (
+        "Label codes",
+        "`dataset.label_code`: a name, or an object where the entry has parameters",
+    ),
     "baselines": ("Baselines", "`evaluation.baselines`: a name, or an object with settings"),
     "search_methods": ("Searches", "`search.method` of a study"),
     "samplers": ("Samplers of a search", "`search.sampler`"),
@@ -139,6 +144,8 @@ def kind_of(schema: Schema, defs: Schema, link: Callable[[str, Schema], str]) ->
         return f"list of {inside}{length_of(schema)}"
     if found == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {kind_of(schema['additionalProperties'], defs, link)}"
+    if found == "object" and "properties" in schema:
+        return f"object with {choice(list(schema['properties']))}"
     return f"{found}{range_of(schema)}"
 
 
@@ -333,7 +340,8 @@ def shapes(schemas: Schema) -> Iterator[str]:
 
 def curl(path: str, method: str, operation: Schema, schemas: Schema) -> str:
     """A command that asks this route; $JOB stands for a job's id."""
-    filled = re.sub(r"{(\w+)}", lambda found: EXAMPLES[found[1]], path)
+    examples = EXAMPLES | ({"name": "mine"} if path.startswith("/v1/weights/") else {})
+    filled = re.sub(r"{(\w+)}", lambda found: examples[found[1]], path)
     words = ["curl -s", *([f"-X {method.upper()}"] if method in ("delete", "patch") else [])]
     body = operation.get("requestBody", {}).get("content", {})
     if "application/json" in body:
@@ -342,7 +350,7 @@ def curl(path: str, method: str, operation: Schema, schemas: Schema) -> str:
             f"-H 'Content-Type: application/json' -d '{json.dumps(content['examples'][0])}'"
         )
     elif body:
-        return f"curl -s '{HERE}{filled}?name=mine' --data-binary @pictures.npz"
+        return f"curl -s '{HERE}{filled}?name=mine' --data-binary @{UPLOADED[path]}"
     elif method == "post":
         words.append("-X POST")
     if path.endswith("/events"):
@@ -615,7 +623,13 @@ def findings() -> str:
     """The code, severity and advice of every finding, as the source has them."""
     rows = {}
     # a finding before the advice of the same code
-    for module in ("advice.py", "diagnostics.py", "forecast_findings.py"):
+    for module in (
+        "advice.py",
+        "diagnostics.py",
+        "scale_runaway.py",
+        "free_riding.py",
+        "forecast_findings.py",
+    ):
         tree = ast.parse((ROOT / "ffengine" / module).read_text(encoding="utf-8"))
         for call in ast.walk(tree):
             if (

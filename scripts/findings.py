@@ -34,7 +34,7 @@ from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, GridError, expand, with_params
 from service.encoding.escaping import for_drawing
 from service.results.charts.finding import finding_chart
-from service.results.charts.finish import finished
+from service.results.charts.finish import document_of, finished
 from service.results.finding_page import answers_page, finding_page, lines_of, runs_of
 
 ROOT = Path(__file__).parents[1]
@@ -244,7 +244,7 @@ def write(
     lines = lines_of(runs)
     chart = finding_chart(finding.plot(runs), [f"data: {lines.data}", f"{lines.made_by}"])
     picture = target / f"{finding.name}.svg"
-    picture.write_text(vl_convert.vegalite_to_svg(for_drawing(finished(chart.to_dict()))))
+    picture.write_text(vl_convert.vegalite_to_svg(for_drawing(finished(document_of(chart)))))
     command = " ".join([command_of(finding), *options])
     notes = notes_on(finding, further, options)
     page = finding_page(finding, runs, command, picture.name, notes)

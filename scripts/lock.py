@@ -25,7 +25,7 @@ UV = "uv==0.13.9"
 OLDEST = "3.11"
 EXTRAS = {
     "dev.txt": ("dev",),
-    "server.txt": ("worker", "postgres"),
+    "server.txt": ("worker", "postgres", "s3"),
     "tests.txt": ("tests",),
 }  # `make` installs the first, the image the second, `make pythons` the third
 GROUP = "soak"  # its file has its name; `make test-all` installs it by itself
@@ -33,7 +33,7 @@ BUILDS = ("torch", "torchvision")
 OF_CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 HEADERS = {
     "dev.txt": "Everything for work on fflab (the extra `dev`) but PyTorch, see torch.txt.",
-    "server.txt": "What a server needs (extras `worker`, `postgres`) but PyTorch, see torch.txt.",
+    "server.txt": "What a server needs (worker, postgres and s3) but PyTorch, see torch.txt.",
     "tests.txt": "What the service's tests need (the extra `tests`), without PyTorch.",
     "soak.txt": "Programs that tests marked `soak` run, in an environment of their own.",
     "torch.txt": "PyTorch, after another file: by version, as builds have different hashes.",

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from ffengine.entry import entries, name_of
-from ffengine.negatives import AnyNegatives, Negatives, Positives
+from ffengine.negatives import AnyNegatives, Negatives, NoNegatives, Positives
 from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import SumSquares
 from ffengine.random_streams import Draws
 from ffengine.samples import Samples, load_samples
 from ffengine.spec import DatasetSpec, NetworkSpec
 
-FOLDER = Path(__file__).parents[1] / "service" / "dashboard" / "static"
+FOLDER = Path(__file__).parents[1] / "service" / "web" / "dashboard" / "static"
 CPU, DRAWS = torch.device("cpu"), Draws((0,))
 SCALE, GAP = 2, 4  # of a pixel; between the pictures
 
@@ -43,9 +43,15 @@ def pairs_of(strategy: Negatives, samples: Samples, index: torch.Tensor) -> torc
     """Positives and negatives (2, C, m) of the samples of an index (1, C)."""
     network = Network.initial(NetworkSpec(widths=(64,)), samples.plain.shape[-1], DRAWS, CPU)
     x = strategy.positive(samples.positives(labelled=strategy.labelled)[index])
+    if isinstance(strategy, NoNegatives):
+        return torch.cat([x, torch.zeros_like(x)])
     negative = strategy(
         Positives(
-            x, index, samples, DRAWS.at("negatives"), SummedGoodness(network, SumSquares(), (0,))
+            x,
+            index,
+            samples,
+            DRAWS.at("negatives"),
+            SummedGoodness(network, SumSquares(), (0,), samples.patterns),
         )
     )
     return torch.cat([x, negative])

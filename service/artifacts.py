@@ -1,22 +1,23 @@
-"""Checkpoints and other large results: files in a folder, each with a digest, checked when read."""
+"""Checkpoints and other large results: files in a folder or in a bucket, each with a digest that is
+checked when it is read.
+"""
 
-import contextlib
 import errno
 import hashlib
-import os
 import re
 import secrets
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from service.host.private import make_private_folder
+from service.storage.bucket import Bucket
+from service.storage.cache import DigestCache
+from service.storage.files import DIGEST_BYTES, Files
+from service.storage.folder import Folder
+from service.storage.place import BucketPlace, Place
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,80}")
-DIGEST_BYTES = 32
 LABEL = ".service"  # cannot be the id of a job
-# the errors of file systems without hard links
-NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 # the checkpoint at the end of a measured epoch: last layer of the stage, epoch
 EPOCH_NAME = re.compile(r"epoch-(\d{2})-(\d{6})\.safetensors")
 # the weights that a training run evaluates, where it chose them: the newest epoch they are from
@@ -58,159 +59,144 @@ class ArtifactDamaged(Exception):
 class Artifacts:
     """Named files of jobs. A file holds the sha256 of its content, then the content."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, place: Place) -> None:
+        self.files: Files
+        self._cache: DigestCache | None = None
+        if isinstance(place, BucketPlace):
+            self.files = Bucket(place.address)
+            self._cache = DigestCache(place.cache, place.cache_bytes)
+        else:
+            self.files = Folder(place)
+
+    @property
+    def place(self) -> str:
+        """The folder or the bucket, as messages name it."""
+        return self.files.place
+
+    @property
+    def disk(self) -> Path | None:
+        """The folder whose disk artifacts take room on; None: on none of this machine."""
+        return self.files.disk
+
+    @property
+    def root(self) -> Path:
+        """The folder of artifacts. Raises TypeError where they are in a bucket."""
+        if self.files.disk is None:
+            raise TypeError(f"{self.place} is no folder")
+        return self.files.disk
 
     def put(self, job_id: str, name: str, data: bytes) -> None:
         """Write a file durably and atomically: a reader sees the old content or the new.
 
-        Raises OSError where there is no room.
+        Raises OSError where there is no room, or the bucket cannot be reached.
         """
-        path = self._path(job_id, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{name}.{os.getpid()}.part")
-        try:
-            _write(draft, hashlib.sha256(data).digest(), data)
-            draft.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
-        _sync(path.parent)
+        self.files.write(_key(job_id, name), hashlib.sha256(data).digest(), data)
 
     def get(self, job_id: str, name: str) -> bytes:
         """Read a file.
 
         Raises KeyError where there is none, and ArtifactDamaged where its digest does not match.
         """
+        key = _key(job_id, name)
         try:
-            stored = self._path(job_id, name).read_bytes()
+            if self._cache and (kept := self._cache.get(self.files.read_head(key))) is not None:
+                return kept
+            stored = self.files.read(key)
         except FileNotFoundError as error:
-            raise KeyError(f"{job_id}/{name}") from error
-        data = stored[DIGEST_BYTES:]
-        if hashlib.sha256(data).digest() != stored[:DIGEST_BYTES]:
-            raise ArtifactDamaged(f"{job_id}/{name}: its digest does not match")
+            raise KeyError(key) from error
+        digest, data = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() != digest:
+            raise ArtifactDamaged(f"{key}: its digest does not match")
+        if self._cache:
+            self._cache.put(digest, data)
         return data
 
     def remove(self, job_id: str, name: str) -> None:
         """Remove a file, if it is there."""
-        self._path(job_id, name).unlink(missing_ok=True)
+        self.files.remove(_key(job_id, name))
 
     def names(self, job_id: str) -> list[str]:
         """The names of a job's artifacts, sorted."""
-        folder = self._folder(job_id)
-        return (
-            sorted(path.name for path in folder.iterdir() if path.suffix != ".part")
-            if folder.is_dir()
-            else []
-        )
+        return self.files.names(_folder(job_id))
 
     def tidy(self, job_id: str) -> None:
         """Remove the unfinished files of killed writers.
 
         A writer that was only slow finds its file removed, and gets an OSError.
         """
-        folder = self._folder(job_id)
-        for draft in folder.glob("*.part"):
-            draft.unlink(missing_ok=True)
+        self.files.tidy(_folder(job_id))
 
-    def owners(self, *, older_than: float = float("inf")) -> list[str]:
-        """The ids of jobs with artifacts, sorted.
+    def owners(self) -> list[str]:
+        """The ids of jobs with artifacts, sorted."""
+        return [folder for folder in self.files.folders() if JOB_ID.fullmatch(folder)]
 
-        `older_than`: only folders last changed before then, in seconds since 1970 by this machine's
-        clock.
-        """
-        folders = (
-            [path for path in self.root.iterdir() if JOB_ID.fullmatch(path.name)]
-            if self.root.is_dir()
-            else []
-        )
-        return sorted(path.name for path in folders if _changed_at(path) < older_than)
+    def changed_at(self, job_id: str) -> float:
+        """When artifacts of a job were last written, in seconds since 1970; infinity: gone."""
+        return self.files.changed_at(_folder(job_id))
 
     def size(self, job_id: str) -> int:
         """The size of a job's artifacts, in bytes."""
-        folder = self._folder(job_id)
-        return sum(_size(path) for path in folder.iterdir()) if folder.is_dir() else 0
+        return self.files.size(_folder(job_id))
+
+    def sizes(self) -> Iterator[int]:
+        """The sizes of the artifacts of jobs, portion by portion, in bytes."""
+        return (size for folder, size in self.files.sizes() if JOB_ID.fullmatch(folder))
 
     def delete(self, job_id: str) -> bool:
         """Remove all artifacts of a job; whether they are gone."""
-        folder = self._folder(job_id)
-        shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
+        return self.files.delete(_folder(job_id))
+
+    def fault(self, service_id: str | None = None) -> str | None:
+        """Say why results cannot be stored here, in one line; None where they can.
+
+        A small file is written, read back and removed. `service_id`: the id that the place must
+        have, which a folder lacks where it is on a network folder that is not mounted.
+        """
+        try:
+            if service_id is not None and (label := self.label()) != service_id:
+                there = f"the service id {label}" if label else "no service id"
+                asked = "mounted there" if self.disk else "the one that FFLAB_ARTIFACTS names"
+                kind = "folder" if self.disk else "bucket"
+                return (
+                    f"{self.place} has {there}, instead of {service_id}: is the {kind} of the "
+                    f"service {asked}?"
+                )
+            self._probe()
+        except OSError as error:
+            return f"{self.place} cannot be used: {error.strerror or error}"
+        return None
+
+    def _probe(self) -> None:
+        probe, content = f".probe.{secrets.token_hex(8)}", secrets.token_bytes(64)
+        try:
+            self.files.write(probe, content)
+            if self.files.read(probe) != content:
+                raise OSError(errno.EIO, "what is read is not what was written")
+        finally:
+            self.files.remove(probe)
 
     def label(self) -> str | None:
-        """The id of the service that the folder belongs to; None where it has none."""
+        """The id of the service that the artifacts belong to; None where they have none."""
         try:
-            return (self.root / LABEL).read_text(errors="replace").strip()
+            return self.files.read(LABEL).decode(errors="replace").strip()
         except FileNotFoundError:
             return None
 
     def put_label(self, service_id: str) -> None:
-        """Write the id of the service to the folder, durably, unless it has one.
+        """Write the id of the service beside the artifacts, durably, unless there is one.
 
         Of several writers the first one wins.
         """
-        make_private_folder(self.root.parent)
-        self.root.mkdir(exist_ok=True)
-        label, draft = self.root / LABEL, self.root / f"{LABEL}.{secrets.token_hex(8)}.part"
-        try:
-            _write(draft, f"{service_id}\n".encode())
-            with contextlib.suppress(FileExistsError):
-                _link(draft, label)
-        finally:
-            draft.unlink(missing_ok=True)
-        _sync(self.root)
-
-    def _folder(self, job_id: str) -> Path:
-        if not JOB_ID.fullmatch(job_id):
-            raise ValueError(f"{job_id!r} is not a job's id")
-        return self.root / job_id
-
-    def _path(self, job_id: str, name: str) -> Path:
-        if not NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not an artifact's name")
-        return self._folder(job_id) / name
+        self.files.write_once(LABEL, f"{service_id}\n".encode())
 
 
-def _write(path: Path, *parts: bytes) -> None:
-    """Write a file and sync it, so that its content survives a loss of power."""
-    with path.open("wb") as file:
-        file.writelines(parts)
-        file.flush()
-        os.fsync(file.fileno())
+def _folder(job_id: str) -> str:
+    if not JOB_ID.fullmatch(job_id):
+        raise ValueError(f"{job_id!r} is not a job's id")
+    return job_id
 
 
-def _sync(folder: Path) -> None:
-    """Sync a folder, so that the names in it survive a loss of power."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _link(draft: Path, path: Path) -> None:
-    """Give a written file its final name. Raises FileExistsError where that is taken."""
-    try:
-        path.hardlink_to(draft)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if path.exists():
-            raise FileExistsError(path) from error
-        draft.replace(path)
-
-
-def _changed_at(path: Path) -> float:
-    """When a folder was last changed; infinity where it was removed just now."""
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+def _key(job_id: str, name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not an artifact's name")
+    return f"{_folder(job_id)}/{name}"

@@ -10,7 +10,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from ffengine.results import AccuracyRow, is_of_all_layers
+from ffengine.results import AccuracyRow, EpochAccuracyRow, is_of_all_layers
 from ffengine.spec import CheckSpec, ForecastSpec, RecordedSpec, StoredSpec, TrainSpec
 from ffengine.theorems import DIRECTIONS
 
@@ -27,6 +27,12 @@ FIGURES = {
     "C+": "Hoyer sparsity of positive samples at infinite width, of a forecast",
     "C-": "Hoyer sparsity of negative samples at infinite width, of a forecast",
     "accuracy": "accuracy on test samples, by the goodness of all layers",
+    "train_accuracy": "accuracy on the monitored training samples at the last epoch, by the "
+    "goodness of all layers; monitor.accuracy measures it",
+    "validation_accuracy": "the same on the validation samples",
+    "train_auc": "probability that a positive of the monitored training samples has more goodness "
+    "than a negative, at the last epoch; monitor.accuracy measures it",
+    "validation_auc": "the same on the validation samples",
 }
 NONE: Mapping[str, float] = MappingProxyType({})
 EPOCHS_READ = 2  # the newest, which may be incomplete, and the one before
@@ -41,13 +47,22 @@ class Headline(NamedTuple):
 
 
 def headline(
-    spec: StoredSpec, rows: Sequence[Row], accuracies: Sequence[AccuracyRow] = ()
+    spec: StoredSpec,
+    rows: Sequence[Row],
+    accuracies: Sequence[AccuracyRow] = (),
+    monitored: Sequence[EpochAccuracyRow] = (),
 ) -> Headline:
     """The headline of a job; it is empty before anything is measured, and for a study, whose runs
     have their own.
+
+    **Arguments:**
+
+    - `accuracies`: of a training run that has succeeded, those after training.
+    - `monitored`: those while it learnt, of all layers together at the last epochs.
     """
     if isinstance(spec, TrainSpec):
-        return _of_training(spec, newest_complete(rows), accuracies)
+        found = _of_training(spec, newest_complete(rows), accuracies)
+        return found._replace(figures={**found.figures, **_monitored(monitored)})
     if isinstance(spec, ForecastSpec):
         return _of_forecast(spec, newest_complete(rows))
     if isinstance(spec, RecordedSpec):
@@ -131,7 +146,7 @@ def _of_training(
         return Headline()
     layer, epoch = rows[0]["layer"], rows[0]["epoch"]
     deep = len(spec.network.widths) > 1
-    where = f"layer {layer}, epoch {epoch}" if deep else f"epoch {epoch}"
+    where = f"layer {layer}, epoch {epoch:,}" if deep else f"epoch {epoch:,}"
     found = _by_split(rows, {"S": "sparsity", "T2": "theorem2_ratio"})
     tested = [
         row.accuracy
@@ -156,10 +171,23 @@ def _of_training(
     )
 
 
+def _monitored(told: Sequence[EpochAccuracyRow]) -> dict[str, float]:
+    """The means over seeds of what all layers together tell apart at the last epoch of each."""
+    last: dict[tuple[str, int], EpochAccuracyRow] = {}
+    for row in sorted(told, key=lambda one: one.epoch):
+        last[row.partition, row.seed] = row
+    found: dict[str, list[float]] = defaultdict(list)
+    for (partition, _), row in last.items():
+        for name in ("accuracy", "auc"):
+            if (value := getattr(row, name)) is not None:
+                found[f"{partition}_{name}"].append(value)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
 def _of_recorded(rows: Sequence[Row]) -> Headline:
     if not rows or not (found := _by_split(rows, {"S": "sparsity"})):
         return Headline()
-    where = f"layer {rows[0]['layer']}, epoch {rows[0]['epoch']}"
+    where = f"layer {rows[0]['layer']}, epoch {rows[0]['epoch']:,}"
     return Headline(
         f"{where}: {_in_words(found)}",
         f"at {where}, recorded by another program. S: Hoyer sparsity; + of positive, − of negative "
@@ -211,7 +239,7 @@ def _of_check(spec: CheckSpec, rows: Sequence[Row]) -> Headline:
     found = {name if spec.theorem == 2 else "T1": value for name, value in ratios.items()}
     if not found:
         return Headline()
-    where = f"n = {width}" if epoch == 0 else f"epoch {epoch}, n = {width}"
+    where = f"n = {width:,}" if epoch == 0 else f"epoch {epoch:,}, n = {width:,}"
     along = f" {DIRECTIONS[spec.along]}, + of positive, − of negative samples"
     signs = along if spec.theorem == 2 else ""
     explained = (

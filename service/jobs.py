@@ -26,6 +26,7 @@ from ffengine.spec_values import params_in_words
 from ffengine.text import NoteText, StoredText, UserText, text_schema
 from service.encoding.root_path import at
 from service.encoding.viewer import shown_address
+from service.placement import Needs
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
@@ -170,6 +171,9 @@ class JobOptions(ExactTypes):
     note: NoteText | None = Field(None, description="a remark for people, in plain text")
     priority: Priority = "normal"
     fresh: bool = Field(False, description="run it even where an identical spec has succeeded")
+    needs: Needs | None = Field(
+        None, description="what it needs of the worker that computes it; of a study, of each run's"
+    )
     timeout_seconds: float | None = Field(
         None,
         gt=0,
@@ -178,6 +182,9 @@ class JobOptions(ExactTypes):
         "its runs",
     )
     pinned: bool = Field(False, description="keep it, whatever the retention says")
+    private: bool = Field(
+        False, description="only its submitter and administrators see it, of a study its runs too"
+    )
 
 
 MOST_RECORDED_ROWS = 20_000
@@ -285,12 +292,26 @@ class Job(BaseModel):
         None, description="the name of the API key that it came with; null where none was needed"
     )
     priority: Priority
+    needs: Needs | None = Field(
+        None, description="what was asked of the worker that computes it; null: nothing"
+    )
+    need_memory_bytes: int | None = Field(
+        None,
+        description="memory that its worker has at least: what `needs` asks for, else the "
+        "estimate; null for studies",
+    )
     pinned: bool = Field(description="kept, whatever the retention says")
+    private: bool = Field(False, description="seen by its submitter and administrators alone")
     state: JobState
     wanted: Wanted = Field(description="what was asked of it last: run, pause or cancel")
     spec: StoredSpec
     spec_digest: str
     progress: Progress
+    held_up: str | None = Field(
+        None,
+        description="why no live worker can begin it, as which of its needs none meets; null "
+        "where it only waits for its turn",
+    )
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -155,7 +155,17 @@ class WorkerInfo(BaseModel):
     pid: int
     device: str
     device_name: str | None
-    memory_bytes: int | None
+    memory_bytes: int | None = Field(
+        description="memory of the device: a GPU's own; of a CPU, what the worker may use of the "
+        "machine's"
+    )
+    host_memory_bytes: int | None = Field(
+        None,
+        description="memory of the machine that the worker may use: not beyond the limits of its "
+        "cgroup and its address space",
+    )
+    threads: int | None = Field(None, description="with which it computes on the CPU")
+    tags: list[str] = Field(default=[], description="what its operator says it is fit for")
     version: str
     job: str | None
     paused: str | None = Field(

@@ -19,10 +19,12 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ffengine.cost import Limits
-from ffengine.datasets import CACHE_OF_HOME, UPLOADS_OF_HOME, Datasets
+from ffengine.datasets import CACHE_OF_HOME, UPLOADS_OF_HOME, WEIGHTS_OF_HOME, Datasets
 from service.encoding.root_path import root_path
 from service.encoding.webhook_secret import decode_secret
 from service.host.names import host_name
+from service.placement import worker_tags
+from service.storage.place import SCHEME, BucketPlace, Place, checked_address
 
 LEFT_BY_ARTIFACTS = 64 * 2**20
 ANY_ORIGIN = "*"
@@ -71,6 +73,17 @@ class Settings(BaseSettings):
         Path("~/.local/share/fflab"),
         description="state of the service: database, artifacts, uploads, logs",
     )
+    artifacts: str = Field(
+        "",
+        description="where checkpoints and other large results are kept: an absolute folder, or a "
+        "bucket by S3, such as s3://lab/fflab, with the credentials and the endpoint of AWS's "
+        "variables; unset: HOME/artifacts",
+    )
+    artifact_cache: ByteSize = Field(
+        ByteSize(4 * 2**30),
+        description="the most that a home keeps of what was read from a bucket; in bytes, or with "
+        "a unit",
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; default: SQLite in the home"
     )
@@ -94,12 +107,19 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_000_000, ge=1_000, description="largest JSON body accepted")
     max_upload_bytes: int = Field(
-        1_000_000_000, ge=1_000, description="largest data set accepted by POST /v1/datasets"
+        1_000_000_000,
+        ge=1_000,
+        description="largest file accepted by POST /v1/datasets and POST /v1/weights",
     )
     max_dataset_bytes: ByteSize = Field(
         ByteSize(4 * 2**30),
         description="largest data set that an upload may become, unpacked, with pixels of one byte "
         "or of float32; in bytes, or with a unit",
+    )
+    max_weight_bytes: ByteSize = Field(
+        ByteSize(256 * 2**20),
+        description="largest network accepted by POST /v1/weights, its numbers as float32; in "
+        "bytes, or with a unit",
     )
     upload_quota: ByteSize = Field(
         ByteSize(64 * 2**30),
@@ -168,6 +188,31 @@ class Settings(BaseSettings):
     max_queued: int = Field(
         20_000, ge=1, description="submits are refused (429) while so many jobs wait"
     )
+    max_queued_per_key: int | None = Field(
+        None,
+        ge=0,
+        description="jobs of one key's name that may wait; unset: as many as of all; a key may "
+        "have a limit of its own",
+    )
+    max_running_per_key: int | None = Field(
+        None,
+        ge=1,
+        description="jobs of one key's name that run at once, the others wait; set it for workers",
+    )
+    max_gpu_seconds_per_key: int | None = Field(
+        None,
+        ge=0,
+        description="submits of a key's name are refused (429) whose jobs that ended within a day "
+        "have taken so much time of GPUs",
+    )
+    max_high_per_key: int | None = Field(
+        100, ge=0, description="unfinished jobs of one key's name that may have the priority high"
+    )
+    worker_tags: str = Field(
+        "",
+        description="tags of the workers of this machine, apart by commas, as a100,80g; jobs ask "
+        "for them",
+    )
     default_timeout_seconds: float | None = Field(
         None, gt=0, description="time limit of jobs that name none; unset: they have none"
     )
@@ -194,6 +239,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{name} is no setting; did you mean {near}?")
         return self
 
+    @field_validator("artifacts")
+    @classmethod
+    def _of_artifacts(cls, address: str) -> str:
+        return checked_address(address)
+
     @field_validator("redis_url")
     @classmethod
     def _of_broker(cls, url: SecretStr | None) -> SecretStr | None:
@@ -207,6 +257,16 @@ class Settings(BaseSettings):
         if secret is not None:
             decode_secret(secret.get_secret_value())
         return secret
+
+    @field_validator("worker_tags")
+    @classmethod
+    def _of_workers(cls, tags: str) -> str:
+        return ",".join(worker_tags(tags))
+
+    @property
+    def tags_of_workers(self) -> list[str]:
+        """The tags of the workers of this machine."""
+        return worker_tags(self.worker_tags)
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -265,9 +325,18 @@ class Settings(BaseSettings):
         return self.database_url or self.root / "fflab.db"
 
     @property
-    def artifacts(self) -> Path:
-        """The folder of checkpoints and other large results."""
-        return self.root / "artifacts"
+    def artifact_place(self) -> Place:
+        """The folder or the bucket of checkpoints and other large results."""
+        if self.artifacts.startswith(SCHEME):
+            cache = self.root / CACHE_OF_HOME / "artifacts"
+            return BucketPlace(address=self.artifacts, cache=cache, cache_bytes=self.artifact_cache)
+        return Path(self.artifacts) if self.artifacts else self.root / "artifacts"
+
+    @property
+    def artifact_disk(self) -> Path:
+        """The folder whose disk must have room: that of artifacts, or the home beside a bucket."""
+        place = self.artifact_place
+        return place if isinstance(place, Path) else self.root
 
     @property
     def artifacts_reserve(self) -> int:
@@ -283,7 +352,9 @@ class Settings(BaseSettings):
     def datasets(self) -> Datasets:
         """The data sets of this home: those below the data root, and what was uploaded."""
         home = self.root
-        return Datasets(self.data_root, home / UPLOADS_OF_HOME, home / CACHE_OF_HOME)
+        return Datasets(
+            self.data_root, home / UPLOADS_OF_HOME, home / CACHE_OF_HOME, home / WEIGHTS_OF_HOME
+        )
 
 
 def unknown_variables(names: Iterable[str] | None = None) -> list[str]:

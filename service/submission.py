@@ -12,17 +12,19 @@ from ffengine.arrays import DatasetError
 from ffengine.availability import NotAvailable, check_available
 from ffengine.cost import Estimate, Limits, estimate
 from ffengine.datasets import Datasets
+from ffengine.entry import SpecFieldError
 from ffengine.results import RecordedBy, RecordedResult
 from ffengine.search import example_cells
-from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec, UploadedWeights
 from ffengine.study import Cell, GridError, search_of
 from ffengine.text import visible
+from ffengine.uploaded_weights import WeightUploads
 from service.background.webhooks import validate_secret, validate_url
 from service.jobs import JobOptions, NewJob, RecordedRun, WebAddress, Webhook
 from service.settings import Settings
 from service.specs.files import explain_grid
 from service.specs.json_pointers import unstorable
-from service.store import Idempotency, Jobs, Submitted, WeightsGone
+from service.store import Idempotency, Jobs, OwnerLimits, SubmitLimits, Submitted, WeightsGone
 from service.store.trained_weights import WeightsNotFound, find_weights
 
 
@@ -120,6 +122,14 @@ class Submissions:
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings, self._datasets = jobs, settings, settings.datasets
+        self._limits = SubmitLimits(
+            OwnerLimits(
+                settings.max_queued_per_key,
+                settings.max_running_per_key,
+                settings.max_gpu_seconds_per_key,
+            ),
+            settings.max_high_per_key,
+        )
         # owner and Idempotency-Key of first requests that are being processed
         self.in_flight: set[tuple[str, str]] = set()
 
@@ -140,6 +150,7 @@ class Submissions:
         - `SubmissionError`: the job is refused.
         - `IdempotencyConflict`: the key came with another body before.
         - `QueueFull`: too many jobs wait already.
+        - `OwnerLimitReached`: the owner has too much already.
         """
         spec = request.spec
         cells = self._cells(spec)
@@ -153,7 +164,11 @@ class Submissions:
             idempotency = self._idempotency(owner, key, request)
             try:
                 return self._jobs.submit(
-                    new, cells, idempotency=idempotency, max_queued=self._settings.max_queued
+                    new,
+                    cells,
+                    idempotency=idempotency,
+                    max_queued=self._settings.max_queued,
+                    limits=self._limits,
                 )
             except WeightsGone as error:  # deleted since it was looked for
                 if isinstance(request.spec, CheckSpec):
@@ -204,7 +219,7 @@ class Submissions:
         checks = (
             cell.spec
             for cell in cells
-            if isinstance(cell.spec, CheckSpec) and isinstance(cell.spec.at, TrainedWeights)
+            if isinstance(cell.spec, CheckSpec) and cell.spec.at != "initialization"
         )
         for check in dict.fromkeys(checks):
             try:
@@ -233,6 +248,12 @@ class Submissions:
         return estimate(spec, self._settings.limits, self._datasets, cells)
 
     def _refuse_missing_weights(self, spec: CheckSpec) -> None:
+        if isinstance(spec.at, UploadedWeights):
+            try:
+                WeightUploads(self._datasets).refuse_missing(spec)
+            except SpecFieldError as error:
+                raise InvalidField(f"/spec{error.pointer}", error.message) from error
+            return
         try:
             source = find_weights(self._jobs, spec, self._datasets)
         except WeightsNotFound as error:

@@ -47,6 +47,13 @@ def faultless_page(browser: Browser, client: httpx.Client, patience: float) -> I
     assert not errors, errors
 
 
+def hear(page: Page) -> None:
+    """Let the handlers of events and routes run: Playwright calls them only within a call of its
+    own, so that who waits for what they note hears nothing without one.
+    """
+    page.evaluate("1")
+
+
 @contextmanager
 def witnessed(page: Page, client: httpx.Client) -> Iterator[None]:
     """Log at the end what the page asked for, where it stands, and the states of the newest jobs;

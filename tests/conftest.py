@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from hypothesis import settings
 
 from tests.examples import USUAL
 from tests.needs import summary
+from tests.parts import outside
 
 # In a shell's background and under nohup these are ignored, and so they would be by what the tests
 # start: fflab leaves ignored signals alone. A handler of Python's ends with `exec`.
@@ -27,10 +29,11 @@ for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN:
         signal.signal(_number, lambda _signal, _frame: None)
 
-settings.register_profile("fflab", deadline=None, max_examples=USUAL, print_blob=True)
+settings.register_profile("many", deadline=None, max_examples=USUAL, print_blob=True)
 settings.register_profile("some", deadline=None, max_examples=25, print_blob=True)
 settings.register_profile("few", deadline=None, max_examples=10, print_blob=True)
-settings.load_profile("fflab")
+settings.register_profile("quick", deadline=None, max_examples=4, print_blob=True)
+settings.load_profile("many")
 
 
 STACK = "the stack"
@@ -68,11 +71,28 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if left_out and collection_path.name == "integration" else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cases", type=int, help="how many cases of each parametrized test run, the first ones"
+    )
+    parser.addoption(
+        "--part",
+        metavar="MARK=K/N",
+        action="append",
+        default=[],
+        help="of the tests with a mark, run every N-th one, from the K-th on",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what starts the stack or a browser, and put first what takes long and waits: beside it
     there is time to compute.
     """
+    if most := config.getoption("cases"):
+        keep_first_cases(config, items, most)
+    for part in config.getoption("part"):
+        keep_part(config, items, part)
     for item in items:
         if item.nodeid.startswith("tests/integration/"):
             item.add_marker(pytest.mark.stack)
@@ -80,6 +100,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
     longest = {STACK: 0, OTHERS["test_faults"]: 1}
     items.sort(key=lambda item: longest.get(lane_of(item.nodeid), 2 if waits(item) else 3))
+
+
+def keep_first_cases(config: pytest.Config, items: list[pytest.Item], most: int) -> None:
+    """Leave out all but so many cases of each parametrized test."""
+    seen: Counter[str] = Counter()
+    kept, left_out = [], []
+    for item in items:
+        name = item.nodeid.partition("[")[0]
+        seen[name] += 1
+        (kept if seen[name] <= most else left_out).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
+def keep_part(config: pytest.Config, items: list[pytest.Item], option: str) -> None:
+    """Leave out the tests with a mark that are in the other parts: the option is MARK=K/N."""
+    mark, _, part = option.partition("=")
+    try:
+        others = outside(part, [item for item in items if item.get_closest_marker(mark)])
+    except ValueError as error:
+        raise pytest.UsageError(f"--part {option}: {error}") from None
+    left_out = set(others)
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=others)
 
 
 def waits(item: pytest.Item) -> bool:

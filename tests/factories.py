@@ -105,3 +105,9 @@ def ended(store: Store, epochs: int, days: float, **fields: object) -> str:
     job = submit(store, TrainSpec(epochs=epochs), **fields)
     end(store, job, well=True)
     return aged(store, job.id, days)
+
+
+def set_values(store: Store, job_id: str, **values: object) -> None:
+    """Give the columns of a job other values, as another version or time left them."""
+    with store.database.writing() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))

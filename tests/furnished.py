@@ -62,7 +62,8 @@ class Furnished(NamedTuple):
 
 def furnish(settings: Settings, copies: int) -> Furnished:
     """Put so many of each into the database and the home of a service that is not running."""
-    store, artifacts = Store(settings.database, settings.datasets), Artifacts(settings.artifacts)
+    store = Store(settings.database, settings.datasets)
+    artifacts = Artifacts(settings.artifact_place)
     try:
         prepare(store, artifacts)
         settle(store, artifacts)

@@ -42,6 +42,11 @@ class Lab(Processes):
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
+    def workers(self) -> list[dict[str, Any]]:
+        answer = self.http.get("/v1/workers")
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["items"])
+
     def wait_for(
         self, job_id: str, condition: Callable[[dict[str, Any]], bool], description: str
     ) -> dict[str, Any]:

@@ -52,7 +52,13 @@ def test_pages_call_no_route_and_routes_no_page() -> None:
 def test_every_finding_is_documented() -> None:
     said = "".join(
         (ROOT / "ffengine" / name).read_text()
-        for name in ("diagnostics.py", "advice.py", "forecast_findings.py")
+        for name in (
+            "diagnostics.py",
+            "advice.py",
+            "scale_runaway.py",
+            "free_riding.py",
+            "forecast_findings.py",
+        )
     )
     codes = set(re.findall(r'code="([a-z_]+)"', said))
     headings = set(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PROGRAM_SECONDS
 from tests.documents import ROOT, Block, blocks
 
 COPIED = ("benchmarks", "docs", "ffengine", "fflab", "scripts", "service", "tests", "workers")
@@ -23,9 +23,7 @@ COPIED = ("benchmarks", "docs", "ffengine", "fflab", "scripts", "service", "test
 def copy(tmp_path: Path) -> Path:
     """What is needed of the project, to be changed."""
     for folder in COPIED:
-        shutil.copytree(
-            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     for file in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / file, tmp_path)
     return tmp_path
@@ -105,7 +103,7 @@ def run(copy: Path, *arguments: str) -> str:
         cwd=copy,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout

@@ -18,7 +18,7 @@ FOLDER = ROOT / "requirements"
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 EXTRAS = {
     "dev.txt": {"dev"},
-    "server.txt": {"worker", "postgres"},
+    "server.txt": {"worker", "postgres", "s3"},
     "tests.txt": {"tests"},
 }
 PYTHONS = [
@@ -208,6 +208,7 @@ def test_make_and_the_image_install_what_is_locked() -> None:
         ]
 
 
+@pytest.mark.slow
 def test_no_file_names_a_package_index_by_its_address() -> None:
     """Who needs another one tells pip, by its settings or by the argument of the image's build."""
     files = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]

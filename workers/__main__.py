@@ -1,8 +1,9 @@
-"""`python -m workers --device auto|cpu|cuda:N`: one Celery worker for one device."""
+"""`python -m workers --device auto|cpu|cuda:N --tags TAGS`: a Celery worker for one device."""
 
 import argparse
 import gc
 import logging
+import math
 import os
 import re
 import threading
@@ -11,10 +12,12 @@ if __name__ == "__main__":
     gc.disable()  # what is loaded stays: to look through it again and again takes time
 
 from ffengine.plugins import log_plugins
+from ffengine.uploaded_weights import WeightUploads
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.encoding.log_format import log_to_stderr
 from service.host.start_failures import one_line_failure
+from service.host.stay import NoMoment, Stay, moment
 from service.settings import Settings
 from service.store import Store, identity
 from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
@@ -33,20 +36,37 @@ def device(text: str) -> str:
     return text
 
 
+def seconds(text: str) -> float:
+    """Read a number of seconds that is not negative."""
+    found = float(text)
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return found
+
+
+def to_come(text: str) -> float:
+    """Read a moment that is to come, in UNIX seconds."""
+    try:
+        return moment(text)
+    except NoMoment as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def prepare(settings: Settings) -> None:
     """Migrate the database's schema.
 
     Raises NotOurs if the artifacts in the home may belong to another database, and DatabaseDamaged
     if the database cannot be read.
     """
-    store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
+    store, artifacts = Store(settings.database), Artifacts(settings.artifact_place)
     try:
         refuse_damage(store)
         retry_while_unavailable(lambda: identity.prepare(store, artifacts), threading.Event())
         retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
     finally:
         store.close()  # a connection must not be shared with the forked child
-    for told in settings.datasets.recover():  # the first job may need one of them
+    kept = settings.datasets
+    for told in (*kept.recover(), *WeightUploads(kept).recover()):  # the first job may need one
         logging.warning("%s", told)
 
 
@@ -64,12 +84,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Prepare the database, then run the Celery worker until SIGTERM."""
     parser = argparse.ArgumentParser(prog="fflab worker")
     parser.add_argument("--device", type=device, default="auto")
+    parser.add_argument("--tags", default=None, help="apart by commas, as a100,80g")
+    parser.add_argument("--exit-when-idle", type=seconds, metavar="SECONDS")
+    parser.add_argument("--until", type=to_come, metavar="TIME")
     given = parser.parse_args(arguments)
     log_to_stderr("%(asctime)s %(levelname)s worker %(process)d: %(message)s", logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with one_line_failure("fflab worker", NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused):
-        settings = Settings()
-        app = create_app(settings, given.device)
+        settings = Settings() if given.tags is None else Settings(worker_tags=given.tags)
+        app = create_app(settings, given.device, Stay(given.exit_when_idle, given.until))
         prepare(settings)
     warn_if_unfit(settings.redis_url)
     log_plugins()

@@ -285,7 +285,7 @@ class AttemptRecorder:
         """The time between two checkpoints to resume from: longer where room is short."""
         if clock() - self._saved_at < seconds:  # most often so: then do not ask for the room
             return seconds
-        short = lack_of_room(self.settings.artifacts, self.settings.disk_reserve)
+        short = lack_of_room(self.settings.artifact_disk, self.settings.disk_reserve)
         return seconds if short is None else max(seconds, SHORT_OF_ROOM_SECONDS)
 
     def _step(self, fraction: float, checkpoint: Checkpoint) -> None:
@@ -319,10 +319,10 @@ class AttemptRecorder:
 
     def _refuse_full(self, size: int) -> None:
         """Raise OSError where a file of that size would leave the database no room."""
-        left = self.settings.artifacts_reserve
-        if left and free_bytes(self.artifacts.root) - size < left:
+        left, disk = self.settings.artifacts_reserve, self.artifacts.disk
+        if left and disk and free_bytes(disk) - size < left:
             why = f"the last {bytes_in_words(left)} of the disk are left to the database"
-            raise OSError(errno.ENOSPC, why, str(self.artifacts.root))
+            raise OSError(errno.ENOSPC, why, str(disk))
 
     def _thin(self, *, kept: int) -> None:
         """Remove what only a run that goes on needs, but for the newest `kept`.
@@ -396,4 +396,4 @@ def resumed_in_words(spec: TrainSpec, position: Position) -> str:
         return f"resumed at {baseline_in_words(spec, position.epoch)}"
     layers = spec.stages[min(position.stage, len(spec.stages) - 1)]
     place = f", layer {layers[-1]}" if len(spec.stages) > 1 else ""
-    return f"resumed at epoch {position.epoch}{place}"
+    return f"resumed at epoch {position.epoch:,}{place}"

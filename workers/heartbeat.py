@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import signal
+import threading
 import time
 
 from ffengine.plugins import REGISTRY
@@ -18,6 +19,7 @@ HEARTBEAT_SECONDS = 3.0
 # a worker that idles for so long, beside a job that waits for so long, receives no messages
 STARVED_SECONDS = 60.0
 KILL_SECONDS = 15.0
+LEAVE_SECONDS = 2.0  # for signing off; the process ends then
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +34,32 @@ class HeartbeatThread(PeriodicThread):
         super().__init__("heartbeat", HEARTBEAT_SECONDS)
         self.supervisor, self.workers, self.device = supervisor, workers, device
         self.main_pid = os.getppid()
+        self._leaving = threading.Event()
 
     def tick(self) -> None:
-        """Write a heartbeat; replace a worker that is starved."""
+        """Write a heartbeat, or sign off; replace a worker that is starved."""
+        if self._leaving.is_set():
+            self.workers.sign_off(self.supervisor.worker)
+            self._stopping.set()
+            return
         if self.supervisor.shutdown.is_set():
             return
         self.workers.heartbeat(self._info())
         if self._is_starved():
             self._replace_worker()
 
+    def sign_off(self) -> None:
+        """Write no more heartbeats, and remove the worker from the list.
+
+        Where the database does not answer, the worker is forgotten when it has been silent.
+        """
+        self._leaving.set()
+        self.wake()
+        self.join(LEAVE_SECONDS)
+
     def _info(self) -> WorkerInfo:
         self.supervisor.has_room()  # an idle worker is not asked for another job
+        self.supervisor.prove_storage()
         self.supervisor.look_at_runner()
         ready = self.supervisor.runner.ready if self.supervisor.runner else None
         return WorkerInfo(
@@ -52,6 +69,9 @@ class HeartbeatThread(PeriodicThread):
             device=ready.device if ready else self.device,
             device_name=ready.device_name if ready else None,
             memory_bytes=ready.memory_bytes if ready else None,
+            host_memory_bytes=ready.host_memory_bytes if ready else None,
+            threads=ready.threads if ready else None,
+            tags=self.supervisor.settings.tags_of_workers,
             version=VERSION,
             job=self.supervisor.current_job,
             paused=self.supervisor.paused,
@@ -68,7 +88,9 @@ class HeartbeatThread(PeriodicThread):
             return False
         if self.supervisor.paused:  # it hears of jobs, but begins none
             return False
-        waited = self.supervisor.queue.longest_wait_seconds(able=True)
+        waited = self.supervisor.queue.longest_wait_seconds(
+            able=True, fitness=self.supervisor.fitness
+        )
         return (
             waited is not None
             and waited > STARVED_SECONDS

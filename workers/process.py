@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.encoding.escaping import for_log
 from service.host.processes import kill_group, with_parent_death_signal
-from workers.protocol import FROM_RUNNER, Ended, Ready, line
+from workers.protocol import FROM_RUNNER, Begins, Ended, Ready, line
 
 REAP_SECONDS = 2.0
 STDERR = 2
@@ -40,6 +40,7 @@ class RunnerProcess:
         self.jobs = 0
         self.closed = threading.Event()
         self.started = threading.Event()  # it is ready, or gone before it was
+        self.began: tuple[str, int] | None = None  # the attempt that it said it began
         self._said = ""  # its last line on standard error before it was ready
         self._ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
@@ -82,10 +83,6 @@ class RunnerProcess:
         except queue.Empty:
             return None
 
-    def terminate(self) -> None:
-        """Send SIGTERM, which the runner obeys as soon as its interpreter has control."""
-        self._process.terminate()
-
     def kill(self) -> None:
         """Send SIGKILL to the runner's whole session, and reap it."""
         kill_group(self._process.pid)
@@ -110,6 +107,14 @@ class RunnerProcess:
         how = self.exit_description()
         self._errors.join(REAP_SECONDS)
         return for_log(self._said, LONGEST_REASON) if self._said else how
+
+    def exit_code(self) -> int | None:
+        """The code with which a runner has ended that is not alive; None: it ended by a signal."""
+        try:
+            code = self._process.wait(REAP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+        return code if code >= 0 else None
 
     def exit_description(self) -> str:
         """Describe how a runner has ended that is not alive."""
@@ -152,5 +157,7 @@ class RunnerProcess:
         if isinstance(message, Ready):
             self.ready = message
             self.started.set()
+        elif isinstance(message, Begins):
+            self.began = message.job_id, message.attempt
         else:
             self._ended.put(message)

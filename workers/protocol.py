@@ -10,6 +10,8 @@ from pydantic import BaseModel, Field, TypeAdapter
 from ffengine.spec import RunSpec
 from service.store import Claim
 
+EXIT_DEVICE_FAILED = 70  # the code of a runner that ends because its accelerator is unusable
+
 
 class Start(BaseModel):
     """To the runner: compute this claimed job."""
@@ -38,30 +40,41 @@ class Ready(BaseModel):
     device: str
     device_name: str
     memory_bytes: int
+    host_memory_bytes: int | None = None
+    threads: int | None = None
     plugins: list[str] | None = None  # their identities; None: it does not say
 
 
-Outcome = Literal["succeeded", "failed", "stopped", "lost"]
+class Begins(BaseModel):
+    """From the runner: it has read the message, and computes."""
+
+    type: Literal["begins"] = "begins"
+    job_id: str
+    attempt: int
+
+
+Outcome = Literal["succeeded", "failed", "stopped", "lost", "unfit"]
 
 
 class Ended(BaseModel):
     """From the runner: the attempt has ended.
 
-    `stopped` is for the supervisor to record; after `lost` nothing may be written; the others are
-    recorded.
+    `stopped` is for the supervisor to record, and `unfit`: this machine cannot compute the job,
+    for the `reason`. After `lost` nothing may be written; the others are recorded.
     """
 
     type: Literal["ended"] = "ended"
     job_id: str
     attempt: int
     outcome: Outcome
+    reason: str | None = None
 
 
 TO_RUNNER: TypeAdapter[Start | Stop] = TypeAdapter(
     Annotated[Start | Stop, Field(discriminator="type")]
 )
-FROM_RUNNER: TypeAdapter[Ready | Ended] = TypeAdapter(
-    Annotated[Ready | Ended, Field(discriminator="type")]
+FROM_RUNNER: TypeAdapter[Ready | Begins | Ended] = TypeAdapter(
+    Annotated[Ready | Begins | Ended, Field(discriminator="type")]
 )
 
 

@@ -34,18 +34,40 @@ from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.encoding.log_format import log_to_stderr
+from service.host.memory import usable_memory
 from service.settings import Settings
 from service.store import LeaseLost, Store
 from service.store.trained_weights import WeightsNotFound, find_weights
 from workers.attempt import AttemptRecorder, StopFlag
 from workers.db_retry import DatabaseStillAway
-from workers.error_mapping import DeviceFailed, failure_of, is_device_failure
-from workers.protocol import TO_RUNNER, Ended, Outcome, Ready, Start, Stop, line, log_fields
+from workers.devices import AUTO, GpuLocks, Gpus, NoDevice, choose, has_nvidia
+from workers.error_mapping import (
+    DeviceFailed,
+    failure_of,
+    is_device_failure,
+    is_machine_failure,
+    one_line,
+)
+from workers.protocol import (
+    EXIT_DEVICE_FAILED,
+    TO_RUNNER,
+    Begins,
+    Ended,
+    Outcome,
+    Ready,
+    Start,
+    Stop,
+    line,
+    log_fields,
+)
 
-EXIT_DEVICE_FAILED = 70
 OOM_SCORE = "500"  # where memory is short, the kernel kills the runner before database and API
 
 log = logging.getLogger(__name__)
+
+
+class Unfit(Exception):
+    """This machine cannot compute a job that another could; the message says why, in one line."""
 
 
 class Runner:
@@ -58,7 +80,8 @@ class Runner:
     def run(self, start: Start) -> Outcome:
         """Compute a job and record how it ended.
 
-        Raises DeviceFailed if the accelerator is unusable for this process.
+        Raises DeviceFailed if the accelerator is unusable for this process, and Unfit if this
+        machine cannot compute the job.
         """
         recorder = AttemptRecorder(self.store, self.artifacts, self.settings, start, self.stop)
         recorder.attempt_log.note(
@@ -79,8 +102,22 @@ class Runner:
             return "lost"
         except DatabaseStillAway:
             return "stopped"
+        except OSError as error:
+            self._refuse_machine_failure(start, error)
+            raise
         finally:
             logging.getLogger().removeHandler(recorder.attempt_log)
+
+    def _refuse_machine_failure(self, start: Start, error: Exception) -> None:
+        """Raise Unfit where not the job is to blame for what was raised."""
+        if is_machine_failure(error):
+            log.exception(
+                "%s attempt %d: the machine failed",
+                start.job_id,
+                start.attempt,
+                extra=log_fields(start),
+            )
+            raise Unfit(one_line(error)) from error
 
     def _run(self, start: Start, recorder: AttemptRecorder) -> Outcome:
         try:
@@ -95,10 +132,11 @@ class Runner:
         except Exception as error:
             if is_device_failure(error):
                 raise DeviceFailed(str(error)) from error
+            self._refuse_machine_failure(start, error)
             log.exception(
                 "%s attempt %d failed", start.job_id, start.attempt, extra=log_fields(start)
             )
-            recorder.fail(failure_of(error))
+            recorder.fail(failure_of(error, memory_bytes(self.device)))
             return "failed"
         return "succeeded"
 
@@ -168,24 +206,34 @@ class Runner:
             raise WeightsNotFound(("at",), f"the weights of {at.job}: {error}") from error
 
 
+class Named(BaseModel):
+    """What is looked for in a message that cannot be read otherwise: which attempt it is of."""
+
+    job_id: str
+    attempt: int
+
+
 class MessageReader(threading.Thread):
     """Reads the supervisor's messages: puts jobs into `jobs`, and sets the stop flag at once.
 
-    When the supervisor has closed the pipe, it stops the attempt and puts None into `jobs`.
+    For a job that it cannot read it puts the answer there. When the supervisor has closed the pipe,
+    it stops the attempt and puts None into `jobs`.
     """
 
     def __init__(self, source: BinaryIO, stop: StopFlag) -> None:
         super().__init__(name="message-reader", daemon=True)
         self.source, self.stop = source, stop
-        self.jobs: queue.SimpleQueue[Start | None] = queue.SimpleQueue()
+        self.jobs: queue.SimpleQueue[Start | Ended | None] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Read until the supervisor closes the pipe."""
         for raw in self.source:
             try:
                 message = TO_RUNNER.validate_json(raw)
-            except ValidationError:
+            except ValidationError as error:
                 log.exception("the supervisor sent an unreadable message")
+                if answer := answer_to_unreadable(raw, error):
+                    self.jobs.put(answer)
                 continue
             if isinstance(message, Stop):
                 self.stop.set(save_checkpoint=message.save_checkpoint)
@@ -196,18 +244,93 @@ class MessageReader(threading.Thread):
         self.jobs.put(None)
 
 
-def choose_device(asked: str) -> str:
-    """The torch device for auto, cpu or cuda:N."""
-    if asked == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    return asked
+def answer_to_unreadable(raw: bytes, error: ValidationError) -> Ended | None:
+    """The answer to a job that this process cannot read; None where it names no attempt.
+
+    Its supervisor could read it, so that another version of fflab, or of a plug-in, was installed
+    since one of the two was started.
+    """
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    with contextlib.suppress(ValueError):
+        named = Named.model_validate_json(raw)
+        reason = f"its runner cannot read the job ({where}: {first['msg']}); restart the worker"
+        return Ended(job_id=named.job_id, attempt=named.attempt, outcome="unfit", reason=reason)
+    return None
+
+
+class TerminationWatch(threading.Thread):
+    """At SIGTERM, has the attempt stop with a checkpoint and the runner end after it.
+
+    systemd and Slurm send the signal to all processes of a worker at once. A thread, because a
+    handler must not take the lock of an event, which the interrupted code may hold.
+    """
+
+    def __init__(self, reader: MessageReader) -> None:
+        super().__init__(name="termination-watch", daemon=True)
+        self.reader = reader
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def note(self, number: int, _frame: object) -> None:
+        """Handle the signal."""
+        self._signals.put(number)
+
+    def run(self) -> None:
+        """Wait for the signal, then pass it on."""
+        self._signals.get()
+        self.reader.jobs.put(None)
+        self.reader.stop.set(save_checkpoint=True)
+
+
+def choose_device(asked: str, locks: GpuLocks) -> str:
+    """The torch device for auto, cpu or cuda:N, held for this process. Raises NoDevice."""
+    if asked == "cpu":
+        return asked
+    gpus = find_gpus()
+    device = choose(asked, gpus, locks.take)
+    number = torch.device(device).index or 0
+    if asked != AUTO and number < len(gpus.ids):
+        locks.take_when_free(gpus.ids[number])
+    return device
+
+
+def find_gpus() -> Gpus:
+    """The GPUs of this machine, and where PyTorch can use none, why."""
+    if torch.cuda.is_available():
+        found = (torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count()))
+        ids = [str(getattr(one, "uuid", n)) for n, one in enumerate(found)]
+        return Gpus(ids, nvidia=True)
+    try:
+        torch.cuda.init()
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises is the reason
+        return Gpus((), has_nvidia(), one_line(error))
+    return Gpus((), has_nvidia(), "PyTorch sees no device")
+
+
+def refuse_broken(device: torch.device) -> None:
+    """Compute on the device, and end the process with the reason in one line where that fails.
+
+    A device is named in a list of devices also where its driver or its memory is broken.
+    """
+    try:
+        ones = torch.ones(64, 64, device=device)
+        found = float((ones @ ones).sum())
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises is the reason
+        sys.exit(f"{device} does not compute: {one_line(error)}")
+    if found != 64.0**3:
+        sys.exit(f"{device} computes wrongly: a product that is {64**3} came out as {found:g}")
 
 
 def memory_bytes(device: str) -> int:
-    """How much memory a device has, in bytes; for a CPU the memory of the machine."""
+    """How much memory a device has, in bytes; for a CPU what this process may use."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_properties(device).total_memory
-    return psutil.virtual_memory().total
+    return host_memory_bytes()
+
+
+def host_memory_bytes() -> int:
+    """How much of the machine's memory this process may use, in bytes."""
+    return usable_memory(psutil.virtual_memory().total)
 
 
 def private_output() -> BinaryIO:
@@ -221,7 +344,7 @@ def private_output() -> BinaryIO:
 
 
 def on_terminate(_number: int, _frame: object) -> NoReturn:
-    """Exit at once at SIGTERM; the next attempt resumes from the last checkpoint."""
+    """Exit at once at SIGTERM, before any job is begun."""
     sys.exit(128 + signal.SIGTERM)
 
 
@@ -238,47 +361,65 @@ def main() -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)
     settings = Settings()
-    runner = Runner(
-        Store(settings.database),
-        Artifacts(settings.artifacts),
-        settings,
-        choose_device(given.device),
-    )
+    try:
+        device = choose_device(given.device, GpuLocks())
+    except NoDevice as refusal:
+        sys.exit(str(refusal))
+    runner = Runner(Store(settings.database), Artifacts(settings.artifact_place), settings, device)
     gc.freeze()
     gc.enable()
     serve(runner, sys.stdin.buffer, channel)
+    # not by the interpreter's end, which fails while a thread reads from standard input
+    logging.shutdown()
+    os._exit(0)
 
 
 def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
     """Report that the runner is ready, then compute jobs until the supervisor is gone."""
     reader = MessageReader(source, runner.stop)
     reader.start()
+    watch = TerminationWatch(reader)
+    watch.start()
+    signal.signal(signal.SIGTERM, watch.note)
     device = torch.device(runner.device)
+    refuse_broken(device)
     send(
         channel,
         Ready(
             device=runner.device,
             device_name=device_name(device),
             memory_bytes=memory_bytes(runner.device),
+            host_memory_bytes=host_memory_bytes(),
+            threads=torch.get_num_threads(),
             plugins=[plugin.identity for plugin in REGISTRY.plugins],
         ),
     )
     while (start := reader.jobs.get()) is not None:
-        log.info("%s attempt %d begins", start.job_id, start.attempt, extra=log_fields(start))
-        try:
-            outcome = runner.run(start)
-        except DeviceFailed:
-            log.exception(
-                "%s attempt %d: the device failed; this process ends",
-                start.job_id,
-                start.attempt,
-                extra=log_fields(start),
-            )
-            sys.exit(EXIT_DEVICE_FAILED)
-        log.info("%s attempt %d: %s", start.job_id, start.attempt, outcome, extra=log_fields(start))
+        send(channel, start if isinstance(start, Ended) else _answered(runner, start, channel))
         if device.type == "cuda":
             torch.cuda.empty_cache()
-        send(channel, Ended(job_id=start.job_id, attempt=start.attempt, outcome=outcome))
+
+
+def _answered(runner: Runner, start: Start, channel: BinaryIO) -> Ended:
+    """Compute a job; the message that it has ended."""
+    log.info("%s attempt %d begins", start.job_id, start.attempt, extra=log_fields(start))
+    send(channel, Begins(job_id=start.job_id, attempt=start.attempt))
+    outcome: Outcome = "unfit"
+    reason = None
+    try:
+        outcome = runner.run(start)
+    except Unfit as unfit:
+        reason = str(unfit)
+    except DeviceFailed:
+        log.exception(
+            "%s attempt %d: the device failed; this process ends",
+            start.job_id,
+            start.attempt,
+            extra=log_fields(start),
+        )
+        sys.exit(EXIT_DEVICE_FAILED)
+    log.info("%s attempt %d: %s", start.job_id, start.attempt, outcome, extra=log_fields(start))
+    return Ended(job_id=start.job_id, attempt=start.attempt, outcome=outcome, reason=reason)
 
 
 def send(channel: BinaryIO, message: BaseModel) -> None:

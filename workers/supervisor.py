@@ -13,21 +13,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ffengine.plugins import REGISTRY
+from service.artifacts import Artifacts
+from service.encoding.escaping import for_log
 from service.host.disk import lack_of_room
 from service.host.log_limits import Outage
+from service.host.stay import FOR_EVER, Stay
 from service.jobs import Command
+from service.placement import Fitness
 from service.schemas import CANNOT_COMPUTE
 from service.settings import Settings
 from service.store import Claim, LeaseLost, Queue
 from service.store.database import DATABASE_ERRORS
 from workers.db_retry import DatabaseStillAway, retry_while_unavailable
-from workers.process import RunnerProcess
-from workers.protocol import Ended, Start, Stop, log_fields
+from workers.devices import AUTO
+from workers.process import LONGEST_REASON, RunnerProcess
+from workers.protocol import EXIT_DEVICE_FAILED, Ended, Start, Stop, log_fields
 
 TICK_SECONDS = 0.2
 RENEW_SECONDS = 0.6  # together with a tick, a cancellation is noticed within a second
 CLOSE_SECONDS = 2.0
-JOBS_PER_RUNNER = 100  # then the runner is replaced, in case a library leaks memory
+BEGIN_SECONDS = 30.0  # in which a runner that is ready must say that it begins a job
+UNFIT_AFTER = 2  # attempts in a row that failed because of the machine: then no job is begun
+TRY_AGAIN_SECONDS = 60.0  # after which an unfit worker tries one job
+PROVE_SECONDS = 5.0  # between two proofs that results can be stored
+# then a new runner takes over as soon as it is ready, in case a library leaks memory
+JOBS_PER_RUNNER = 100
 
 Reason = Literal["cancel", "pause", "expire", "shutdown", "lease_lost"]
 STOP_REASONS: dict[Command, Reason | None] = {
@@ -42,12 +52,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class StopRequest:
-    """A request to a runner to stop: first by a message, then by SIGTERM, then by SIGKILL."""
+    """A request to a runner to stop: first by a message, then by SIGKILL."""
 
     reason: Reason
     since: float
     limit_seconds: float
-    terminated: bool = False
 
     @property
     def share(self) -> float:
@@ -55,14 +64,11 @@ class StopRequest:
         return 1.0 if self.reason in ("pause", "expire", "shutdown") else 0.2
 
     def escalate(self, runner: RunnerProcess, now: float) -> None:
-        """Send the signal that is due. `now` is in seconds of the supervisor's clock."""
+        """Kill the runner when it is time to. `now` is in seconds of the supervisor's clock."""
         waited, limit = now - self.since, self.limit_seconds * self.share
         if waited >= limit:
             log.warning("runner %d did not stop (%s) and is killed", runner.pid, self.reason)
             runner.kill()
-        elif waited >= limit / 2 and not self.terminated:
-            self.terminated = True
-            runner.terminate()
 
 
 def _plugins_changed(runner: RunnerProcess) -> str | None:
@@ -83,32 +89,60 @@ class Supervisor:
         worker: str,
         command: Sequence[str],
         *,
+        service_id: Callable[[], str | None] = lambda: None,
+        stay: Stay = FOR_EVER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue, self.settings, self.worker = queue, settings, worker
-        self.command, self.clock = command, clock
+        self.command, self.service_id, self.clock = command, service_id, clock
+        self.stay = stay
+        self.artifacts = Artifacts(settings.artifact_place)
         self.shutdown = threading.Event()
         self.on_state_change: Callable[[], None] = lambda: None  # called at a new job, or none
         self.runner: RunnerProcess | None = None
+        self.successor: RunnerProcess | None = None  # it starts while the runner works
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
         self.lack_of_room: str | None = None  # for which no job is begun
         self.runner_fault: str | None = None  # why the runner cannot start
+        self.storage_fault: str | None = None  # why results cannot be stored
+        self.machine_failures: list[str] = []  # of the last attempts in a row, the reasons
+        self._failed_at = self._proven_at = float("-inf")
         self._outage = Outage(log, "renewing leases: the database")
 
     def ensure_runner(self) -> RunnerProcess:
         """Return the live runner, or start a new one, which loads torch in the background."""
-        if self.runner is not None and self.runner.alive and self.runner.jobs < JOBS_PER_RUNNER:
-            return self.runner
-        if self.runner is not None:
-            self.runner.close(CLOSE_SECONDS)
-        self.runner = RunnerProcess(self.command)
+        if self.runner is None or not self.runner.alive:
+            if self.runner is not None:
+                self.runner.close(CLOSE_SECONDS)
+            self.runner, self.successor = self.successor or RunnerProcess(self.command), None
+        elif self.runner.jobs >= JOBS_PER_RUNNER:
+            self._renew_runner(self.runner)
         return self.runner
 
+    def _renew_runner(self, runner: RunnerProcess) -> None:
+        """Replace the runner as soon as its successor is ready; it goes on until then."""
+        if self.successor is None:
+            # on the same device, which its predecessor still holds
+            device = runner.ready.device if runner.ready else AUTO
+            self.successor = RunnerProcess([device if one == AUTO else one for one in self.command])
+        elif self.successor.ready is not None and self.successor.alive:
+            self.runner, self.successor = self.successor, None
+            runner.close(CLOSE_SECONDS)
+        elif self.successor.closed.is_set():
+            log.warning(
+                "the runner goes on: its successor cannot start: %s",
+                self.successor.start_failure(),
+                extra={"worker": self.worker},
+            )
+            self.successor.close(CLOSE_SECONDS)
+            self.successor, runner.jobs = None, 0
+
     def close(self) -> None:
-        """Close the runner."""
-        if self.runner is not None:
-            self.runner.close(CLOSE_SECONDS)
+        """Close the runner, and its successor where there is one."""
+        for runner in (self.runner, self.successor):
+            if runner is not None:
+                runner.close(CLOSE_SECONDS)
 
     def run(self) -> None:
         """Claim and run the first job of the queue, until the queue is empty.
@@ -129,10 +163,17 @@ class Supervisor:
                 self.on_state_change()
 
     def _claim(self) -> Claim | None:
-        if self.shutdown.is_set() or not self.has_room() or not self._has_runner():
+        if self.shutdown.is_set() or not self.has_room() or not self._has_storage():
+            return None
+        if self.unfit or self.stay.begins_none(time.time()) or not self._has_runner():
             return None
         try:
-            return self.queue.claim_next(self.worker, self.settings.lease_seconds)
+            return self.queue.claim_next(
+                self.worker,
+                self.settings.lease_seconds,
+                self.fitness,
+                self.settings.max_running_per_key,
+            )
         except DATABASE_ERRORS as error:
             log.warning(
                 "no job could be claimed, until the next message: %s",
@@ -142,11 +183,52 @@ class Supervisor:
             return None
 
     @property
+    def fitness(self) -> Fitness:
+        """What this worker is fit for, as far as its runner has said it."""
+        ready = self.runner.ready if self.runner else None
+        tags = self.settings.tags_of_workers
+        if ready is None:
+            return Fitness(None, None, tags)
+        return Fitness(ready.device, ready.memory_bytes, tags)
+
+    @property
     def paused(self) -> str | None:
         """Why no job is begun; None where jobs are begun."""
-        if self.runner_fault:
-            return f"{CANNOT_COMPUTE}{self.runner_fault}"
-        return self.lack_of_room
+        if fault := self.runner_fault or self.storage_fault or self.unfit:
+            return f"{CANNOT_COMPUTE}{fault}"
+        return self.lack_of_room or self.stay.begins_none(time.time())
+
+    @property
+    def unfit(self) -> str | None:
+        """Why no job is begun after several failures of this machine; None where one is."""
+        if len(self.machine_failures) < UNFIT_AFTER:
+            return None
+        if self.clock() - self._failed_at >= TRY_AGAIN_SECONDS:
+            return None
+        return f"unfit: {self.machine_failures[-1]}"
+
+    def prove_storage(self) -> None:
+        """Note whether results can be stored; a change is logged."""
+        now, before = self.clock(), self.storage_fault
+        if before is None and now - self._proven_at < PROVE_SECONDS:
+            return
+        try:
+            self.storage_fault = self.artifacts.fault(self.service_id())
+        except DATABASE_ERRORS:  # a claim fails with it as well
+            return
+        self._proven_at = now
+        self._log_change(before, self.storage_fault)
+
+    def _has_storage(self) -> bool:
+        self.prove_storage()
+        return self.storage_fault is None
+
+    def _log_change(self, before: str | None, fault: str | None, of: str = "") -> None:
+        """Log a fault for which no job is begun, where it was none or another one before."""
+        if fault and fault != before:
+            log.error("no job is begun%s: %s", of, fault, extra={"worker": self.worker})
+        elif before and not fault:
+            log.warning("jobs are begun again", extra={"worker": self.worker})
 
     def look_at_runner(self) -> None:
         """Note whether the runner has started; a change is logged."""
@@ -154,14 +236,7 @@ class Supervisor:
         if runner is None or not runner.started.is_set():
             return
         self.runner_fault = _plugins_changed(runner) if runner.ready else runner.start_failure()
-        if self.runner_fault and self.runner_fault != before:
-            log.error(
-                "no job is begun, the runner cannot start: %s",
-                self.runner_fault,
-                extra={"worker": self.worker},
-            )
-        elif before and not self.runner_fault:
-            log.warning("jobs are begun again", extra={"worker": self.worker})
+        self._log_change(before, self.runner_fault, ", the runner cannot start")
 
     def _has_runner(self) -> bool:
         """Whether the runner has started, which is waited for; one that could not is tried anew.
@@ -179,7 +254,7 @@ class Supervisor:
 
     def has_room(self) -> bool:
         """Whether the disk of the artifacts has the reserve free; a change is logged."""
-        before, folder = self.lack_of_room, self.settings.artifacts
+        before, folder = self.lack_of_room, self.settings.artifact_disk
         try:
             self.lack_of_room = lack_of_room(folder, self.settings.disk_reserve)
         except OSError as error:  # as of a network folder that is gone
@@ -195,9 +270,15 @@ class Supervisor:
         runner.jobs += 1
         runner.send(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
         stopping: StopRequest | None = None
-        renewed = self.clock()
+        renewed = asked = self.clock()
         while (ended := runner.wait_for_end(TICK_SECONDS)) is None and not runner.closed.is_set():
             now, reason = self.clock(), None
+            if not runner.started.is_set():
+                asked = now
+            elif runner.began != (claim.job_id, claim.attempt) and now - asked >= BEGIN_SECONDS:
+                log.error("runner %d did not begin %s and is killed", runner.pid, claim.job_id)
+                runner.kill()
+                continue
             if now - renewed >= RENEW_SECONDS:
                 renewed, reason = now, self._renew(claim)
             if stopping is not None:
@@ -230,10 +311,19 @@ class Supervisor:
         self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: StopRequest | None
     ) -> None:
         """Record how the attempt ended, unless the runner has done so or another attempt began."""
-        if ended is not None and ended.outcome != "stopped":
+        if ended is not None and ended.outcome not in ("stopped", "unfit"):
+            self.machine_failures.clear()
             return
+        fault = self._machine_fault(claim, runner, ended, stopping)
         try:
-            if ended is not None or stopping is not None:
+            if fault is not None:
+                self.machine_failures.append(fault)
+                self._failed_at = self.clock()
+                state = retry_while_unavailable(
+                    lambda: self.queue.return_unfit(claim.job_id, claim.attempt, fault),
+                    self.shutdown,
+                )
+            elif ended is not None or stopping is not None:
                 state = retry_while_unavailable(
                     lambda: self.queue.finish_stopped(claim.job_id, claim.attempt), self.shutdown
                 )
@@ -266,6 +356,25 @@ class Supervisor:
                 claim.attempt,
                 extra=self._log_fields(claim),
             )
+
+    def _machine_fault(
+        self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: StopRequest | None
+    ) -> str | None:
+        """Why an attempt failed through this machine; None where it did not.
+
+        A runner that dies in the middle of a job may have died of it, of its memory for instance.
+        """
+        if ended is not None and ended.outcome == "unfit":
+            return for_log(ended.reason or "the runner gave no reason", LONGEST_REASON)
+        if ended is not None:
+            return None
+        if stopping is not None:
+            return None
+        if runner.began != (claim.job_id, claim.attempt):
+            return f"its runner did not begin the job: {runner.exit_description()}"
+        if runner.exit_code() == EXIT_DEVICE_FAILED:
+            return "its device failed; the worker's log says how"
+        return None
 
     def _log_fields(self, claim: Claim) -> dict[str, object]:
         return log_fields(claim) | {"worker": self.worker}

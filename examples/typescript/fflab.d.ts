@@ -204,7 +204,9 @@ export interface paths {
          * Submit a job
          * @description Store a job for the workers.
          *
-         *     A job whose spec is identical to one that has succeeded is answered from its result (`cached`).
+         *     Where no live worker could take it, because of its `needs` or its memory, `held_up` says why:
+         *     it waits for one that can. A job whose spec is identical to one that has succeeded is answered
+         *     from its result (`cached`).
          */
         post: operations["submit_job"];
         delete?: never;
@@ -235,7 +237,7 @@ export interface paths {
         options?: never;
         head?: never;
         /**
-         * Change name, tags, project, note, priority or pin
+         * Change name, tags, project, note, priority, needs or pin
          * @description Change fields that do not affect the computation.
          */
         patch: operations["change_job"];
@@ -927,6 +929,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/weights": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List uploaded weights
+         * @description The networks that a check may name in `at.weights`, in the order of their names.
+         */
+        get: operations["list_weights"];
+        put?: never;
+        /**
+         * Upload weights of a network trained elsewhere
+         * @description Store the dense layers of a network, from a safetensors file or an .npz.
+         *
+         *     The body is the file. What the network is stands in the address; a file that fflab wrote (the
+         *     weights of a job, or what `fflab weights convert` writes) says it itself. Nothing is unpickled,
+         *     and numbers must be finite in float32. A name is given once: the same network under the same
+         *     name is answered with 200, another one with 409. One upload is checked at a time; those that
+         *     wait for more than half a minute are answered with 503.
+         */
+        post: operations["upload_weights"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/weights/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read about uploaded weights
+         * @description Widths, activation, normalisation, data set and digests.
+         */
+        get: operations["read_uploaded_weights"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete uploaded weights
+         * @description Remove uploaded weights that no unfinished job needs.
+         *
+         *     Their name may then be given to other weights. Jobs that have ended keep their figures, and the
+         *     digest of what they looked at.
+         */
+        delete: operations["delete_weights"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/workers": {
         parameters: {
             query?: never;
@@ -954,7 +1013,7 @@ export interface components {
         /**
          * AccuracyRow
          * @description Classification of the samples of a partition: by the label whose overlay excites the network
-         *     most, or by a linear classifier.
+         *     most, by the largest logit of an objective over classes, or by a linear classifier.
          */
         AccuracyRow: {
             /** Accuracy */
@@ -981,7 +1040,7 @@ export interface components {
             layers?: number[];
             /**
              * Method
-             * @description goodness: summed over layers; softmax: over labels in each layer, then summed; linear: on neutrally labelled samples
+             * @description goodness: summed over layers, or the logits of an objective over classes; softmax: over labels in each layer, then summed; linear: on neutrally labelled samples
              * @default goodness
              * @enum {string}
              */
@@ -1348,16 +1407,23 @@ export interface components {
          *     2023, github.com/loeweX).
          */
         Bce: {
+            /** @description goodness of other layers that is added to a layer's own; null: each layer goes by its own. It needs layers: simultaneous */
+            collaboration?: components["schemas"]["Collaboration"] | null;
             /**
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "sum_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             name: "bce";
+            /**
+             * Negative Threshold
+             * @description threshold that negatives are to stay below, where it is another than that of positives; null: threshold
+             */
+            negative_threshold?: number | null;
             /**
              * Peer Momentum
              * @description momentum of the running mean of each unit's activity, which the penalty of peer normalisation compares
@@ -1393,6 +1459,8 @@ export interface components {
             inits: components["schemas"]["Described"][];
             /** Kinds */
             kinds: components["schemas"]["Described"][];
+            /** Label Codes */
+            label_codes: components["schemas"]["Described"][];
             /** Negatives */
             negatives: components["schemas"]["Described"][];
             /** Objectives */
@@ -1596,14 +1664,14 @@ export interface components {
              * At
              * @default initialization
              */
-            at?: "initialization" | components["schemas"]["TrainedWeights"];
+            at?: "initialization" | components["schemas"]["TrainedWeights"] | components["schemas"]["UploadedWeights"];
             /**
              * Batch Size
              * @description number of samples in a batch; the condition of a sample depends on its batch. null: all samples form one batch
              * @default 500
              */
             batch_size?: number | null;
-            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "validation_samples": 0} */
+            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0} */
             dataset?: components["schemas"]["DatasetSpec"];
             /**
              * Decomposition
@@ -1615,7 +1683,7 @@ export interface components {
              * Goodness
              * @description what the step of the theorem lowers and raises: a name, or an object where the entry has parameters. infinite_width knows the limit of the squares for every activation, of the others for relu; default: {"name": "sum_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -1633,7 +1701,7 @@ export interface components {
              * Negatives
              * @description how negatives are made; only theorem 2 has negatives; default: {"redraw": "every_epoch", "strategy": "wrong_label", "image": "own"}
              */
-            negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"];
+            negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"] | components["schemas"]["NoNegatives"];
             /**
              * Precision
              * @description number format of weights, products and margins
@@ -1671,7 +1739,7 @@ export interface components {
             theorem?: 1 | 2;
             /**
              * Widths
-             * @description widths of the layers that are checked, one independent layer for each; not used with at.job
+             * @description widths of the layers that are checked, one independent layer for each; not used with at.job and at.weights
              * @default [
              *       64,
              *       256,
@@ -1705,6 +1773,79 @@ export interface components {
         CheckpointList: {
             /** Items */
             items: components["schemas"]["Checkpoint"][];
+        };
+        /**
+         * ClassBlock
+         * @description A block of units for each class: its logit is their mean activation (Sun et al. 2025,
+         *     DeeperForward), or the mean of their squares (Papachristodoulou et al. 2024, arXiv 2312.12668).
+         */
+        ClassBlock: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "class_block";
+            /**
+             * Power
+             * @description 1: the logit is the mean activation of the block; 2: the mean of squares
+             * @default 1
+             * @enum {integer}
+             */
+            power?: 1 | 2;
+        };
+        /**
+         * Collaboration
+         * @description Goodness of other layers that counts as a layer's own in its loss, a constant of the step
+         *     (Lorberbom et al. 2023, arXiv 2305.12393).
+         */
+        Collaboration: {
+            /**
+             * Of
+             * @description which: those of the layers below, or of all other layers
+             * @default earlier
+             * @enum {string}
+             */
+            of?: "earlier" | "others";
+            /**
+             * Weight
+             * @description how much of it counts
+             * @default 1
+             */
+            weight?: number;
+        };
+        /**
+         * ConvLayer
+         * @description A convolution that learns: the same kernels at every position of a map.
+         */
+        ConvLayer: {
+            /**
+             * Channels
+             * @description kernels, each with a map of its own
+             */
+            channels: number;
+            /**
+             * Kernel
+             * @description side of a kernel, in pixels
+             * @default 3
+             */
+            kernel?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "conv";
+            /**
+             * Padding
+             * @description rows and columns of zeros around the map; less than kernel
+             * @default 0
+             */
+            padding?: number;
+            /**
+             * Stride
+             * @description pixels from one position to the next
+             * @default 1
+             */
+            stride?: number;
         };
         /**
          * CrossEntropy
@@ -1810,7 +1951,7 @@ export interface components {
             digest: string;
             /**
              * Label Strength
-             * @description what the one-hot of a label has in place of 1; null: labels were preprocessed as pixels, black and white
+             * @description what the pattern of a label is multiplied with; null: labels were preprocessed as pixels, black and white
              */
             label_strength?: number | null;
             /** Name */
@@ -1833,17 +1974,22 @@ export interface components {
          */
         DatasetSpec: {
             /**
+             * Label Code
+             * @description the pattern of a class: a name, or an object where the entry has parameters. one_hot: One input for each class, of which that of the label is on (Hinton 2022).; random: A random pattern for each class, drawn once, with as many inputs on in each (Terres-Escudero et al. 2024).; fourier: A wave over the whole image for each class, of a frequency of its own, added to the pixels (Scodellaro et al. 2023).; default: {"name": "one_hot"}
+             */
+            label_code?: ("one_hot" | "random" | "fourier") | (components["schemas"]["OneHot"] | components["schemas"]["RandomPatterns"] | components["schemas"]["FourierPatterns"]);
+            /**
              * Label Strength
-             * @description value of a label's input, in place of 1, in units of the preprocessed inputs. null: for an upload, a tenth of the length of a sample (root mean square); for a data set of the catalogue, the value of a white pixel
+             * @description value of a label's input, in place of 1, in units of the preprocessed inputs; of fourier patterns, the amplitude of the wave. null: for an upload, and for a wave, what gives the pattern a tenth of the length of a sample (root mean square); for a data set of the catalogue, the value of a white pixel, or 1 with labels: every_layer
              */
             label_strength?: number | null;
             /**
              * Labels
-             * @description where the one-hot label stands in a sample: in place of its first inputs (overlay), or in front of all of them (append)
+             * @description where the label stands in a sample: in place of its first inputs (overlay), in front of all of them (append), or there and in front of the activations that each layer above receives, too (every_layer), after preprocessing and without normalisation
              * @default overlay
              * @enum {string}
              */
-            labels?: "overlay" | "append";
+            labels?: "overlay" | "append" | "every_layer";
             /**
              * Name
              * @description name of the data set: one of the catalogue, or an upload
@@ -1979,6 +2125,22 @@ export interface components {
             url: string | null;
         };
         /**
+         * DenseLayer
+         * @description A fully connected layer that learns, from all numbers of the map below it.
+         */
+        DenseLayer: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "dense";
+            /**
+             * Units
+             * @description units, first to last
+             */
+            units: number;
+        };
+        /**
          * Described
          * @description What the catalogue says of one entry: its name, its meaning and its parameters.
          */
@@ -2025,7 +2187,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "sum_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -2158,7 +2320,7 @@ export interface components {
             accuracy: number | null;
             /**
              * Auc
-             * @description probability that a positive's goodness exceeds a negative's; ties count one half; null for softmax
+             * @description probability that a positive's goodness exceeds a negative's; ties count one half; null for softmax, and where there are no negatives
              */
             auc: number | null;
             /**
@@ -2183,12 +2345,12 @@ export interface components {
             layers: number[];
             /**
              * Loss
-             * @description mean loss of a pair, of layers that learn together summed; null for other sums of layers and for softmax
+             * @description mean loss of a pair, or cross-entropy of a sample, of layers that learn together summed; null for other sums of layers and for softmax
              */
             loss: number | null;
             /**
              * Method
-             * @description goodness: summed over layers; softmax: over labels in each layer, then summed
+             * @description goodness: summed over layers, or the logits of an objective over classes; softmax: over labels in each layer, then summed
              * @enum {string}
              */
             method: "goodness" | "softmax";
@@ -2230,7 +2392,7 @@ export interface components {
             basins?: number | null;
             /**
              * Coefficient Sum
-             * @description sum of |dL/dG| over this split's samples of a mean batch
+             * @description sum of |dL/dG| over this split's samples of a mean batch; null for objectives over classes
              */
             coefficient_sum: number | null;
             /**
@@ -2254,6 +2416,11 @@ export interface components {
              */
             effective_units?: number | null;
             /**
+             * Entropy Rank
+             * @description exp(H(p)) with p = s / sum s over the singular values s of W: how many directions the weights spread over, weak ones counted for more than in effective_rank
+             */
+            entropy_rank?: number | null;
+            /**
              * Epoch
              * @description 0: at initialisation
              */
@@ -2264,15 +2431,30 @@ export interface components {
              */
             eta: number;
             /**
+             * Excitatory Share
+             * @description share of positive ones among the weights that are not 0
+             */
+            excitatory_share?: number | null;
+            /**
              * Gini
              * @description mean Gini index over live samples; null unless monitor.measures names it
              */
             gini?: number | null;
             /**
              * Goodness
-             * @description mean G, less the objective's threshold
+             * @description mean G, less the threshold of the split; null for objectives over classes
              */
             goodness: number | null;
+            /**
+             * Gradient Share
+             * @description mean |dL/dG| over what it would be by the layer's own goodness alone; null where no other layer's is added
+             */
+            gradient_share?: number | null;
+            /**
+             * Inherited Goodness
+             * @description mean over samples of what the goodness of other layers adds to the layer's own; null where nothing is added
+             */
+            inherited_goodness?: number | null;
             /**
              * Input Norm
              * @description mean length of the layer's inputs
@@ -2306,13 +2488,28 @@ export interface components {
              */
             local_agreement?: number | null;
             /**
+             * Log Activation
+             * @description natural logarithm of the mean |h| over samples and units; null where it is 0
+             */
+            log_activation?: number | null;
+            /**
              * Log Goodness
-             * @description natural logarithm of the mean |G| before the threshold; null where it is 0
+             * @description natural logarithm of the mean |G| before the threshold; null where it is 0, and under `polar`, where G is a logit
              */
             log_goodness?: number | null;
             /**
+             * Log Spectral Norm
+             * @description natural logarithm of the largest singular value of W; null where W is 0, and unless monitor.measures names spectral_norm
+             */
+            log_spectral_norm?: number | null;
+            /**
+             * Log Weight Norm
+             * @description natural logarithm of the Frobenius norm of W, a bias among its columns; null where W is 0
+             */
+            log_weight_norm?: number | null;
+            /**
              * Loss
-             * @description mean term of the objective
+             * @description mean term of the objective; of objectives over classes, the cross-entropy
              */
             loss: number | null;
             /**
@@ -2351,7 +2548,7 @@ export interface components {
             tau?: number | null;
             /**
              * Theorem1 Ratio
-             * @description satisfied / live, lowering the goodness of this split's batch
+             * @description satisfied / live, lowering the goodness of this split's batch; null for objectives over classes
              */
             theorem1_ratio: number | null;
             /**
@@ -2404,6 +2601,21 @@ export interface components {
              * @description mean Treves-Rolls sparseness over live samples, (1 - a) / (1 - 1/n)
              */
             treves_rolls?: number | null;
+            /**
+             * Used Units
+             * @description units whose mean |h| over the samples of this split is more than 1 % of the largest of the layer; 0 where all units are dead
+             */
+            used_units?: number | null;
+            /**
+             * Weight Gini
+             * @description Gini index of the magnitudes of these weights
+             */
+            weight_gini?: number | null;
+            /**
+             * Weight Sparsity
+             * @description Hoyer sparsity of all weights of the layer as one vector, a bias among them; this and the next three are null where W is 0, and unless monitor.measures names weights
+             */
+            weight_sparsity?: number | null;
             /**
              * Zero Fraction
              * @description share of activations that are exactly 0
@@ -2505,6 +2717,8 @@ export interface components {
              * @default false
              */
             ensembles?: boolean;
+            /** @description measure what accuracy is left once a share of the units or weights is removed, also of the baselines; null: nothing is removed */
+            lesions?: components["schemas"]["LesionsSpec"] | null;
             /**
              * Linear Classifier
              * @description measure the accuracy of a linear classifier that sees the activations of samples with a neutral label
@@ -2532,6 +2746,18 @@ export interface components {
              * @default true
              */
             measures?: boolean;
+            /**
+             * Selectivity
+             * @description measure how selective each unit is for one class, on held-out samples with a neutral label
+             * @default false
+             */
+            selectivity?: boolean;
+            /**
+             * Usage
+             * @description measure for each layer and held-out partition how many units are used at all, and the sparsity of samples over units beside that of units over samples
+             * @default false
+             */
+            usage?: boolean;
         };
         /**
          * Event
@@ -2818,7 +3044,7 @@ export interface components {
              * @default 16
              */
             blocks?: number;
-            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "validation_samples": 0} */
+            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0} */
             dataset?: components["schemas"]["DatasetSpec"];
             /**
              * Epochs
@@ -2840,14 +3066,14 @@ export interface components {
              * Negatives
              * @description default: {"redraw": "every_epoch", "strategy": "wrong_label", "image": "own"}
              */
-            negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"];
+            negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"] | components["schemas"]["NoNegatives"];
             /** @description default: {"activation": "relu", "bias": false, "init": "gaussian"} */
             network?: components["schemas"]["OneLayerSpec"];
             /**
              * Objective
              * @description default: {"goodness": "sum_squares", "peer_normalization": 0.0, "peer_momentum": 0.9, "name": "difference"}
              */
-            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"];
+            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"] | components["schemas"]["Polar"] | components["schemas"]["MonoForward"] | components["schemas"]["ClassBlock"] | components["schemas"]["Prototypes"];
             /**
              * Optimizer
              * @description how the small run learns. Flow time tau counts eta of its steps, / (1 - momentum) with momentum; of a mean goodness, eta / units. Steps of 0.03 are small enough for `difference`; default: {"lr": 0.03, "scale_lr_by_width": false, "schedule": "constant", "weight_decay": 0.0, "name": "sgd"}
@@ -2892,6 +3118,18 @@ export interface components {
              *     ]
              */
             widths?: number[];
+        };
+        /**
+         * FourierPatterns
+         * @description A wave over the whole image for each class, of a frequency of its own, added to the pixels
+         *     (Scodellaro et al. 2023).
+         */
+        FourierPatterns: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "fourier";
         };
         /**
          * GreedyCrossEntropy
@@ -3031,6 +3269,11 @@ export interface components {
             error: components["schemas"]["JobError"] | null;
             /** Finished At */
             finished_at: string | null;
+            /**
+             * Held Up
+             * @description why no live worker can begin it, as which of its needs none meets; null where it only waits for its turn
+             */
+            held_up?: string | null;
             /** Id */
             id: string;
             /**
@@ -3049,6 +3292,13 @@ export interface components {
             };
             /** Name */
             name: string | null;
+            /**
+             * Need Memory Bytes
+             * @description memory that its worker has at least: what `needs` asks for, else the estimate; null for studies
+             */
+            need_memory_bytes?: number | null;
+            /** @description what was asked of the worker that computes it; null: nothing */
+            needs?: components["schemas"]["Needs"] | null;
             /**
              * Note
              * @description a remark for people, in plain text
@@ -3076,6 +3326,12 @@ export interface components {
              * @enum {string}
              */
             priority: "low" | "normal" | "high";
+            /**
+             * Private
+             * @description seen by its submitter and administrators alone
+             * @default false
+             */
+            private?: boolean;
             progress: components["schemas"]["Progress"];
             /**
              * Project
@@ -3126,6 +3382,8 @@ export interface components {
         JobChanges: {
             /** Name */
             name?: string | null;
+            /** @description what it needs of the worker that computes it, and of a study, of those of its runs; null: nothing but the memory of the estimate */
+            needs?: components["schemas"]["Needs"] | null;
             /**
              * Note
              * @description a remark for people; not that of its runs
@@ -3253,6 +3511,8 @@ export interface components {
              * @description for people; need not be unique
              */
             name?: string | null;
+            /** @description what it needs of the worker that computes it; of a study, of each run's */
+            needs?: components["schemas"]["Needs"] | null;
             /**
              * Note
              * @description a remark for people, in plain text
@@ -3270,6 +3530,12 @@ export interface components {
              * @enum {string}
              */
             priority?: "low" | "normal" | "high";
+            /**
+             * Private
+             * @description only its submitter and administrators see it, of a study its runs too
+             * @default false
+             */
+            private?: boolean;
             /**
              * Project
              * @description the project that it belongs to
@@ -3351,21 +3617,130 @@ export interface components {
             };
         };
         /**
+         * LesionRow
+         * @description The accuracy on the test samples that is left once a share of units or weights is removed.
+         */
+        LesionRow: {
+            /** Accuracy */
+            accuracy: number;
+            /**
+             * Baseline
+             * @description null: the Forward-Forward network itself
+             */
+            baseline: ("cross_entropy" | "ff_objective" | "greedy_cross_entropy" | "deep_supervision") | null;
+            /**
+             * By
+             * @description which go first: the least used, the smallest, or any
+             * @enum {string}
+             */
+            by: "usage" | "magnitude" | "random";
+            /** Correct */
+            correct: number;
+            /**
+             * Layer
+             * @description the only layer that loses some; null: each layer does
+             */
+            layer: number | null;
+            /**
+             * Lost
+             * @description how many are removed
+             */
+            lost: number;
+            /**
+             * Place
+             * @description that of the baseline in the spec, from 0
+             */
+            place: number | null;
+            /**
+             * Removed
+             * @enum {string}
+             */
+            removed: "units" | "weights";
+            /** Samples */
+            samples: number;
+            /** Seed */
+            seed: number;
+            /**
+             * Share
+             * @description that was asked for; 0: nothing is removed
+             */
+            share: number;
+            /**
+             * Total
+             * @description of how many
+             */
+            total: number;
+        };
+        /**
+         * LesionsSpec
+         * @description What is taken out of the trained network, and how much of it, to see what accuracy is left:
+         *     at once, without training afterwards, and with the test samples. The smallest go first; of equal
+         *     ones those with the lower number.
+         */
+        LesionsSpec: {
+            /**
+             * By
+             * @description usage: a unit's mean |h| over the training samples, a weight's |w| times the mean of its |input| there; magnitude: the length of a unit's incoming weights, a weight's |w|; random: an order that the seed draws
+             * @default [
+             *       "usage",
+             *       "magnitude",
+             *       "random"
+             *     ]
+             */
+            by?: ("usage" | "magnitude" | "random")[];
+            /**
+             * Remove
+             * @description units are silenced with all they receive and send; weights are set to 0, those of labels among them and biases not
+             * @default [
+             *       "units",
+             *       "weights"
+             *     ]
+             */
+            remove?: ("units" | "weights")[];
+            /**
+             * Shares
+             * @description what share of each layer is removed, beside nothing at all
+             * @default [
+             *       0.25,
+             *       0.5,
+             *       0.75,
+             *       0.9,
+             *       0.95
+             *     ]
+             */
+            shares?: number[];
+            /**
+             * Where
+             * @description network: the share of every layer; layer: of one layer, the others whole, for each layer in turn
+             * @default [
+             *       "network"
+             *     ]
+             */
+            where?: ("network" | "layer")[];
+        };
+        /**
          * LinearThreshold
          * @description L = max(0, -G(positive)) + max(0, G(negative)), G less the threshold: linear until a sample
          *     is on its side, then still.
          */
         LinearThreshold: {
+            /** @description goodness of other layers that is added to a layer's own; null: each layer goes by its own. It needs layers: simultaneous */
+            collaboration?: components["schemas"]["Collaboration"] | null;
             /**
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             name: "linear_threshold";
+            /**
+             * Negative Threshold
+             * @description threshold that negatives are to stay below, where it is another than that of positives; null: threshold
+             */
+            negative_threshold?: number | null;
             /**
              * Peer Momentum
              * @description momentum of the running mean of each unit's activity, which the penalty of peer normalisation compares
@@ -3423,14 +3798,14 @@ export interface components {
         /**
          * MeasureRow
          * @description One trained layer on a partition under the true labels, with negatives of the job's strategy
-         *     beside.
+         *     beside; without both where its objective is one over classes.
          */
         MeasureRow: {
             /**
              * Auc
-             * @description probability that a positive's goodness exceeds a negative's; ties count one half
+             * @description probability that a positive's goodness exceeds a negative's; ties count one half; null where there are no negatives
              */
-            auc: number;
+            auc: number | null;
             /**
              * Class Samples
              * @description live positives of each class
@@ -3614,10 +3989,10 @@ export interface components {
             every_epochs?: number;
             /**
              * Measures
-             * @description more measures of sparsity. Hoyer's and Treves and Rolls's are always there and cost nothing; gini sorts the units and is slow
+             * @description more measures: gini and kurtosis of sparsity, the spectral norm of the weights, and weights for their sparsity, their signs and the entropy of their singular values. Hoyer's and Treves and Rolls's sparsity and the Frobenius norm are always there and cost nothing; gini sorts the units and is slow, and so are the spectral norm and the singular values of wide layers
              * @default []
              */
-            measures?: ("gini" | "kurtosis")[];
+            measures?: ("gini" | "kurtosis" | "spectral_norm" | "weights")[];
             /**
              * Samples
              * @description number of positives that are measured, and of negatives beside them; at most the number of training samples
@@ -3633,6 +4008,47 @@ export interface components {
              *     ]
              */
             theorems?: (1 | 2)[];
+        };
+        /**
+         * MonoForward
+         * @description Mono-Forward: logits = h M^T, with a matrix M that each layer learns (Gong et al. 2025, arXiv
+         *     2501.09238).
+         */
+        MonoForward: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "mono_forward";
+        };
+        /**
+         * Needs
+         * @description What a job needs of the worker that computes it.
+         * @example {
+         *       "device": "cuda",
+         *       "memory_gb": 40,
+         *       "tags": [
+         *         "a100"
+         *       ]
+         *     }
+         */
+        Needs: {
+            /**
+             * Device
+             * @description null: either
+             */
+            device?: ("cpu" | "cuda") | null;
+            /**
+             * Memory Gb
+             * @description memory of the device, in 10^9 bytes; null: what the estimate says
+             */
+            memory_gb?: number | null;
+            /**
+             * Tags
+             * @description the worker has all of these
+             * @default []
+             */
+            tags?: string[];
         };
         /**
          * Nesterov
@@ -3678,7 +4094,7 @@ export interface components {
         };
         /**
          * NetworkSpec
-         * @description A stack of fully connected layers.
+         * @description A stack of fully connected layers, or of convolutions, pools and fully connected layers.
          */
         NetworkSpec: {
             /**
@@ -3701,12 +4117,18 @@ export interface components {
              */
             init?: "gaussian" | "gaussian_fan_out" | "he" | "glorot" | "lecun" | "orthogonal" | "torch";
             /**
+             * Layers
+             * @description in place of widths, layers of images, first to last: conv, pool and dense; needs an objective class_block
+             * @default []
+             */
+            layers?: (components["schemas"]["ConvLayer"] | components["schemas"]["PoolLayer"] | components["schemas"]["DenseLayer"])[];
+            /**
              * Normalize
-             * @description scaling of the input of every layer but the first, activations to length or root mean square 1
+             * @description scaling of the input of every layer but the first, activations to length (l2) or root mean square (rms) 1, to mean 0 and variance 1 within the sample (layer), or each half of the units to length 1 (halves; it scales the first layer's input as l2 does). Of network.layers also to mean 0 and variance 1 within the block of channels of each class (group), or within each channel (instance); pools come first
              * @default none
              * @enum {string}
              */
-            normalize?: "none" | "l2" | "rms";
+            normalize?: "none" | "l2" | "rms" | "layer" | "halves" | "group" | "instance";
             /**
              * Normalize First
              * @description scale the input of the first layer in the same way, after dataset.preprocess
@@ -3721,7 +4143,7 @@ export interface components {
             pass_dead_units?: boolean;
             /**
              * Widths
-             * @description units of each layer, first to last
+             * @description units of each fully connected layer, first to last; left out (or the default) where layers are named
              * @default [
              *       500
              *     ]
@@ -3759,6 +4181,25 @@ export interface components {
             url: string;
         };
         /**
+         * NoNegatives
+         * @description No negatives, and samples without labels: for objectives over classes, which learn from the
+         *     labels themselves.
+         */
+        NoNegatives: {
+            /**
+             * Redraw
+             * @description once: each training sample keeps its negative for the whole of a layer's training
+             * @default every_epoch
+             * @enum {string}
+             */
+            redraw?: "every_epoch" | "once";
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            strategy: "none";
+        };
+        /**
          * Noise
          * @description The positive sample with Gaussian noise added to every input.
          */
@@ -3781,6 +4222,17 @@ export interface components {
              * @enum {string}
              */
             strategy: "noise";
+        };
+        /**
+         * OneHot
+         * @description One input for each class, of which that of the label is on (Hinton 2022).
+         */
+        OneHot: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "one_hot";
         };
         /**
          * OneLayerSpec
@@ -3921,17 +4373,30 @@ export interface components {
          */
         PhasesSpec: {
             /**
+             * Lr Ratio
+             * @description learning rate of negative phases over that of positive phases, which is the optimizer's
+             * @default 1
+             */
+            lr_ratio?: number;
+            /**
              * Negative Steps
-             * @description steps of a negative phase; 0: only positive phases
+             * @description length of a negative phase, in the unit; 0: only positive phases
              * @default 0
              */
             negative_steps?: number;
             /**
              * Positive Steps
-             * @description steps of a positive phase; 0: only negative phases
+             * @description length of a positive phase, in the unit; 0: only negative phases
              * @default 0
              */
             positive_steps?: number;
+            /**
+             * Unit
+             * @description what positive_steps and negative_steps count: steps of training, or epochs, all of whose steps are of one phase
+             * @default steps
+             * @enum {string}
+             */
+            unit?: "steps" | "epochs";
         };
         /**
          * PlannedRun
@@ -4008,6 +4473,73 @@ export interface components {
             package: string;
             /** Version */
             version: string;
+        };
+        /**
+         * Polar
+         * @description L = -ln p(positive) - ln(1 - p(negative)): the first half of a layer's units is to be loud on
+         *     positives, the second half on negatives, and p compares the goodness of both (Terres-Escudero et
+         *     al. 2024, arXiv 2408.09210).
+         */
+        Polar: {
+            /**
+             * Alpha
+             * @description steepness, of the form sigma
+             * @default 1
+             */
+            alpha?: number;
+            /**
+             * Form
+             * @description sigma: p = sigmoid(alpha (G_P - G_N)); symmetric: p = (G_P + 1e-6) / (G_P + G_N + 2e-6), G_P being the goodness of the positive half and G_N that of the negative one
+             * @default sigma
+             * @enum {string}
+             */
+            form?: "sigma" | "symmetric";
+            /**
+             * Goodness
+             * @description goodness of either half: a name, or an object where the entry has parameters; default: {"name": "l2"}
+             */
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "polar";
+            /**
+             * Peer Momentum
+             * @description momentum of the running mean of each unit's activity, which the penalty of peer normalisation compares
+             * @default 0.9
+             */
+            peer_momentum?: number;
+            /**
+             * Peer Normalization
+             * @description weight of the penalty on units whose mean activity differs from the layer's (Hinton 2022)
+             * @default 0
+             */
+            peer_normalization?: number;
+        };
+        /**
+         * PoolLayer
+         * @description A pool, which learns nothing: each channel's map in pieces of size x size that touch.
+         */
+        PoolLayer: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "pool";
+            /**
+             * Of
+             * @description what is kept of each piece
+             * @default mean
+             * @enum {string}
+             */
+            of?: "mean" | "max";
+            /**
+             * Size
+             * @description side of a piece; a rest at the edge is left out
+             * @default 2
+             */
+            size?: number;
         };
         /**
          * PotentialRow
@@ -4187,6 +4719,24 @@ export interface components {
             items: components["schemas"]["ProjectLine"][];
         };
         /**
+         * Prototypes
+         * @description Hyperspherical prototypes: logits = cos(h, p_c) / temperature, with a unit vector p_c for
+         *     each class that each layer learns (Sarode et al. 2026, arXiv 2605.00082).
+         */
+        Prototypes: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "prototypes";
+            /**
+             * Temperature
+             * @description the cosine is divided by it: small is steep
+             * @default 0.1
+             */
+            temperature?: number;
+        };
+        /**
          * Provenance
          * @description How a result was obtained.
          */
@@ -4244,6 +4794,8 @@ export interface components {
             wall_seconds: {
                 [key: string]: number;
             };
+            /** @description of a check of uploaded weights: which; null for every other job */
+            weights?: components["schemas"]["WeightsProvenance"] | null;
         };
         /**
          * PushRow
@@ -4412,6 +4964,36 @@ export interface components {
              * @description the label that the negative of the pair shows
              */
             wrong_label: number;
+        };
+        /**
+         * RandomPatterns
+         * @description A random pattern for each class, drawn once, with as many inputs on in each (Terres-Escudero
+         *     et al. 2024).
+         */
+        RandomPatterns: {
+            /**
+             * Inputs
+             * @description number of inputs of a pattern, K
+             * @default 100
+             */
+            inputs?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "random";
+            /**
+             * Ones
+             * @description how many of them are on: as many in each pattern, so that no label is longer than another
+             * @default 10
+             */
+            ones?: number;
+            /**
+             * Seed
+             * @description seed of the patterns alone: all seeds of a run have the same patterns, and so have its checks and evaluations
+             * @default 0
+             */
+            seed?: number;
         };
         /**
          * Range
@@ -4961,6 +5543,80 @@ export interface components {
             tau: number | null;
         };
         /**
+         * SelectivityRow
+         * @description How selective the units of one trained layer are for classes, by the mean |h| of each class;
+         *     the samples of a partition do not carry their label.
+         */
+        SelectivityRow: {
+            /**
+             * Classes Per Unit
+             * @description mean over live units of (sum m)^2 / sum m^2 over the class means m: by how many classes a unit is driven
+             */
+            classes_per_unit: number | null;
+            /**
+             * Dead Units
+             * @description units that are active for no sample, for which selectivity is undefined; left out of all that follows
+             */
+            dead_units: number;
+            /**
+             * Deciles
+             * @description the same of the units: its minimum, nine deciles and maximum
+             */
+            deciles: number[];
+            /**
+             * Every Class
+             * @description share of live units of which all class means are above half of m1
+             */
+            every_class: number | null;
+            /**
+             * Histogram
+             * @description live units by selectivity, in ten equal bins of 0 to 1
+             */
+            histogram: number[];
+            /**
+             * Inputs
+             * @description neutral: samples carry the mean of all label patterns; plain: the images alone, where the run's samples carry no labels
+             * @enum {string}
+             */
+            inputs: "neutral" | "plain";
+            /** Layer */
+            layer: number;
+            /**
+             * Mixed
+             * @description share of live units of which several class means are above half of m1, and not all: mixed selectivity
+             */
+            mixed: number | null;
+            /**
+             * One Class
+             * @description share of live units of which one class mean alone is above half of m1
+             */
+            one_class: number | null;
+            /**
+             * Partition
+             * @enum {string}
+             */
+            partition: "train" | "validation" | "test";
+            /**
+             * Preferred
+             * @description live units whose m1 is that of each class
+             */
+            preferred: number[];
+            /** Samples */
+            samples: number;
+            /** Seed */
+            seed: number;
+            /**
+             * Selectivity
+             * @description mean over live units of (m1 - m2) / (m1 + m2), m1 being the largest class mean and m2 the mean of the others: 0 for a unit that knows no classes, 1 for one that answers to one class alone. Null where fewer than two classes have samples
+             */
+            selectivity: number | null;
+            /**
+             * Units
+             * @description n, the width of the layer
+             */
+            units: number;
+        };
+        /**
          * SelfContrastive
          * @description A positive is an image added to itself, a negative one added to another image, without labels
          *     (SCFF, Chen et al. 2025).
@@ -5087,16 +5743,23 @@ export interface components {
          *     loss (arXiv 2212.13345).
          */
         SoftplusLoss: {
+            /** @description goodness of other layers that is added to a layer's own; null: each layer goes by its own. It needs layers: simultaneous */
+            collaboration?: components["schemas"]["Collaboration"] | null;
             /**
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
              */
             name: "softplus";
+            /**
+             * Negative Threshold
+             * @description threshold that negatives are to stay below, where it is another than that of positives; null: threshold
+             */
+            negative_threshold?: number | null;
             /**
              * Peer Momentum
              * @description momentum of the running mean of each unit's activity, which the penalty of peer normalisation compares
@@ -5233,7 +5896,7 @@ export interface components {
         StudySpec: {
             /**
              * Base
-             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"negative_steps": 0, "positive_steps": 0}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true}}
+             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
              */
             base?: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"];
             /**
@@ -5290,7 +5953,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -5325,7 +5988,7 @@ export interface components {
              * Goodness
              * @description G before the threshold: a name, or an object where the entry has parameters; default: {"name": "mean_squares"}
              */
-            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"]);
+            goodness?: ("sum_squares" | "mean_squares" | "l2" | "l1" | "power_sum" | "power_mean" | "minus_sum_squares" | "top_k" | "entmax" | "kurtosis" | "moment" | "whitened") | (components["schemas"]["SumSquares"] | components["schemas"]["MeanSquares"] | components["schemas"]["L2"] | components["schemas"]["L1"] | components["schemas"]["PowerSum"] | components["schemas"]["PowerMean"] | components["schemas"]["MinusSumSquares"] | components["schemas"]["TopK"] | components["schemas"]["Entmax"] | components["schemas"]["Kurtosis"] | components["schemas"]["Moment"] | components["schemas"]["Whitened"]);
             /**
              * @description discriminator enum property added by openapi-typescript
              * @enum {string}
@@ -5413,6 +6076,11 @@ export interface components {
              */
             kind: "train";
             /**
+             * Lesions
+             * @default []
+             */
+            lesions?: components["schemas"]["LesionRow"][];
+            /**
              * Measures
              * @default []
              */
@@ -5438,6 +6106,16 @@ export interface components {
              * @default []
              */
             selected?: components["schemas"]["SelectedRow"][];
+            /**
+             * Selectivity
+             * @default []
+             */
+            selectivity?: components["schemas"]["SelectivityRow"][];
+            /**
+             * Usage
+             * @default []
+             */
+            usage?: components["schemas"]["UsageRow"][];
         };
         /**
          * TrainSpec
@@ -5451,7 +6129,7 @@ export interface components {
              * @default 500
              */
             batch_size?: number;
-            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "validation_samples": 0} */
+            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0} */
             dataset?: components["schemas"]["DatasetSpec"];
             /**
              * Epochs
@@ -5459,7 +6137,7 @@ export interface components {
              * @default 10
              */
             epochs?: number;
-            /** @description default: {"measures": true, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "ensembles": false, "baselines": []} */
+            /** @description default: {"measures": true, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "ensembles": false, "baselines": [], "usage": false, "selectivity": false} */
             evaluation?: components["schemas"]["EvaluationSpec"];
             /**
              * @description discriminator enum property added by openapi-typescript
@@ -5479,20 +6157,20 @@ export interface components {
              * Negatives
              * @description default: {"redraw": "every_epoch", "strategy": "wrong_label", "image": "own"}
              */
-            negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"];
-            /** @description default: {"widths": [500], "activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false} */
+            negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"] | components["schemas"]["NoNegatives"];
+            /** @description default: {"widths": [500], "layers": [], "activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false} */
             network?: components["schemas"]["NetworkSpec"];
             /**
              * Objective
              * @description default: {"goodness": "sum_squares", "peer_normalization": 0.0, "peer_momentum": 0.9, "name": "difference"}
              */
-            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"];
+            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"] | components["schemas"]["Polar"] | components["schemas"]["MonoForward"] | components["schemas"]["ClassBlock"] | components["schemas"]["Prototypes"];
             /**
              * Optimizer
              * @description default: {"lr": 1.0, "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0, "name": "sgd"}
              */
             optimizer?: components["schemas"]["Sgd"] | components["schemas"]["Momentum"] | components["schemas"]["Nesterov"] | components["schemas"]["Adam"] | components["schemas"]["AdamW"];
-            /** @description default: {"positive_steps": 0, "negative_steps": 0} */
+            /** @description default: {"positive_steps": 0, "negative_steps": 0, "unit": "steps", "lr_ratio": 1.0} */
             phases?: components["schemas"]["PhasesSpec"];
             /**
              * Precision
@@ -5578,6 +6256,85 @@ export interface components {
             value: number | null;
         };
         /**
+         * UploadedWeights
+         * @description The weights of a layer of a network that was trained elsewhere and uploaded.
+         */
+        UploadedWeights: {
+            /**
+             * Digest
+             * @description of the network, as GET /v1/weights says. null: whichever has the name; a job is stored with the digest that it had then
+             */
+            digest?: string | null;
+            /**
+             * Layer
+             * @default 0
+             */
+            layer?: number;
+            /**
+             * Weights
+             * @description the name that the weights were uploaded under
+             */
+            weights: string;
+        };
+        /**
+         * UsageRow
+         * @description How the units of one trained layer share the work on a partition, under the true labels;
+         *     without labels where an objective is one over classes, or negatives need none.
+         */
+        UsageRow: {
+            /**
+             * Dead Samples
+             * @description samples with h = 0
+             */
+            dead_samples: number;
+            /**
+             * Dead Units
+             * @description units that are active for no sample
+             */
+            dead_units: number;
+            /** Layer */
+            layer: number;
+            /**
+             * Lifetime Sparsity
+             * @description mean over live units of Hoyer's S over samples: that few samples share a unit
+             */
+            lifetime_sparsity: number | null;
+            /**
+             * Partition
+             * @enum {string}
+             */
+            partition: "train" | "validation" | "test";
+            /**
+             * Population Sparsity
+             * @description mean over live samples of Hoyer's S over units: that few units share a sample
+             */
+            population_sparsity: number | null;
+            /** Samples */
+            samples: number;
+            /** Seed */
+            seed: number;
+            /**
+             * Units
+             * @description n, the width of the layer
+             */
+            units: number;
+            /**
+             * Usage
+             * @description used_units / units
+             */
+            usage: number;
+            /**
+             * Usage Deciles
+             * @description mean |h| of the units over the largest of the layer: its minimum, nine deciles and maximum; empty where all units are dead
+             */
+            usage_deciles: number[];
+            /**
+             * Used Units
+             * @description units whose mean |h| is more than 1 % of the largest of the layer
+             */
+            used_units: number;
+        };
+        /**
          * Wanted
          * @description What the user wants of a running job.
          * @enum {string}
@@ -5611,6 +6368,142 @@ export interface components {
             url: string;
         };
         /**
+         * WeightsFacts
+         * @description An uploaded network.
+         */
+        WeightsFacts: {
+            /**
+             * Activation
+             * Format: user-text
+             */
+            activation: string;
+            /** Bias */
+            bias: boolean;
+            /**
+             * By Fflab
+             * @description whether a run of fflab trained it, as the file says
+             */
+            by_fflab: boolean;
+            /**
+             * Dataset
+             * Format: user-text
+             * @description the data set that it was trained on
+             */
+            dataset: string;
+            /**
+             * Digest
+             * @description of its numbers and of what the network is
+             */
+            digest: string;
+            /**
+             * Epoch
+             * @description of a file of another program 1, for the end of training
+             */
+            epoch: number;
+            /**
+             * File Digest
+             * @description SHA-256 of the file that was uploaded
+             */
+            file_digest: string;
+            /** Inputs */
+            inputs: number;
+            /**
+             * Label Inputs
+             * @description how many first inputs of each layer above the first are the label's; 0 unless every layer receives it
+             * @default 0
+             */
+            label_inputs?: number;
+            /**
+             * Labels
+             * @description where the label stands; null: its samples have none
+             */
+            labels: string | null;
+            /**
+             * Meaning
+             * Format: user-text
+             */
+            meaning: string;
+            /**
+             * Name
+             * Format: user-text
+             */
+            name: string;
+            /** Normalize */
+            normalize: string;
+            /** Normalize First */
+            normalize_first: boolean;
+            /**
+             * Parameters
+             * @description numbers of one seed
+             */
+            parameters: number;
+            /** Preprocess */
+            preprocess: string;
+            /**
+             * Seeds
+             * @description that a check may name; of another program's file 0
+             */
+            seeds: number[];
+            /**
+             * Uploaded By
+             * @description the name of the API key that it came with; null where none was needed
+             */
+            uploaded_by?: string | null;
+            /** Widths */
+            widths: number[];
+        };
+        /**
+         * WeightsPage
+         * @description All uploaded networks.
+         */
+        WeightsPage: {
+            /** Items */
+            items: components["schemas"]["WeightsFacts"][];
+        };
+        /**
+         * WeightsProvenance
+         * @description The uploaded network that a check looked at.
+         */
+        WeightsProvenance: {
+            /**
+             * Digest
+             * @description of its numbers and of what the network is
+             */
+            digest: string;
+            /**
+             * File Digest
+             * @description SHA-256 of the file that was uploaded
+             */
+            file_digest: string;
+            /** Name */
+            name: string;
+        };
+        /**
+         * Whitened
+         * @description Sum of the squared activations, each over the running second moment of its unit: a goodness
+         *     that does not depend on the scale of the weights (after arXiv 2607.12501, with the diagonal
+         *     alone). The moments are constants of a step; before the first one it is sum_squares.
+         */
+        Whitened: {
+            /**
+             * Eps
+             * @description what is added to each moment, in units of the layer's mean moment, so that units that are nearly silent do not count without bound
+             * @default 0.001
+             */
+            eps?: number;
+            /**
+             * Momentum
+             * @description momentum of the running moments; 0: of the last batch alone
+             * @default 0.9
+             */
+            momentum?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "whitened";
+        };
+        /**
          * WorkerLine
          * @description A live worker, and the seconds since its last sign of life.
          */
@@ -5627,11 +6520,19 @@ export interface components {
             device_name: string | null;
             /** Host */
             host: string;
+            /**
+             * Host Memory Bytes
+             * @description memory of the machine that the worker may use: not beyond the limits of its cgroup and its address space
+             */
+            host_memory_bytes?: number | null;
             /** Id */
             id: string;
             /** Job */
             job: string | null;
-            /** Memory Bytes */
+            /**
+             * Memory Bytes
+             * @description memory of the device: a GPU's own; of a CPU, what the worker may use of the machine's
+             */
             memory_bytes: number | null;
             /**
              * Paused
@@ -5648,6 +6549,17 @@ export interface components {
             plugins?: components["schemas"]["PluginUse"][];
             /** Silent Seconds */
             silent_seconds: number;
+            /**
+             * Tags
+             * @description what its operator says it is fit for
+             * @default []
+             */
+            tags?: string[];
+            /**
+             * Threads
+             * @description with which it computes on the CPU
+             */
+            threads?: number | null;
             /** Version */
             version: string;
         };
@@ -6055,7 +6967,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6109,7 +7021,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Other data sets are being checked. Or: The database does not answer. */
+            /** @description Other uploads are being checked. Or: The database does not answer. */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6243,7 +7155,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6348,7 +7260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6558,7 +7470,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6612,7 +7524,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Too many jobs wait already. */
+            /** @description Too many jobs wait already. Or: The owner of the key has as much as is allowed. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -6761,7 +7673,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6869,7 +7781,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -6916,6 +7828,15 @@ export interface operations {
             };
             /** @description The request is not valid. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The owner of the key has as much as is allowed. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6973,7 +7894,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8074,7 +8995,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8478,8 +9399,8 @@ export interface operations {
     read_csv: {
         parameters: {
             query?: {
-                /** @description of a check: its cells, the potentials of its samples, or who pushes them (of a training run as well); of a training run: the accuracy, AUC and loss of its layers by epoch, or its baselines */
-                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines";
+                /** @description of a check: its cells, the potentials of its samples, or who pushes them (of a training run as well); of a training run: the accuracy, AUC and loss of its layers by epoch, its baselines, or how its units are used, how selective they are, and what accuracy is left without some */
+                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines" | "usage" | "selectivity" | "lesions";
             };
             header?: {
                 /** @description the ETag of what you have: 304 where it has not changed */
@@ -8874,7 +9795,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -8987,7 +9908,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9276,7 +10197,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9378,7 +10299,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9473,7 +10394,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -9647,7 +10568,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10085,7 +11006,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description A page of another site may not do that. */
+            /** @description A page of another site may not do that. Or: The key's scope does not allow this. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -10188,6 +11109,406 @@ export interface operations {
             };
             /** @description The request is not valid. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_weights: {
+        parameters: {
+            query?: {
+                /** @description the name of an API key; only uploads that came with it */
+                uploaded_by?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WeightsPage"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    upload_weights: {
+        parameters: {
+            query?: {
+                /** @description what a check will call them, in `at.weights` */
+                name?: string;
+                /** @description the data set that the network was trained on */
+                data?: string;
+                /** @description of its layers; default: relu */
+                activation?: string;
+                /** @description of the input of every layer but the first; default: none */
+                normalize?: "none" | "l2" | "rms" | "layer" | "halves" | "group" | "instance";
+                /** @description whether the first layer's input is normalised, too */
+                normalize_first?: boolean;
+                /** @description how pixels were scaled; default: unit */
+                preprocess?: "unit" | "standardize" | "center" | "unit_norm";
+                /** @description where the label stood; default: overlay */
+                labels?: "overlay" | "append" | "every_layer" | "none";
+                /** @description WEIGHT or WEIGHT,BIAS: the tensors of a layer; once for each, the first one first. Default: by their names */
+                layer?: string[];
+                /** @description of a matrix; default: out_in, as PyTorch has it */
+                layout?: "out_in" | "in_out";
+                /** @description one sentence */
+                meaning?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description The same network is there already */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WeightsFacts"];
+                };
+            };
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WeightsFacts"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description A page of another site may not do that. Or: The key's scope does not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The name is taken by other weights. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The weights cannot be used. Or: The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Other uploads are being checked. Or: The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description There is no room for it on the disk. Or: Uploads take up all the room that they may. Or: The service cannot write what was sent. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    read_uploaded_weights: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description of an upload */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WeightsFacts"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description No uploaded weights have that name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    delete_weights: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description of an upload */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description It belongs to somebody else. Or: A page of another site may not do that. Or: The key's scope does not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description No uploaded weights have that name. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Unfinished jobs need the weights. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service cannot write what was sent. */
+            507: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -17,6 +17,7 @@ from ffengine.findings.geometry import Geometry
 from ffengine.findings.goodness import Goodness
 from ffengine.findings.negatives import Negatives
 from ffengine.findings.onset import Onset
+from ffengine.findings.scale import Scale
 from ffengine.findings.selective import Selective
 from ffengine.findings.sleep import Sleep
 from ffengine.findings.width import Width
@@ -36,6 +37,7 @@ FINDINGS: dict[str, Finding] = {
         Geometry(),
         Goodness(),
         Selective(),
+        Scale(),
         Negatives(),
         Depth(),
         Sleep(),

@@ -35,7 +35,7 @@ class Acts(Finding):
         "One layer of 256 units learns mnist-mini with G(negative) - G(positive), and with the "
         "softplus loss beside. After every epoch S, the share p of active units, kappa, its "
         "distance from the Gaussian law and theorem 2 along the expected step are measured on "
-        "2 000 samples of either split."
+        "2,000 samples of either split."
     )
     falsified_by = (
         "Under difference, S that falls while units switch off, or that rises while "

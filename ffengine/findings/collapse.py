@@ -32,7 +32,7 @@ class Collapse(Finding):
     method = (
         "One layer learns mnist-mini with G(negative) - G(positive) until flow time tau = 4, for "
         "widths 64, 256 and 1024, step sizes 1/120, 1/30 and 1/15, and batches of 100, 500 and "
-        "2 000. S is divided by its width factor sqrt(n) / (sqrt(n) - 1), which gives C."
+        "2,000. S is divided by its width factor sqrt(n) / (sqrt(n) - 1), which gives C."
     )
     falsified_by = (
         "Curves of C over tau that differ by more than the spread between seeds, at step sizes "
@@ -48,7 +48,7 @@ class Collapse(Finding):
                 ("n = 256, eta = 1/120", 256, 1 / 120, 500, 40),
                 ("n = 256, eta = 1/15", 256, 1 / 15, 500, 5),
                 ("n = 256, batches of 100", 256, 1 / 150, 100, 10),
-                ("n = 256, batches of 2 000", 256, 2 / 15, 2_000, 10),
+                ("n = 256, batches of 2,000", 256, 2 / 15, 2_000, 10),
             )
         }
     )

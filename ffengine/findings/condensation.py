@@ -140,7 +140,7 @@ def _growth(ends: dict[str, dict[int, Interval | None]]) -> str:
     if low == high or not factors:  # fields of the preset were set
         return (
             "The number of directions in which units end is not compared by width: that needs two "
-            "widths of up to 8 192 units."
+            "widths of up to 8,192 units."
         )
     grows = max(factors.values()) > (high / low) ** FLAT
     texts = listed([f"by {factor:.2f} on {part}" for part, factor in factors.items()])

@@ -120,9 +120,9 @@ class Forecast(Finding):
     method = (
         "Forecasts are made of one run of 512 units (eight of them, each by itself), of one of "
         "128, of four of 512 together, and of one of 512 with steps thirty times as long; four "
-        "runs of 2 048 units with other seeds are measured at the same flow times. With "
+        "runs of 2,048 units with other seeds are measured at the same flow times. With "
         "softplus, whose units interact, forecasts from four runs of 128 and of 16 units stand "
-        "beside four runs of 1 024. Brackets of a forecast of S are where a single run of that "
+        "beside four runs of 1,024. Brackets of a forecast of S are where a single run of that "
         "width lies, those of C and of theorem 2 are of the curve; theorem 2 is that along the "
         "expected step. All values of a run move together, so that a forecast covers nearly all "
         "of them or few; the table has the first forecast of each kind."

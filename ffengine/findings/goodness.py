@@ -43,7 +43,7 @@ class Goodness(Finding):
     name = "goodness"
     question = "Does lowering other goodness functions than the sum of squares make layers sparser?"
     method = (
-        "A layer of 4 096 units at initialisation sees 1 000 samples of mnist-mini as one batch. "
+        "A layer of 4,096 units at initialisation sees 1,000 samples of mnist-mini as one batch. "
         "The goodness that is lowered is the sum of h^q for q from 1 to 4, or the sum of the "
         "squares of the most active 30, 10 or 2 % of the units; or the mean of the 2 % largest "
         "activations themselves, squares weighted by their 1.5-entmax, the kurtosis or the "

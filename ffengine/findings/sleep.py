@@ -5,9 +5,17 @@ from collections.abc import Iterator, Sequence
 from ffengine.findings.bases import NO_MEASURES, SEEDS, TINY
 from ffengine.findings.finding import Finding, Plot, Run, Table
 from ffengine.findings.measured import SPLITS, at_end, at_epoch, at_start, curve, lowest, points
+from ffengine.findings.phase_changes import (
+    PhaseChange,
+    mean_change,
+    phase_changes,
+    switch_count,
+)
 from ffengine.findings.wording import number
+from ffengine.intervals import interval
 from ffengine.optimizers import Sgd
 from ffengine.percents import in_percent
+from ffengine.results import Interval
 from ffengine.spec import (
     DatasetSpec,
     MonitorSpec,
@@ -43,12 +51,13 @@ class Sleep(Finding):
     name = "sleep"
     question = "What do phases of lowering alone (sleep) and raising alone (wake) do to sparsity?"
     method = (
-        "One layer of 256 units learns from 1 000 samples of mnist-mini, all of them in each step: "
+        "One layer of 256 units learns from 1,000 samples of mnist-mini, all of them in each step: "
         "steps that lower the goodness of negatives alone, steps that raise that of positives "
         "alone, and ten of each in turn."
     )
     falsified_by = (
-        "Sleep without a rise of S, wake without a fall, or equal phases that leave S where it was."
+        "Sleep without a rise of S, wake without a fall, equal phases that leave S where it was, "
+        "or S that rises in positive phases or falls in negative ones, from switch to switch."
     )
     study = StudySpec(
         parts={
@@ -70,12 +79,16 @@ class Sleep(Finding):
                 f"{number(s[-1].found)} at tau = {s[-1].tau:.2f}, between {low.found.mean:.3f} and "
                 f"{high.found.mean:.3f}; units are active for {_share(run)}."
             )
+            lines += _switches(run)
         return lines
 
     def table(self, runs: Sequence[Run]) -> Table:
-        """Return S, theorem 1 and the share of active units over flow time."""
+        """Return S, theorem 1 and the share of active units over flow time, and of runs in phases
+        by how much S changed in each.
+        """
         rows = tuple(row for run in runs for row in _rows(run))
-        return Table(("phases", "tau", "S of positives", "theorem 1", "p"), rows)
+        heads = ("phases", "tau", "S of positives", "after a phase", "change of S")
+        return Table((*heads, "theorem 1", "p"), rows)
 
     def plot(self, runs: Sequence[Run]) -> Plot:
         """Return S over flow time for each run."""
@@ -93,15 +106,59 @@ class Sleep(Finding):
         )
 
 
+def _switches(run: Run) -> Iterator[str]:
+    """Say for each layer how S moves from one switch of phases to the next."""
+    count = switch_count(run)
+    for layer in range(len(run.spec.network.widths) if isinstance(run.spec, TrainSpec) else 0):
+        changes = phase_changes(run, "sparsity", layer)
+        if not count or not changes:
+            continue
+        where = f" of layer {layer}" if len(run.spec.network.widths) > 1 else ""  # type: ignore[union-attr]
+        moves = (
+            f"{_signed(mean_change(changes, split))} in a {split} phase (mean of {number_of})"
+            for split in SPLITS
+            if (number_of := sum(change.split == split for change in changes))
+        )
+        yield (
+            f"{run.part.capitalize()}, from one of its {count} switches to the next: S of "
+            f"positives{where} changes by {' and by '.join(moves)}."
+        )
+
+
+def _signed(found: Interval | None) -> str:
+    """Write a change with its sign and its interval."""
+    if found is None:
+        return "-"
+    text = number(found)
+    return text if found.mean < 0 else f"+{text}"
+
+
 def _rows(run: Run) -> Iterator[tuple[str, ...]]:
-    """Yield a dozen rows of a run, and its last."""
+    """Yield a row for each end of a phase; of a run without switches a dozen rows, and its last."""
     s = curve(run, "sparsity", "positive")
-    for moment in (*s[:-1][:: max(1, len(s) // 12)], s[-1]):
+    ended = {change.end: change for change in phase_changes(run, "sparsity")}
+    every = 1 if ended else max(1, len(s) // 12)
+    for moment in (*s[:-1][::every], s[-1]):
+        if ended and moment.epoch not in ended and moment.epoch:
+            continue
         figures = (
             at_epoch(run, figure, "positive", moment.epoch)
             for figure in ("theorem1_ratio", "active_share")
         )
-        yield (run.part, f"{moment.tau:.3f}", number(moment.found), *map(number, figures))
+        yield (
+            run.part,
+            f"{moment.tau:.3f}",
+            number(moment.found),
+            *_change(ended.get(moment.epoch)),
+            *map(number, figures),
+        )
+
+
+def _change(change: PhaseChange | None) -> tuple[str, str]:
+    """Say which phase ended, and by how much S changed in it."""
+    if change is None:
+        return "-", "-"
+    return change.split, _signed(interval(list(change.by_seed.values())))
 
 
 def _share(run: Run) -> str:

@@ -33,7 +33,7 @@ class Width(Finding):
     name = "width"
     question = "At which width does a layer at initialisation do what the infinite layer does?"
     method = (
-        "Layers of 16 to 16 384 units with Gaussian weights see 1 000 samples of mnist-mini. The "
+        "Layers of 16 to 16,384 units with Gaussian weights see 1,000 samples of mnist-mini. The "
         "sign of each sample's exact margin is compared with that of the limit. The share of "
         "disagreement is fitted as a power of the width."
     )

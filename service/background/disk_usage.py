@@ -1,5 +1,6 @@
 """Measures, every few minutes, what the service takes up on the disk."""
 
+from ffengine.uploaded_weights import WeightUploads
 from service.artifacts import Artifacts
 from service.background.periodic import PeriodicThread
 from service.settings import Settings
@@ -17,18 +18,19 @@ class DiskUsage(PeriodicThread):
     def __init__(self, store: Store, settings: Settings) -> None:
         super().__init__("disk-usage", MEASURE_SECONDS)
         self._store, self._settings = store, settings
-        self._artifacts = Artifacts(settings.artifacts)
+        self._artifacts = Artifacts(settings.artifact_place)
         self.bytes: dict[str, int] = {}
 
     def tick(self) -> None:
         """Measure, unless told to stop meanwhile."""
         artifacts = 0
-        for owner in self._artifacts.owners():
+        for size in self._artifacts.sizes():
             if self._stopping.is_set():
                 return
-            artifacts += self._artifacts.size(owner)
+            artifacts += size
+        kept = self._settings.datasets
         self.bytes = {
             "artifacts": artifacts,
-            "uploads": self._settings.datasets.bytes_kept(),
+            "uploads": kept.bytes_kept() + WeightUploads(kept).bytes_kept(),
             "database": self._store.database.size_bytes(),
         }

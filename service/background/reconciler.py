@@ -10,12 +10,13 @@ import logging
 import time
 from functools import partial
 
+from ffengine.uploaded_weights import WeightUploads
 from ffengine.uploads import remove_drafts
 from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
 from service.background.retention import describe_unknown, find_unknown, sweep
-from service.background.waiting import why_jobs_wait, why_plugins_lack
+from service.background.waiting import room_for, why_jobs_wait, why_plugins_lack
 from service.host.clock import clock
 from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
 from service.host.log_limits import Outage, Rarely
@@ -46,7 +47,7 @@ class Reconciler(PeriodicThread):
     def __init__(self, store: Store, settings: Settings, dispatcher: Dispatcher | None) -> None:
         super().__init__("reconciler", TICK_SECONDS)
         self.store, self.settings, self.dispatcher = store, settings, dispatcher
-        self.artifacts, self.ballast = Artifacts(settings.artifacts), Ballast(settings.root)
+        self.artifacts, self.ballast = Artifacts(settings.artifact_place), Ballast(settings.root)
         self._sweep_due = time.monotonic() + SWEEP_SECONDS
         # workers that start at the same time as this process have a while to report
         self._explain_due = time.monotonic() + EXPLAINED_AFTER_SECONDS
@@ -117,7 +118,10 @@ class Reconciler(PeriodicThread):
         workers = self.store.workers.alive(DEAD_WORKER_SECONDS)
         reason = why_jobs_wait(workers, broker_ok, self._watch_disk())
         self.store.queue.explain_waiting(
-            reason, EXPLAINED_AFTER_SECONDS, partial(why_plugins_lack, workers)
+            reason,
+            EXPLAINED_AFTER_SECONDS,
+            partial(why_plugins_lack, workers),
+            partial(room_for, workers),
         )
 
     def _refresh_figures(self) -> bool:
@@ -142,7 +146,7 @@ class Reconciler(PeriodicThread):
             )
         elif free_bytes(home) >= reserve + 2 * BALLAST_BYTES and reserve:
             self.ballast.keep()
-        return lack_of_room(self.settings.artifacts, reserve)
+        return lack_of_room(self.settings.artifact_disk, reserve)
 
     def _sweep(self) -> bool:
         """Apply the retention when it is due. Returns whether expired jobs may be left."""
@@ -162,7 +166,8 @@ class Reconciler(PeriodicThread):
 
     def _recover_uploads(self) -> None:
         """Put back uploads whose removal was not finished."""
-        for told in self.settings.datasets.recover():
+        kept = self.settings.datasets
+        for told in (*kept.recover(), *WeightUploads(kept).recover()):
             self._log_once(logging.WARNING, told, {told})
 
     def _report_unknown(self) -> None:
@@ -173,7 +178,7 @@ class Reconciler(PeriodicThread):
         if found := find_unknown(self.store, self.artifacts):
             advice = (
                 f"`fflab retention` lists and `fflab retention --apply` removes them (in "
-                f"{self.artifacts.root})"
+                f"{self.artifacts.place})"
             )
             self._log_once(
                 logging.WARNING, f"{describe_unknown(found)}; {advice}", {one.job for one in found}
@@ -181,9 +186,10 @@ class Reconciler(PeriodicThread):
 
     def _remove_drafts(self) -> None:
         """Remove what uploads left behind whose process was killed."""
-        folder = self.settings.datasets.kept_in
-        for draft in remove_drafts(folder, older_than=time.time() - DRAFT_SECONDS):
-            log.info("%s: an unfinished upload is removed", folder / draft)
+        kept = self.settings.datasets
+        for folder in (kept.kept_in, kept.weights_kept_in):
+            for draft in remove_drafts(folder, older_than=time.time() - DRAFT_SECONDS):
+                log.info("%s: an unfinished upload is removed", folder / draft)
 
     def _log_once(self, level: int, message: str, facts: set[str]) -> None:
         """Log a message unless all of its facts were logged before: once, not at every sweep."""

@@ -97,7 +97,7 @@ def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> 
     try:
         owners = store.actions.delete(job_id)
     except DATABASE_ERRORS as error:
-        if not (is_full(error) and Ballast(artifacts.root.parent).drop()):
+        if not (is_full(error) and _drop_ballast(store, artifacts)):
             raise
         owners = store.actions.delete(job_id)
     for owner in owners:
@@ -111,16 +111,23 @@ def remove_job(store: Store, artifacts: Artifacts, job_id: str, reason: str) -> 
     )
 
 
+def _drop_ballast(store: Store, artifacts: Artifacts) -> bool:
+    """Drop the ballast of the home, which is beside the database or the artifacts."""
+    beside = filter(None, (store.database.file, artifacts.disk))
+    return any(Ballast(path.parent).drop() for path in beside)
+
+
 def find_unknown(store: Store, artifacts: Artifacts) -> list[UnknownArtifacts]:
     """The artifacts of jobs that the database does not know.
 
     Raises NotOurs if the artifacts may belong to another database.
     """
     settle(store, artifacts)
-    owners = artifacts.owners(older_than=time.time() - UNKNOWN_SECONDS)
+    before = time.time() - UNKNOWN_SECONDS
     return [
         UnknownArtifacts(job=owner, bytes=artifacts.size(owner))
-        for owner in store.jobs.unreferenced(owners)
+        for owner in store.jobs.unreferenced(artifacts.owners())
+        if artifacts.changed_at(owner) < before
     ]
 
 

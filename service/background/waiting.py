@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from service.placement import GB
 from service.schemas import CANNOT_COMPUTE, WorkerLine
-from service.store.inserts import MISSING_PLUGIN
-from service.store.queue import WAITS
+from service.store.inserts import MISSING_PLUGIN, WAITS
+from service.store.queue import ANY_ROOM, NEEDS, Room
 
 NO_WORKER = f"{WAITS}no worker is running: start one with `fflab worker`"
 NO_BROKER = (
@@ -14,6 +15,7 @@ REPAIR = "repair its installation, `fflab doctor` on its machine says more"
 MAKE_ROOM = "delete jobs that are not needed, or make room"
 REINSTALL = "install it again for the API and its workers, and submit the job anew"
 INSTALL = "install the same one for the API and its workers, and restart them"
+START_OR_CHANGE = "start a worker that has it, or change what the job needs"
 MOST_NAMED = 3  # workers that lack a plug-in
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
 
@@ -64,6 +66,44 @@ def why_plugins_lack(workers: Sequence[WorkerLine], needed: Sequence[str]) -> st
         if not all(one in found for found in have)
     ]
     return f"{WAITS}{'; '.join(lacking)}: {INSTALL}"
+
+
+def room_for(workers: Sequence[WorkerLine], device: str | None, tags: Sequence[str]) -> Room:
+    """What live workers have for jobs that need a kind of device and tags.
+
+    **Arguments:**
+
+    - `workers`: those that are alive. Those that cannot compute do not count.
+    - `device`: the kind of device; None: either.
+    - `tags`: a worker must have all of them.
+    """
+    able = [worker for worker in workers if worker.can_compute]
+    if not able:
+        return ANY_ROOM
+    of_kind = [one for one in able if device in (None, _kind(one))]
+    if not of_kind:
+        there = ", ".join(sorted({_kind(one) for one in able}))
+        return Room(f"{NEEDS}device={device}, and the live workers have {there}: {START_OR_CHANGE}")
+    tagged = [one for one in of_kind if set(tags) <= set(one.tags)]
+    if not tagged:
+        said = [f"{one.id} has {','.join(one.tags) or 'none'}" for one in of_kind[:MOST_NAMED]]
+        others = len(of_kind) - MOST_NAMED
+        said += [f"{others} others do not have them"] if others > 0 else []
+        return Room(f"{NEEDS}tags={','.join(tags)}, and {', '.join(said)}: {START_OR_CHANGE}")
+    known = [one.memory_bytes for one in tagged if one.memory_bytes is not None]
+    if len(known) < len(tagged):
+        return ANY_ROOM
+    most = max(known)
+    return Room(
+        None,
+        most,
+        f"{NEEDS}more memory than the live workers that it could have, which have "
+        f"{most / GB:.1f} GB at most: {START_OR_CHANGE}",
+    )
+
+
+def _kind(worker: WorkerLine) -> str:
+    return worker.device.partition(":")[0]
 
 
 def _in_words(identity: str) -> str:

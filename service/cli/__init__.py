@@ -9,14 +9,17 @@ import gc
 import io
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NoReturn
 
 gc.disable()  # what is loaded stays: to look through it again and again takes a fifth of the start
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
-from service.cli import about, catalogue, export, jobs, results, share, stack, uploads
+from service.cli import about, bench, catalogue, export, jobs, results, share, stack, uploads
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.foreign_weights import weights_app
 from service.cli.options import (
@@ -29,6 +32,7 @@ from service.cli.options import (
     fail,
 )
 from service.cli.plugins import plugin_app
+from service.cli.slurm import slurm_app
 from service.client import FflabError, NotFound, Refused, Unreachable, VersionSkew
 from service.specs.files import SpecError
 
@@ -93,6 +97,7 @@ app.command()(jobs.retry)
 app.command(epilog="Example: fflab delete last --yes")(jobs.delete)
 app.command("open", epilog="Example: fflab open last")(jobs.open_page)
 app.command(epilog="Example: fflab run quick --device cpu -o report.csv")(results.run)
+app.command(epilog="Example: fflab bench small --page leaderboard.md")(bench.bench)
 
 app.command(epilog="Example: fflab upload digits.npz --name my-digits")(uploads.upload)
 app.command(epilog="Example: fflab presets, or fflab presets quick > quick.yaml")(catalogue.presets)
@@ -103,6 +108,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 app.add_typer(keys_app, name="keys")
 app.add_typer(plugin_app, name="plugin")
+app.add_typer(slurm_app, name="slurm")
 app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(
     retention
 )
@@ -135,16 +141,22 @@ def main() -> None:
 def _run() -> None:
     """Run the command. Mistakes in its usage are JSON where JSON was asked for."""
     if not asked_for_json():
-        app(prog_name="fflab")
+        _command()(prog_name="fflab")
         return
     try:
-        ended = app(prog_name="fflab", standalone_mode=False)
+        ended = _command()(prog_name="fflab", standalone_mode=False)
     except typer.Abort:
         fail("interrupted", EXIT_INTERRUPTED)
     except TyperException as error:
         message = getattr(error, "format_message", error.__str__)  # of mistakes in the usage
         fail(str(message()), EXIT_USAGE)
     sys.exit(ended if isinstance(ended, int) else 0)
+
+
+@cache
+def _command() -> Callable[..., Any]:
+    """The commands with their options, read from the functions once in a process."""
+    return get_command(app)
 
 
 def _show_what_cannot_be_encoded() -> None:

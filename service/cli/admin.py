@@ -3,9 +3,10 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -31,11 +32,14 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.output import table
+from service.cli.share import seconds_of
+from service.encoding.viewer import Scope
 from service.host.private import make_private_folder
 from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, UnknownArtifacts
+    from service.store import ApiKey
 
 LISTED = 1_000
 COMES_WITH_FFLAB = "comes with fflab"
@@ -48,6 +52,20 @@ KeyArgument = Annotated[
         metavar="KEY",
         help="Its id; or its name, where one valid key has it.",
         callback=as_typed,
+    ),
+]
+MaxQueued = Annotated[
+    int | None,
+    typer.Option(metavar="JOBS", min=0, help="How many jobs of the owner may wait."),
+]
+MaxRunning = Annotated[
+    int | None,
+    typer.Option(metavar="JOBS", min=1, help="How many of them run at once; the others wait."),
+]
+MaxGpuSeconds = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SECONDS", min=0, help="Time of GPUs within a day, after which submits are refused."
     ),
 ]
 NameArgument = Annotated[
@@ -215,7 +233,7 @@ def _needing(settings: Settings) -> Iterator[Callable[[str], Sequence[str]]]:
 
     Fails where the database is not that of the home's artifacts.
     """
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts(settings.artifact_place)
     served = settings.database_url or artifacts.label() is not None or artifacts.owners()
     if not served and find_spec("sqlalchemy") is None:
         yield lambda _name: ()  # no service can have run here
@@ -225,18 +243,54 @@ def _needing(settings: Settings) -> Iterator[Callable[[str], Sequence[str]]]:
 
 
 @keys_app.command("create")
-def keys_create(name: KeyName, home: HomeOption = None, as_json: JsonOption = False) -> None:
+def keys_create(
+    name: KeyName,
+    scope: Annotated[
+        Scope,
+        typer.Option(
+            help="read: look at jobs that are not private; submit: also submit some, and change "
+            "those of this name; admin: change everybody's, private ones too."
+        ),
+    ] = "submit",
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="How long it is valid, as 12h, 90d or 8w; else for ever."
+        ),
+    ] = None,
+    max_queued: MaxQueued = None,
+    max_running: MaxRunning = None,
+    max_gpu_seconds: MaxGpuSeconds = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Make an API key; it is shown only this once.
 
     From then on the service refuses requests without a key.
     """
+    seconds = None if expires is None else seconds_of(expires)
     with open_store(home) as store:
+        from service.store import KeyNameTaken
         from service.web.auth import create_key, remember_keys
 
         try:
-            key = create_key(store.api_keys, name)
+            key = create_key(
+                store.api_keys,
+                name,
+                scope=scope,
+                expires_in_seconds=seconds,
+                max_queued=max_queued,
+                max_running=max_running,
+                max_gpu_seconds=max_gpu_seconds,
+            )
         except ValueError as error:
             fail(f"NAME: {error}", EXIT_USAGE)
+        except KeyNameTaken as error:
+            fail(
+                f"NAME: the valid key {error.id} is named {name!r} already, and its jobs would be "
+                f"this one's: choose another name, or revoke {error.id} first to replace it",
+                EXIT_USAGE,
+            )
         with suppress(OSError):  # the service does it as well
             remember_keys(load_settings(home).root)
     typer.echo(
@@ -246,19 +300,98 @@ def keys_create(name: KeyName, home: HomeOption = None, as_json: JsonOption = Fa
     )
 
 
+@keys_app.command("limit")
+def keys_limit(
+    key: KeyArgument,
+    max_queued: MaxQueued = None,
+    max_running: MaxRunning = None,
+    max_gpu_seconds: MaxGpuSeconds = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="First let the settings of the service say all of them.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show or change what the owner of a key may have at once, and in a day."""
+    given = {
+        "max_queued": max_queued,
+        "max_running": max_running,
+        "max_gpu_seconds": max_gpu_seconds,
+    }
+    changes = {name: value for name, value in given.items() if clear or value is not None}
+    with open_store(home) as store:
+        from service.store import SeveralKeys
+
+        try:
+            limits = store.api_keys.limit(key, changes)
+        except SeveralKeys as error:
+            _fail_several(key, error.ids)
+    if limits is None:
+        fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
+    if as_json:
+        show_json({"key": key, **limits._asdict()})
+        return
+    table(
+        ["limit", "of this key"],
+        [
+            [
+                name.removeprefix("max_").replace("_", " "),
+                "as set" if value is None else f"{value:,}",
+            ]
+            for name, value in limits._asdict().items()
+        ],
+    )
+
+
+def _fail_several(key: str, ids: Sequence[str]) -> NoReturn:
+    fail(
+        f"{len(ids)} valid keys are named {key!r}: {', '.join(ids)}; give the id of one", EXIT_USAGE
+    )
+
+
 @keys_app.command("list")
 def keys_list(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """List API keys."""
-
+    """List API keys: their scopes, when they expire, and when each was used last, to a minute."""
     with open_store(home) as store:
-        rows = [
-            [key.id, key.name, "revoked" if key.is_revoked else "valid"]
-            for key in store.api_keys.all()
-        ]
+        found = store.api_keys.all()
     if as_json:
-        show_json([dict(zip(("id", "name", "state"), row, strict=True)) for row in rows])
-    else:
-        table(["id", "name", "state"], rows)
+        show_json([_key_facts(key) for key in found])
+        return
+    rows = [
+        [
+            key.id,
+            key.name,
+            _state_of(key),
+            key.scope,
+            _day(key.expires_at) or "never",
+            _day(key.used_at) or "never",
+        ]
+        for key in found
+    ]
+    table(["id", "name", "state", "scope", "expires", "last use"], rows)
+
+
+def _key_facts(key: "ApiKey") -> dict[str, Any]:
+    """A key as `--json` shows it; times in UTC."""
+    times = {
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "used_at": key.used_at,
+    }
+    facts = {"id": key.id, "name": key.name, "state": _state_of(key), "scope": key.scope}
+    return facts | {name: at and _moment(at).isoformat() for name, at in times.items()}
+
+
+def _state_of(key: "ApiKey") -> str:
+    return "revoked" if key.is_revoked else "expired" if key.is_expired else "valid"
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _day(seconds: float | None) -> str:
+    return f"{_moment(seconds):%Y-%m-%d %H:%M} UTC" if seconds is not None else ""
 
 
 @keys_app.command("revoke")
@@ -270,11 +403,7 @@ def keys_revoke(key: KeyArgument, home: HomeOption = None, as_json: JsonOption =
         try:
             is_revoked = store.api_keys.revoke(key)
         except SeveralKeys as error:
-            fail(
-                f"{len(error.ids)} valid keys are named {key!r}: {', '.join(error.ids)}; give the "
-                f"id of one",
-                EXIT_USAGE,
-            )
+            _fail_several(key, error.ids)
         if not is_revoked:
             fail(f"there is no valid key {key!r}; `fflab keys list` shows them", EXIT_NOT_FOUND)
     typer.echo(json.dumps({"key": key, "revoked": True}) if as_json else f"{key} is revoked")
@@ -317,7 +446,7 @@ def retention(
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
 
     settings = load_settings(home)
-    artifacts = Artifacts(settings.artifacts)
+    artifacts = Artifacts(settings.artifact_place)
     with open_store(home) as store:
         strays = find_unknown(store, artifacts)
         found, deleted = find_expired(store, settings.retention, LISTED), []
@@ -345,7 +474,7 @@ def retention(
         )
     if apply and (left := len(strays) - len(removed)) > 0:
         fail(
-            f"{left} folders of artifacts in {artifacts.root} could not be removed: look at who "
+            f"{left} folders of artifacts in {artifacts.place} could not be removed: look at who "
             f"may write there",
             EXIT_FAILED,
         )

@@ -173,10 +173,10 @@ def _datasets(settings: Settings) -> Iterator[Check]:
         except DatasetError as error:
             advice = "restore it from a backup, or remove the folder that is not wanted"
             yield Check(f"data {name}", "fail", str(error), advice)
-    folder = settings.datasets.kept_in
-    if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-        advice = "let the service write there, or move away what stands in its place"
-        yield Check("uploads", "fail", f"{folder} cannot be written", advice)
+    for folder in (settings.datasets.kept_in, settings.datasets.weights_kept_in):
+        if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            advice = "let the service write there, or move away what stands in its place"
+            yield Check("uploads", "fail", f"{folder} cannot be written", advice)
 
 
 def _home(settings: Settings) -> Iterator[Check]:
@@ -195,7 +195,7 @@ def _home(settings: Settings) -> Iterator[Check]:
         )
         return
     free = shutil.disk_usage(home).free
-    if lack := lack_of_room(settings.artifacts, settings.disk_reserve):
+    if lack := lack_of_room(settings.artifact_disk, settings.disk_reserve):
         advice = "make room, or delete jobs: until then workers begin no job"
         yield Check("home", "fail", lack, advice)
         return
@@ -288,7 +288,7 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
     try:
         store = Store(settings.database)
         try:
-            reason = refusal(store, Artifacts(settings.artifacts))
+            reason = refusal(store, Artifacts(settings.artifact_place))
         finally:
             store.close()
     except (SQLAlchemyError, DatabaseRefused, OSError, ModuleNotFoundError):
@@ -297,7 +297,7 @@ def _artifacts(settings: Settings) -> Iterator[Check]:
         wrong, _, advice = reason.rpartition(": ")
         yield Check("artifacts", "fail", wrong, advice)
     else:
-        yield Check("artifacts", "ok", f"{settings.artifacts} belongs to the database")
+        yield Check("artifacts", "ok", f"{settings.artifact_place} belongs to the database")
 
 
 def _keys(settings: Settings) -> Iterator[Check]:

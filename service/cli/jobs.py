@@ -17,12 +17,14 @@ from service.cli.options import (
     PATIENT_ATTEMPTS,
     JobArgument,
     JsonOption,
+    NeedsOption,
     SetOption,
     SpecArgument,
     as_typed,
     fail,
     make_client,
     page_url,
+    read_needs,
     resolve,
     show_json,
 )
@@ -73,6 +75,7 @@ def submit(
         str | None, typer.Option(metavar="TEXT", help="A remark for people.", callback=as_typed)
     ] = None,
     priority: Annotated[Priority, typer.Option(help="Where it stands in the queue.")] = "normal",
+    needs: NeedsOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run it even where an identical spec has succeeded.")
     ] = False,
@@ -81,6 +84,9 @@ def submit(
     ] = None,
     pin: Annotated[
         bool, typer.Option("--pin", help="Keep it, whatever the retention says.")
+    ] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="Only you and administrators see it.")
     ] = False,
     webhook: Annotated[
         str | None,
@@ -100,9 +106,11 @@ def submit(
                 project=project,
                 note=note,
                 priority=priority,
+                needs=read_needs(needs),
                 fresh=fresh,
                 timeout_seconds=timeout,
                 pinned=pin,
+                private=private,
                 webhook=webhook,
             )
         except Refused as error:
@@ -110,6 +118,8 @@ def submit(
         if not as_json:
             typer.echo(handle.id)
             sys.stdout.flush()
+        if not as_json and handle.job.held_up:
+            typer.echo(f"waits: {for_terminal(handle.job.held_up)}", err=True)
         if not as_json and out.is_terminal:
             typer.echo(f"page: {page_url(client, handle.job)}", err=True)
             _show_advice(client, document)
@@ -421,13 +431,14 @@ def change(
         typer.Option(metavar="TEXT", help='A remark for people; "" for none.', callback=as_typed),
     ] = None,
     priority: Annotated[Priority | None, typer.Option(help="Where it stands in the queue.")] = None,
+    needs: NeedsOption = None,
     pin: Annotated[
         bool | None,
         typer.Option("--pin/--unpin", help="Keep it, whatever the retention says, or not."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a job's name, tags, project, note, priority or pin."""
+    """Change a job's name, tags, project, note, priority, needs or pin."""
 
     given = {
         "name": name,
@@ -435,6 +446,7 @@ def change(
         "project": project,
         "note": note,
         "priority": priority,
+        "needs": read_needs(needs),
         "pinned": pin,
     }
     with make_client() as client:
@@ -468,8 +480,11 @@ def resume(job_id: JobArgument, as_json: JsonOption = False) -> None:
     act(job_id, "resume", as_json)
 
 
-def retry(job_id: JobArgument, as_json: JsonOption = False) -> None:
+def retry(job_id: JobArgument, needs: NeedsOption = None, as_json: JsonOption = False) -> None:
     """Queue a failed or cancelled job again."""
+    if asked := read_needs(needs):
+        with make_client() as client:
+            client.change(resolve(client, job_id).id, {"needs": asked})
     act(job_id, "retry", as_json)
 
 

@@ -209,7 +209,7 @@ class LocalRun:
             raise SpecError("--weights: the weights of a file are for a check")
         data = file.read_bytes()
         weights = ffengine.import_weights(data)
-        layer = spec.at.layer if isinstance(spec.at, TrainedWeights) else 0
+        layer = 0 if spec.at == "initialization" else spec.at.layer
         # the digest of the file stands in the place of a job's id
         stands_for = "job_" + hashlib.sha256(data).hexdigest()[:32]
         here = spec.model_copy(

@@ -24,6 +24,7 @@ from service.client import Client
 from service.encoding.escaping import for_terminal
 from service.host.start_failures import reason_of, wrong_setting
 from service.jobs import Job
+from service.placement import needs_of_words
 from service.settings import Settings
 
 EXIT_FAILED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
@@ -72,6 +73,15 @@ SpecArgument = Annotated[
         metavar="SPEC|PRESET",
         help="A YAML or JSON file (`-`: standard input), or a preset's name.",
         autocompletion=completion.specs,
+    ),
+]
+NeedsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--needs",
+        metavar="WHAT=VALUE",
+        help="Of its worker: device=cuda, memory_gb=40, tags=a100,80g; may be repeated.",
+        callback=as_typed,
     ),
 ]
 SetOption = Annotated[
@@ -132,6 +142,14 @@ def load_settings(home: Path | None = None) -> Settings:
         fail(f"the environment: {error}; nested values are JSON", EXIT_USAGE)
 
 
+def read_needs(words: list[str] | None) -> dict[str, Any] | None:
+    """Read what --needs says; None where it was not given. Fails with one line."""
+    try:
+        return needs_of_words(words) if words else None
+    except ValueError as error:
+        fail(f"--needs: {error}", EXIT_USAGE)
+
+
 @contextmanager
 def require_extra(extra: str) -> Iterator[None]:
     """Fail with one line that says how to install the extra, where a module of it is missing."""
@@ -158,17 +176,22 @@ def open_store(home: Path | None, *, make: bool = True) -> Iterator[Any]:
         from sqlalchemy.exc import SQLAlchemyError
 
         from service.artifacts import Artifacts
+        from service.storage.place import unreachable
         from service.store import Store
         from service.store.database import DatabaseDamaged, DatabaseRefused
         from service.store.identity import NotOurs, prepare, refusal
     settings = load_settings(home)
     try:
-        store = Store(settings.database)
+        store = Store(settings.database, settings.datasets)
         try:
-            artifacts = Artifacts(settings.artifacts)
-            if make or store.database.is_there:
-                prepare(store, artifacts)
-            if reason := refusal(store, artifacts):
+            artifacts = Artifacts(settings.artifact_place)
+            try:
+                if make or store.database.is_there:
+                    prepare(store, artifacts)
+                reason = refusal(store, artifacts)
+            except OSError as error:
+                reason = unreachable(settings.artifact_place, error)
+            if reason:
                 raise NotOurs(reason)
             yield store if store.database.is_there else None
         finally:

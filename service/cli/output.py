@@ -21,6 +21,7 @@ from service.cli.fitted_table import fitted
 from service.encoding.escaping import for_terminal
 from service.jobs import TERMINAL, Job, JobState, actions_on
 from service.lists.columns import seconds_run
+from service.placement import GB, needs_in_words
 from service.results.baseline_table import baseline_table
 from service.results.descriptions import (
     duration,
@@ -200,6 +201,16 @@ def moment_in_table(at: datetime) -> str:
     return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def _needs_of(job: Job) -> str | None:
+    """Say what an unfinished job needs of its worker; None where it needs nothing."""
+    if job.state in TERMINAL and job.needs is None:
+        return None
+    said = needs_in_words(job.needs) if job.needs else ""
+    if job.need_memory_bytes and not (job.needs and job.needs.memory_gb):
+        said += f" memory_gb={job.need_memory_bytes / GB:.2g} (estimated)"
+    return said.strip() or None
+
+
 def job_lines(job: Job, page: str, best: str | None = None) -> None:
     """Print a line for each fact of a job, then its page and what can be done with it.
 
@@ -216,6 +227,7 @@ def job_lines(job: Job, page: str, best: str | None = None) -> None:
         "note": _indented(job.note) if job.note else None,
         "by": job.submitted_by,
         "state": coloured(job.state.value),
+        "needs": _needs_of(job),
         "wanted": job.wanted.value
         if job.state == JobState.running and job.wanted.value != "run"
         else None,

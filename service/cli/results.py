@@ -72,6 +72,9 @@ Rows = Literal[
     "decomposition",
     "accuracy",
     "baselines",
+    "usage",
+    "selectivity",
+    "lesions",
 ]
 OF_SAMPLES: tuple[Rows, ...] = ("potentials", "decomposition")
 ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
@@ -79,7 +82,8 @@ ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
 }
 ROWS["curves"] = {".csv": "curves.csv", ".parquet": "curves.parquet", **ROWS["curves"]}
 ROWS["means"] = {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"}
-ROWS["accuracy"] = {".csv": "result.csv?rows=accuracy"}
+for _rows in ("accuracy", "usage", "selectivity", "lesions"):
+    ROWS[_rows] = {".csv": f"result.csv?rows={_rows}"}
 for _rows in (*OF_SAMPLES, "baselines"):
     ROWS[_rows] = {".csv": f"result.csv?rows={_rows}", **ROWS[_rows]}
 PICTURES = frozenset({".png", ".svg", ".pdf"})
@@ -106,9 +110,9 @@ RowsOption = Annotated[
     typer.Option(
         metavar="TABLE",
         help="One table: curves (every measured epoch) or means (over seeds) as CSV or Parquet; "
-        "potentials or decomposition (of single samples), accuracy (by layer and epoch) or "
-        "baselines as CSV; comparison, runs, figures, cells or epochs as LaTeX. -o FILE writes it "
-        "there; without it, it is printed.",
+        "potentials or decomposition (of single samples), accuracy (by layer and epoch), "
+        "baselines, usage, selectivity or lesions as CSV; comparison, runs, figures, cells or "
+        "epochs as LaTeX. -o FILE writes it there; without it, it is printed.",
     ),
 ]
 WidthOption = Annotated[

@@ -28,6 +28,8 @@ from service.cli.options import (
 )
 from service.cli.output import line, out, table
 from service.host.end_signals import interrupt_by_signals, noted_signals
+from service.host.stay import NoMoment, moment
+from service.placement import worker_tags
 from service.specs.files import SpecError
 from service.specs.suggestions import not_one_of
 
@@ -77,7 +79,46 @@ def api(
         fail(str(error), EXIT_UNREACHABLE)
 
 
-def worker(device: DeviceOption = "auto") -> None:
+def _tags(text: str | None) -> str | None:
+    """Check the form of the tags of a worker."""
+    try:
+        return text if text is None else ",".join(worker_tags(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _to_come(text: str | None) -> str | None:
+    """Read a moment that is to come, in UNIX seconds."""
+    try:
+        return text if text is None else str(int(moment(text)))
+    except NoMoment as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def worker(
+    device: DeviceOption = "auto",
+    tags: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TAG,TAG",
+            help="What jobs may ask for, as a100,80g; default FFLAB_WORKER_TAGS.",
+            callback=_tags,
+        ),
+    ] = None,
+    exit_when_idle: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="End after so long without a job."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            callback=_to_come,
+            help="End a minute before this time and hand the job back: UNIX seconds, or "
+            "2026-11-28T18:00.",
+        ),
+    ] = None,
+) -> None:
     """Run one worker for one device. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
 
     for package in ("celery", "torch"):
@@ -87,7 +128,15 @@ def worker(device: DeviceOption = "auto") -> None:
                 f"'fflab[worker]'",
                 EXIT_USAGE,
             )
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "workers", "--device", device])  # noqa: S606 - the worker replaces this process
+    options = {
+        "--device": device,
+        "--tags": tags,
+        "--exit-when-idle": exit_when_idle,
+        "--until": until,
+    }
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    command = [sys.executable, "-P", "-m", "workers", *given]
+    os.execv(sys.executable, command)  # noqa: S606 - the worker replaces this process
 
 
 def demo(
@@ -147,7 +196,7 @@ def _why_it_begins_none(worker: Mapping[str, Any]) -> str:
 def workers(as_json: JsonOption = False) -> None:
     """List the live workers.
 
-    Shows their devices, their jobs, and their last signs of life.
+    Shows their devices, their tags, their jobs, and their last signs of life.
     """
 
     with make_client() as client:
@@ -155,7 +204,7 @@ def workers(as_json: JsonOption = False) -> None:
     if as_json:
         show_json(found)
         return
-    columns = ("id", "host", "device", "name", "memory", "job", "heard")
+    columns = ("id", "host", "device", "name", "memory", "threads", "tags", "job", "heard")
     rows = [
         [
             str(one["id"]),
@@ -163,11 +212,13 @@ def workers(as_json: JsonOption = False) -> None:
             str(one["device"]),
             str(one["device_name"] or ""),
             bytes_in_words(one["memory_bytes"]) if one["memory_bytes"] else "",
+            str(one.get("threads") or ""),  # an older service does not say it
+            ",".join(one.get("tags") or ()),
             str(one["job"] or _why_it_begins_none(one)),
             f"{one['silent_seconds']:.0f} s ago",
         ]
         for one in found
     ]
-    table(columns, rows, right=(4,))
+    table(columns, rows, right=(4, 5))
     if not found and out.is_terminal:
         line("no worker is alive; `fflab worker` starts one")

@@ -47,7 +47,7 @@ def upload(
     if refusal := refusal_of(content[:HEAD_BYTES]):
         fail(f"{file}: {refusal}", EXIT_USAGE)
     named = name or file.stem
-    with make_client() as client, _progress(len(content)) as sent:
+    with make_client() as client, sending(len(content)) as sent:
         found = client.upload(named, content, meaning=meaning or "", on_sent=sent)
         url = client.url
     if as_json:
@@ -62,7 +62,7 @@ def upload(
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[OnSent | None]:
+def sending(total: int) -> Iterator[OnSent | None]:
     """Show how much is sent, on a terminal alone."""
     if not err.is_terminal:
         yield None

@@ -99,9 +99,11 @@ class AsyncClient:
         project: str | None = None,
         note: str | None = None,
         priority: str = "normal",
+        needs: Mapping[str, JsonValue] | None = None,
         fresh: bool = False,
         timeout_seconds: float | None = None,
         pinned: bool = False,
+        private: bool = False,
         webhook: str | Mapping[str, JsonValue] | None = None,
         key: str | None = None,
     ) -> "AsyncJobHandle":
@@ -112,9 +114,11 @@ class AsyncClient:
             "project": project,
             "note": note,
             "priority": priority,
+            "needs": needs,
             "fresh": fresh,
             "timeout_seconds": timeout_seconds,
             "pinned": pinned,
+            **({"private": True} if private else {}),
         }
         return AsyncJobHandle(
             self, await self._send(requests.submit(spec, facts, webhook=webhook, key=key))
@@ -279,8 +283,8 @@ class AsyncClient:
         """
         return await self._send(requests.act(job_id, action))
 
-    async def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> Job:
-        """Change `name`, `tags`, `project`, `note`, `priority` or `pinned`, and return the job."""
+    async def change(self, job_id: str, facts: requests.Facts) -> Job:
+        """Change `name`, `tags`, `project`, `note`, `priority`, `needs` or `pinned`; the job."""
         return await self._send(requests.change(job_id, facts))
 
     async def delete(self, job_id: str) -> None:
@@ -380,6 +384,67 @@ class AsyncClient:
         **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
         return await self._send(requests.upload(name, archive_of(data), meaning, on_sent))
+
+    async def upload_weights(
+        self,
+        name: str,
+        file: str | Path | bytes,
+        *,
+        data: str | None = None,
+        activation: str | None = None,
+        normalize: str | None = None,
+        normalize_first: bool | None = None,
+        preprocess: str | None = None,
+        labels: str | None = None,
+        layers: Sequence[str] = (),
+        layout: str | None = None,
+        meaning: str = "",
+        on_sent: Callable[[int], None] | None = None,
+    ) -> Document:
+        """Upload a network that was trained elsewhere, and return its facts.
+
+        A check names it by `at: {weights: NAME, layer: 0}`. The same network under the same name
+        once more changes nothing.
+
+        **Arguments:**
+
+        - `name`: the name that specs give.
+        - `file`: a safetensors file or an .npz, or its bytes. One that fflab wrote says itself what
+          the network is; of another, the arguments say it.
+        - `data`: the data set that it was trained on.
+        - `activation`, `normalize`: of its layers; None: relu, and none.
+        - `normalize_first`: whether the input of the first layer is normalised, too.
+        - `preprocess`, `labels`: how pixels were scaled, and where the label stood; None: unit, and
+          overlay.
+        - `layers`: "WEIGHT,BIAS" or "WEIGHT" of each layer; empty: by the names of the tensors.
+        - `layout`: of matrices: "out_in", which None stands for, or "in_out".
+        - `meaning`: one sentence about the network.
+        - `on_sent`: called with the number of bytes that were sent so far.
+
+        **Raises** Refused where the weights cannot be used, or the name belongs to others.
+        """
+        options = {
+            "data": data,
+            "activation": activation,
+            "normalize": normalize,
+            "normalize_first": normalize_first,
+            "preprocess": preprocess,
+            "labels": labels,
+            "layer": tuple(layers),
+            "layout": layout,
+            "meaning": meaning,
+        }
+        content = file if isinstance(file, bytes) else Path(file).read_bytes()
+        return await self._send(requests.upload_weights(name, content, options, on_sent))
+
+    async def uploaded_weights(self) -> list[Document]:
+        """List the uploaded networks, by their names."""
+        found: list[Document] = (await self._send(requests.document("/v1/weights")))["items"]
+        return found
+
+    async def delete_weights(self, name: str) -> None:
+        """Remove uploaded weights. Raises Refused (409) while unfinished jobs need them."""
+        await self._send(requests.delete_weights(name))
 
     async def delete_dataset(self, name: str) -> None:
         """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""

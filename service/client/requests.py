@@ -97,9 +97,19 @@ class ApiRequest(Generic[T]):
             ) from error
 
 
+Facts = Mapping[str, str | float | list[str] | Mapping[str, JsonValue] | None]
+
+
+def _json(fact: str | float | list[str] | Mapping[str, JsonValue] | None) -> JsonValue:
+    """Return what is told of a job as JSON has it."""
+    if isinstance(fact, Mapping):
+        return dict(fact)
+    return [*fact] if isinstance(fact, list) else fact
+
+
 def submit(
     spec: Spec,
-    facts: Mapping[str, str | float | list[str] | None],
+    facts: Facts,
     *,
     webhook: str | Mapping[str, JsonValue] | None,
     key: str | None,
@@ -109,11 +119,7 @@ def submit(
     The service chooses the facts that are None.
     """
     body: dict[str, JsonValue] = {"spec": document_of(spec)}
-    body |= {
-        fact: [*value] if isinstance(value, list) else value
-        for fact, value in facts.items()
-        if value is not None
-    }
+    body |= {fact: _json(value) for fact, value in facts.items() if value is not None}
     if webhook is not None:
         body["webhook"] = webhook if isinstance(webhook, str) else dict(webhook)
     return ApiRequest(
@@ -280,13 +286,13 @@ def act(job_id: str, action: str) -> ApiRequest[Job]:
     return ApiRequest("POST", job_path(job_id, action), _job)
 
 
-def change(job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> ApiRequest[Job]:
-    """Change name, tags, project, note, priority or pin."""
+def change(job_id: str, facts: Facts) -> ApiRequest[Job]:
+    """Change name, tags, project, note, priority, needs or pin."""
     return ApiRequest(
         "PATCH",
         job_path(job_id),
         _job,
-        body={field: [*fact] if isinstance(fact, list) else fact for field, fact in facts.items()},
+        body={field: _json(fact) for field, fact in facts.items()},
     )
 
 
@@ -378,6 +384,35 @@ def upload(
         headers=headers,
         timeout_seconds=DOWNLOAD_SECONDS,
     )
+
+
+def upload_weights(
+    name: str, file: bytes, options: Mapping[str, object], on_sent: OnSent | None = None
+) -> ApiRequest[Document]:
+    """Upload a network. `options` are the parameters of the address; None is left out."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(file))}
+    given = {key: _query(value) for key, value in options.items() if value not in (None, (), "")}
+    return ApiRequest(
+        "POST",
+        "/v1/weights",
+        _DOCUMENT.validate_json,
+        {"name": name, **given},
+        content=WatchedContent(file, on_sent) if on_sent else file,
+        headers=headers,
+        timeout_seconds=DOWNLOAD_SECONDS,
+    )
+
+
+def _query(value: object) -> Sent:
+    """Return a value as the address has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return [str(one) for one in value] if isinstance(value, list | tuple) else str(value)
+
+
+def delete_weights(name: str) -> ApiRequest[bytes]:
+    """Remove uploaded weights."""
+    return ApiRequest("DELETE", f"/v1/weights/{quote(name, safe='')}", bytes)
 
 
 def delete_dataset(name: str) -> ApiRequest[bytes]:

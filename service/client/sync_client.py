@@ -103,9 +103,11 @@ class Client:
         project: str | None = None,
         note: str | None = None,
         priority: str = "normal",
+        needs: Mapping[str, JsonValue] | None = None,
         fresh: bool = False,
         timeout_seconds: float | None = None,
         pinned: bool = False,
+        private: bool = False,
         webhook: str | Mapping[str, JsonValue] | None = None,
         key: str | None = None,
     ) -> "JobHandle":
@@ -116,9 +118,11 @@ class Client:
         - `spec`: a spec, its document, or the name of a preset.
         - `name`, `tags`, `project`, `note`: for people.
         - `priority`: "low", "normal" or "high".
+        - `needs`: of the worker, as `{"device": "cuda", "memory_gb": 40, "tags": ["a100"]}`.
         - `fresh`: run the spec even where an identical one has succeeded.
         - `timeout_seconds`: the longest time that the job may run.
         - `pinned`: keep the job, whatever the retention says.
+        - `private`: only its submitter and administrators see the job.
         - `webhook`: an address that gets a message when the job ends; an object has more options.
         - `key`: the Idempotency-Key; by default a new one for each call.
 
@@ -130,9 +134,11 @@ class Client:
             "project": project,
             "note": note,
             "priority": priority,
+            "needs": needs,
             "fresh": fresh,
             "timeout_seconds": timeout_seconds,
             "pinned": pinned,
+            **({"private": True} if private else {}),
         }
         return JobHandle(self, self._send(requests.submit(spec, facts, webhook=webhook, key=key)))
 
@@ -293,8 +299,8 @@ class Client:
         """
         return self._send(requests.act(job_id, action))
 
-    def change(self, job_id: str, facts: Mapping[str, str | list[str] | bool | None]) -> Job:
-        """Change `name`, `tags`, `project`, `note`, `priority` or `pinned`, and return the job."""
+    def change(self, job_id: str, facts: requests.Facts) -> Job:
+        """Change `name`, `tags`, `project`, `note`, `priority`, `needs` or `pinned`; the job."""
         return self._send(requests.change(job_id, facts))
 
     def delete(self, job_id: str) -> None:
@@ -389,6 +395,67 @@ class Client:
         **Raises** Refused where the arrays cannot be used, or the name belongs to other arrays.
         """
         return self._send(requests.upload(name, archive_of(data), meaning, on_sent))
+
+    def upload_weights(
+        self,
+        name: str,
+        file: str | Path | bytes,
+        *,
+        data: str | None = None,
+        activation: str | None = None,
+        normalize: str | None = None,
+        normalize_first: bool | None = None,
+        preprocess: str | None = None,
+        labels: str | None = None,
+        layers: Sequence[str] = (),
+        layout: str | None = None,
+        meaning: str = "",
+        on_sent: Callable[[int], None] | None = None,
+    ) -> Document:
+        """Upload a network that was trained elsewhere, and return its facts.
+
+        A check names it by `at: {weights: NAME, layer: 0}`. The same network under the same name
+        once more changes nothing.
+
+        **Arguments:**
+
+        - `name`: the name that specs give.
+        - `file`: a safetensors file or an .npz, or its bytes. One that fflab wrote says itself what
+          the network is; of another, the arguments say it.
+        - `data`: the data set that it was trained on.
+        - `activation`, `normalize`: of its layers; None: relu, and none.
+        - `normalize_first`: whether the input of the first layer is normalised, too.
+        - `preprocess`, `labels`: how pixels were scaled, and where the label stood; None: unit, and
+          overlay.
+        - `layers`: "WEIGHT,BIAS" or "WEIGHT" of each layer; empty: by the names of the tensors.
+        - `layout`: of matrices: "out_in", which None stands for, or "in_out".
+        - `meaning`: one sentence about the network.
+        - `on_sent`: called with the number of bytes that were sent so far.
+
+        **Raises** Refused where the weights cannot be used, or the name belongs to others.
+        """
+        options = {
+            "data": data,
+            "activation": activation,
+            "normalize": normalize,
+            "normalize_first": normalize_first,
+            "preprocess": preprocess,
+            "labels": labels,
+            "layer": tuple(layers),
+            "layout": layout,
+            "meaning": meaning,
+        }
+        content = file if isinstance(file, bytes) else Path(file).read_bytes()
+        return self._send(requests.upload_weights(name, content, options, on_sent))
+
+    def uploaded_weights(self) -> list[Document]:
+        """List the uploaded networks, by their names."""
+        found: list[Document] = self._send(requests.document("/v1/weights"))["items"]
+        return found
+
+    def delete_weights(self, name: str) -> None:
+        """Remove uploaded weights. Raises Refused (409) while unfinished jobs need them."""
+        self._send(requests.delete_weights(name))
 
     def delete_dataset(self, name: str) -> None:
         """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""

@@ -1,11 +1,55 @@
-"""Whose request is answered: what they see of a webhook's address, and what the log says."""
+"""Whose request is answered: what they may see and change, and what the log says of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
-# the name of the key that the request came with; None where no key is needed, or nobody asks
-VIEWER: ContextVar[str | None] = ContextVar("viewer", default=None)
+Scope = Literal["read", "submit", "admin"]  # of a key; each includes those before it
+SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
 HIDDEN = "…"
+
+
+class Viewer(NamedTuple):
+    """Who asks: with the key of what name and scope, and from which address.
+
+    `name` is None where no key is needed, or nobody asks, as in a worker: such a viewer may do
+    everything. `shared` is the job whose share link lets the request in.
+    """
+
+    name: str | None = None
+    scope: Scope = "admin"
+    address: str | None = None
+    shared: str | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether private jobs of others are shown."""
+        return self.name is None or self.scope == "admin"
+
+    def may_change(self, owner: str | None) -> bool:
+        """Whether jobs of this owner may be changed; those of no owner are everybody's."""
+        if self.name is None or self.scope == "admin":
+            return True
+        return self.scope == "submit" and owner in (None, self.name)
+
+    def has(self, scope: Scope) -> bool:
+        """Whether what needs this scope is allowed."""
+        return self.name is None or SCOPES.index(self.scope) >= SCOPES.index(scope)
+
+
+VIEWER: ContextVar[Viewer] = ContextVar("viewer", default=Viewer())  # noqa: B039 - immutable
+
+
+@contextmanager
+def seen_by(viewer: Viewer) -> Iterator[None]:
+    """Answer as to this viewer."""
+    token = VIEWER.set(viewer)
+    try:
+        yield
+    finally:
+        VIEWER.reset(token)
 
 
 def shown_address(address: str, submitted_by: str | None) -> str:
@@ -14,7 +58,7 @@ def shown_address(address: str, submitted_by: str | None) -> str:
     Addresses often hold secrets, in the path or after it: other keys than that of the submitter see
     scheme, host and port alone.
     """
-    viewer = VIEWER.get()
+    viewer = VIEWER.get().name
     if viewer is None or viewer == submitted_by:
         return address
     parts = urlsplit(address)
@@ -23,5 +67,5 @@ def shown_address(address: str, submitted_by: str | None) -> str:
 
 def by_key() -> str:
     """Say for the log with whose key the request came; "" where it needed none."""
-    viewer = VIEWER.get()
+    viewer = VIEWER.get().name
     return "" if viewer is None else f" with the key of {viewer}"

@@ -115,6 +115,7 @@ _ALIASES = {
     "cell": "run",
     "learning_rate": "lr",
     "data": "dataset",
+    "momentum": "optimizer.momentum",  # not that of a goodness or of its peers
 }
 
 

@@ -108,7 +108,9 @@ def _legend(statements: Sequence[Statement], drawn: Sequence[ChartSource]) -> li
     """How to read the lines: pairs, intervals and the verdicts that occur."""
     text = " ".join(line.found for line in statements)
     seeds = {len(one.result.provenance.seeds) for one in drawn if isinstance(one, Source)}
-    several = f" over {seeds.pop()} seeds" if len(seeds) == 1 else " over seeds"
+    several = f" over {min(seeds)} seeds" if len(seeds) == 1 else " over seeds"
+    if seeds == {1}:  # of a forecast, whose intervals are over units
+        several = ""
     verdicts = {word for line in statements for word in line.verdict.split(" / ")}
     return [
         *(["x / y: of positive / negative samples."] if " / " in text else []),
@@ -169,7 +171,7 @@ def _theorem(sources: Sequence[Source], theorem: int) -> Iterator[Statement]:
         if (found := _verdict([row for row in rows if row.key.width == width])) != verdict
     }
     at = widest[0].key.at
-    moment = "at initialisation" if at is None or not at.epoch else f"at epoch {at.epoch}"
+    moment = "at initialisation" if at is None or not at.epoch else f"at epoch {at.epoch:,}"
     along = widest[0].key.direction
     step = f" {DIRECTIONS[along]}" if along == "training_step" else ""
     published = _published(widest[0])
@@ -192,12 +194,12 @@ def _of_run(run: Source) -> Iterator[Statement]:
     end = [row for row in rows if row.key.figure == "theorem2_training" and _is_last(row)]
     digits = digits_of([*course.last.ratio, *(course.rarest.ratio if course.rarest else ())])
     lowest = (
-        f"; lowest {shares_alone(course.rarest.ratio, digits)} at epoch {course.rarest.epoch}"
+        f"; lowest {shares_alone(course.rarest.ratio, digits)} at epoch {course.rarest.epoch:,}"
         if course.rarest
         else ""
     )
     yield Statement(
-        f"Theorem 2 after epoch {course.last.epoch}{aside}",
+        f"Theorem 2 after epoch {course.last.epoch:,}{aside}",
         f"{shares(course.last.ratio, digits)} of samples{lowest}",
         *_coloured(end),
     )
@@ -211,7 +213,7 @@ def _of_run(run: Source) -> Iterator[Statement]:
     change = " / ".join(signed(one) for one in change_between(begins, course.last))
     yield Statement(
         f"Sparsity S{aside}",
-        f"{before}{of_means(begins.sparsity)} (epoch {begins.epoch}) → "
+        f"{before}{of_means(begins.sparsity)} (epoch {begins.epoch:,}) → "
         f"{of_means(course.last.sparsity)}, by {change}",
         *_coloured(last_span),
     )
@@ -342,7 +344,7 @@ def _range(
     digits = digits_of(ends) if best.is_share else 3
     most, least = (with_interval(end, digits) if best.is_share else number(end, 3) for end in ends)
     told = len(found) + len(left_out)
-    rest = "" if told == len(cells) else f"; {told} of {len(cells)} runs have it"
+    rest = "" if told == len(cells) else f"; {told:,} of {len(cells):,} runs have it"
     if left_out:
         rest += f"; without {', '.join(left_out)}, where most margins are undecided"
     if _alike(high, low):
@@ -392,7 +394,7 @@ def _when(found: Sequence[_Found]) -> str:
     (epoch,) = epochs
     if epoch is None:
         return ""
-    return f", after epoch {epoch}" if epoch else ", at initialisation"
+    return f", after epoch {epoch:,}" if epoch else ", at initialisation"
 
 
 def _at_end(cell: GridCell, best: _Best) -> _End | None:
@@ -402,7 +404,7 @@ def _at_end(cell: GridCell, best: _Best) -> _End | None:
     own = [
         (key, value)
         for text, value in cell.found.summary.items()
-        if best.matches(key := SummaryKey.parse(text))
+        if text.startswith(best.figure) and best.matches(key := SummaryKey.parse(text))
     ]
     last = max((key.epoch for key, _ in own if key.epoch is not None), default=None)
     found = [value for key, value in own if key.epoch == last]
@@ -461,15 +463,15 @@ def _is_dead(rows: Sequence[EpochRow]) -> bool:
 def _course_lines(course: Course, aside: str, *, ended: bool) -> Iterator[Statement]:
     first, last, lowest = course.first, course.last, course.lowest
     turned = ended and lowest not in (first, last)
-    through = f" → {of_means(lowest.sparsity)} (epoch {lowest.epoch})" if turned else ""
+    through = f" → {of_means(lowest.sparsity)} (epoch {lowest.epoch:,})" if turned else ""
     yield Statement(
         f"Sparsity S{aside}",
-        f"{of_means(first.sparsity)}{through} → {of_means(last.sparsity)} at epoch {last.epoch}",
+        f"{of_means(first.sparsity)}{through} → {of_means(last.sparsity)} at epoch {last.epoch:,}",
         _way(course, turned=turned),
     )
     yield Statement(
         f"Theorem 2 {DIRECTIONS['training_step']}{aside}",
-        f"{shares(last.ratio)} of samples at epoch {last.epoch}",
+        f"{shares(last.ratio)} of samples at epoch {last.epoch:,}",
         _side(course),
     )
 

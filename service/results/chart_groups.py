@@ -50,6 +50,7 @@ THEMES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "sparsity_widths",
             "sparsity",
             "sparsity_flow",
+            "phases",
             "layers",
         ),
     ),
@@ -67,7 +68,18 @@ THEMES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "deep_agreement",
         ),
     ),
-    ("Units", ("kappa_gap", "basins", "effective_sizes")),
+    (
+        "Units",
+        (
+            "kappa_gap",
+            "gradient_share",
+            "basins",
+            "effective_sizes",
+            "weight_norm",
+            "weight_sparsity",
+        ),
+    ),
+    ("What units are for", ("lesions", "usage", "selectivity")),
     ("Weights", ("receptive_fields", "weight_histogram", "unit_lengths")),
 )
 WEIGHTS = dict(THEMES)["Weights"]
@@ -89,6 +101,8 @@ ONE_PANEL = frozenset(
 ONE_A_RUN = frozenset({"accuracy", "layers", "theorem2_expected"})
 BY_SPLIT = frozenset({"theorem2_widths", "agreement_widths", "receptive_fields"})
 SPLITS = 2
+LESIONS = 2  # of units and of weights
+FIGURES_IN_PHASES = 3  # S and both theorems
 TWINS = frozenset({"sparsity_flow", "theorem2_flow"})  # shown in place of those over epochs
 
 
@@ -176,6 +190,10 @@ def panels_of(name: str, size: Size) -> int:
         found = size.widths + 1  # and infinite width
     elif name in ("accuracy_epochs", "auc_epochs"):
         found = size.runs * (size.layers + (size.layers > 1))  # and all layers
+    elif name == "phases":
+        found = size.runs * size.layers * FIGURES_IN_PHASES
+    elif name == "lesions":
+        found = size.runs * LESIONS
     elif name.startswith("deep_"):
         found = size.runs * max(1, size.layers - 1)
     else:

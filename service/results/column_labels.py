@@ -52,6 +52,16 @@ LABELS: dict[str, str] = {
     "joint_increase_ratio": "S rose in the joint step",
     "total_agreement": "agreement of the total condition",
     "local_agreement": "agreement of the local condition",
+    "log_weight_norm": "ln of the weights' norm",
+    "log_spectral_norm": "ln of the weights' spectral norm",
+    "log_activation": "ln of mean |h|",
+    "inherited_goodness": "goodness of other layers that is added",
+    "gradient_share": "gradient beside that of the layer's own goodness",
+    "used_units": "used units",
+    "weight_sparsity": "sparsity S of the weights",
+    "weight_gini": "Gini index of the weights",
+    "excitatory_share": "share of positive weights",
+    "entropy_rank": "entropy rank of the weights",
 }
 PLACE = ("seed", "layer", "epoch", "split")
 MEANINGS = {

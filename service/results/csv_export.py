@@ -10,11 +10,15 @@ from ffengine.results import (
     CheckResult,
     EpochAccuracyRow,
     ForecastResult,
+    LesionRow,
     PotentialRow,
     PushRow,
     RecordedResult,
+    Row,
+    SelectivityRow,
     StudyResult,
     TrainResult,
+    UsageRow,
 )
 from ffengine.study import figure_rows
 from service.encoding.escaping import for_csv
@@ -22,7 +26,21 @@ from service.results.measured_rows import DIRECTION, with_direction
 from service.results.text_tables import pushes_of
 
 ROWS_AT_ONCE = 500
-RowKind = Literal["cells", "potentials", "decomposition", "accuracy", "baselines"]
+RowKind = Literal[
+    "cells",
+    "potentials",
+    "decomposition",
+    "accuracy",
+    "baselines",
+    "usage",
+    "selectivity",
+    "lesions",
+]
+OF_UNITS: dict[str, type[Row]] = {
+    "usage": UsageRow,
+    "selectivity": SelectivityRow,
+    "lesions": LesionRow,
+}
 
 
 def table(
@@ -69,7 +87,8 @@ def to_csv(
 
 def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
     """The rows of one kind of a check as CSV, or those of a training run that say who pushes, what
-    layers told apart at each epoch, or how its baselines did; a header alone where it has none.
+    layers told apart at each epoch, how its baselines did, or what its units are for; a header
+    alone where it has none.
     Potentials and pushes name the step that they are along.
     """
     if rows == "cells":
@@ -82,6 +101,10 @@ def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
         rivals = result.baselines if isinstance(result, TrainResult) else ()
         cells = ({**row.model_dump(mode="json"), "trials": trials_of(row)} for row in rivals)
         return b"".join(csv_pieces(list(BaselineRow.model_fields), cells)).decode()
+    if rows in OF_UNITS:
+        measured = getattr(result, rows) if isinstance(result, TrainResult) else ()
+        cells = ({name: _cell(value) for name, value in row} for row in measured)
+        return b"".join(csv_pieces(list(OF_UNITS[rows].model_fields), cells)).decode()
     columns: list[str]
     found: Sequence[PotentialRow | PushRow]
     pushes = pushes_of(result)
@@ -94,6 +117,11 @@ def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
         [*columns, DIRECTION], (row.model_dump(mode="json") | along for row in found)
     )
     return b"".join(texts).decode()
+
+
+def _cell(value: object) -> object:
+    """A value as one cell: numbers in a row have `; ` between them."""
+    return "; ".join(f"{one:g}" for one in value) if isinstance(value, tuple) else value
 
 
 def layers_of(row: EpochAccuracyRow) -> str:

@@ -5,9 +5,17 @@ its figures were obtained.
 from datetime import UTC, datetime
 from typing import Literal
 
+from ffengine.layer_kinds import layer_in_short
 from ffengine.plugins import REGISTRY
 from ffengine.results import PluginUse, Provenance
-from ffengine.spec import CheckSpec, ForecastSpec, RecordedSpec, TrainedWeights, TrainSpec
+from ffengine.spec import (
+    CheckSpec,
+    ForecastSpec,
+    RecordedSpec,
+    TrainedWeights,
+    TrainSpec,
+    UploadedWeights,
+)
 from ffengine.spec_values import params_in_words
 from ffengine.text import visible
 from service.jobs import Job
@@ -45,15 +53,22 @@ def title_of(job: Job) -> str:
 def _what_it_does(job: Job) -> str:
     spec = job.spec
     if isinstance(spec, TrainSpec):
+        network = spec.network
+        layers = ", ".join(map(layer_in_short, network.layers))
         return (
-            f"train {' x '.join(map(str, spec.network.widths))} on {spec.dataset.name}, "
-            f"{spec.epochs} epoch{'' if spec.epochs == 1 else 's'}"
+            f"train {layers or ' x '.join(map(str, network.widths))} on {spec.dataset.name}, "
+            f"{spec.epochs:,} epoch{'' if spec.epochs == 1 else 's'}"
         )
     if isinstance(spec, CheckSpec):
         if isinstance(spec.at, TrainedWeights):
             return (
                 f"theorem {spec.theorem} on {spec.dataset.name}, layer {spec.at.layer} as "
-                f"trained to epoch {spec.at.epoch}"
+                f"trained to epoch {spec.at.epoch:,}"
+            )
+        if isinstance(spec.at, UploadedWeights):
+            return (
+                f"theorem {spec.theorem} on {spec.dataset.name}, layer {spec.at.layer} of "
+                f"{spec.at.weights}"
             )
         return (
             f"theorem {spec.theorem} on {spec.dataset.name}, width "
@@ -61,7 +76,7 @@ def _what_it_does(job: Job) -> str:
         )
     if isinstance(spec, ForecastSpec):
         widths = ", ".join(map(str, spec.widths))
-        return f"forecast on {spec.dataset.name}, width {widths} from {spec.units} units"
+        return f"forecast on {spec.dataset.name}, width {widths} from {spec.units:,} units"
     if isinstance(spec, RecordedSpec):
         return f"recorded: {visible(spec.program)}" if spec.program else "recorded elsewhere"
     return f"study {spec.preset}" if spec.preset else "study"

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ffengine.findings import Finding, Run, Table
+from ffengine.findings import Finding, Run
 from ffengine.results import RunResult
 from ffengine.study import Cell
+from service.results.markdown import table_lines
 
 
 class Lines(NamedTuple):
@@ -92,7 +93,7 @@ def finding_page(
             "",
             "## Figures",
             "",
-            *_markdown(finding.table(runs)),
+            *table_lines(*finding.table(runs)),
             "",
         ]
     )
@@ -138,9 +139,3 @@ def answers_page(
             "",
         ]
     return "\n".join(blocks)
-
-
-def _markdown(table: Table) -> list[str]:
-    """Return a table's lines; a bar within a cell would end it."""
-    rows = [table.columns, ("---",) * len(table.columns), *table.rows]
-    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]

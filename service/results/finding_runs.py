@@ -130,7 +130,7 @@ def _changed(runs: Sequence[Run], asked: Sequence[Cell]) -> Iterator[str]:
         if len(set(texts)) == 1:
             yield f"{field} {texts[0][0]} in place of {texts[0][1]}"
         else:
-            yield f"{field} of {len(texts)} runs"
+            yield f"{field} of {len(texts):,} runs"
 
 
 def what_was_found(drawn: Sequence[ChartSource]) -> list[str]:

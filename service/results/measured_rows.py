@@ -15,7 +15,10 @@ TidyRow = dict[str, Any]
 MeasuredRow = EpochRow | CheckCell | ForecastPoint | RecordedRow
 TRAIN_PLACE = ("layer", "epoch", "split")
 CHECK_PLACE = ("width", "layer", "epoch", "split", "method")
-COUNTS = ("samples", "dead_samples", "dead_units", "theorem1_undecided", "theorem2_undecided")
+COUNTS = (
+    *("samples", "dead_samples", "dead_units", "used_units"),
+    *("theorem1_undecided", "theorem2_undecided"),
+)
 TRAIN_FIGURES = tuple(
     name for name in EpochRow.model_fields if name not in ("seed", "act", *TRAIN_PLACE, *COUNTS)
 )

@@ -15,8 +15,13 @@ from ffengine.datasets import DATASETS
 from ffengine.entry import Entry, is_constant, meaning_of
 from ffengine.findings.wording import listed
 from ffengine.inits import INITS
-from ffengine.optimizers import SCHEDULES
+from ffengine.label_codes import OneHot
+from ffengine.layer_kinds import layer_in_words
+from ffengine.negatives import AnyNegatives
+from ffengine.objectives import MultiClass, Objective, Polar, Thresholded
+from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.references import (
+    EVERY_LAYER_SOURCE,
     INTERVALS_SOURCE,
     REFERENCES,
     SAMPLERS,
@@ -37,6 +42,7 @@ from ffengine.spec import (
     StudySpec,
     TrainedWeights,
     TrainSpec,
+    UploadedWeights,
 )
 from ffengine.spec_values import value_in_words
 from ffengine.study import Cell, expand
@@ -48,12 +54,20 @@ Form = Literal["txt", "md", "tex"]
 FORMS: tuple[Form, ...] = ("txt", "md", "tex")
 CITATION = re.compile(r"⟦([a-z0-9,]+)⟧")  # stands behind what a sentence cites
 WITH_SOURCE = re.compile(r" \([^()]*(?:\d{4}|arXiv)[^()]*\)")
+AS_ANOTHER = ("negative_threshold",)  # fields that where they are null say what another one says
 COSTS = re.compile(r"; costs? .*")
 OPENING = re.compile(r"[A-Z][a-z]|A ")  # of a sentence, unlike a letter of the theory
 MOST_NAMED = 4  # runs that a sentence names
 CHARACTERS = 400  # of a list that a sentence holds
 LISTED = 12  # seeds that are listed one by one
 MEASURES = {"accuracy": "accuracy by goodness", "auc": "AUC of the goodness", "loss": "loss"}
+MEASURED = {
+    "gini": "Sparsity is also measured by the Gini index⟦hurley2009⟧.",
+    "kurtosis": "Sparsity is also measured by the excess kurtosis.",
+    "spectral_norm": "The spectral norm of each layer's weights is measured, too.",
+    "weights": "Of each layer's weights Hoyer's sparsity, the Gini index⟦hurley2009⟧, the share of "
+    "positive ones and the entropy of the singular values⟦roy2007⟧ are measured, too.",
+}
 
 
 class Statement(NamedTuple):
@@ -185,7 +199,7 @@ def _of_some(statement: Statement, labels: Sequence[str], all_of_them: int) -> s
         return statement.text
     named = _plain("; ".join(labels))
     few = len(labels) <= MOST_NAMED and len(named) <= CHARACTERS
-    which = named if few else f"{len(labels)} of {all_of_them} runs"
+    which = named if few else f"{len(labels):,} of {all_of_them:,} runs"
     return f"{statement.text[:-1]} (in {which})."
 
 
@@ -237,13 +251,29 @@ def _inputs(dataset: DatasetSpec) -> str:
 
 
 def _labels(dataset: DatasetSpec) -> Statement:
-    place = (
-        "replaces the first inputs of a sample"
-        if dataset.labels == "overlay"
-        else "stands in front of the inputs of a sample"
+    code, strength = dataset.label_code, dataset.label_strength
+    cited = _sources("label_codes", code.name)
+    if code.added:
+        amplitude = f"amplitude {strength:g}" if strength else "a tenth of the length of a sample"
+        return Statement(
+            "labels",
+            f"A label is the code {code.name}{cited}: {_meaning(code)}, with {amplitude}, "
+            f"after preprocessing.",
+        )
+    place = {
+        "overlay": "replaces the first inputs of a sample",
+        "append": "stands in front of the inputs of a sample",
+        "every_layer": "stands in front of the inputs of a sample and, the same for each layer and "
+        f"not normalised, of the activations that each layer above receives⟦{EVERY_LAYER_SOURCE}⟧",
+    }[dataset.labels]
+    given = f", with {strength:g} in place of 1" if strength else ""
+    if code == OneHot():
+        return Statement("labels", f"The one-hot code of a label {place}{given}.")
+    return Statement(
+        "labels",
+        f"A label is the code {code.name}{cited}: {_meaning(code)}{_parameters(code)}; it {place}"
+        f"{given}.",
     )
-    strength = f", with {dataset.label_strength:g} in place of 1" if dataset.label_strength else ""
-    return Statement("labels", f"The one-hot code of a label {place}{strength}.")
 
 
 def _sources(catalogue: str, name: str, *more: str) -> str:
@@ -263,7 +293,9 @@ def _parameters(entry: Entry, *left_out: str) -> str:
     values = [
         f"{name} {_value(name, getattr(entry, name))}"
         for name, field in type(entry).model_fields.items()
-        if name not in left_out and not is_constant(field.annotation)
+        if name not in left_out
+        and not is_constant(field.annotation)
+        and not (name in AS_ANOTHER and getattr(entry, name) is None)
     ]
     return f" ({', '.join(values)})" if values else ""
 
@@ -283,11 +315,22 @@ def _network(network: NetworkSpec) -> Iterator[Statement]:
     layers = f"{len(widths)} fully connected layers" if several else "one fully connected layer"
     each = " each" if several and alike else ""
     bias = "with" if network.bias else "without"
-    yield Statement(
-        "network",
-        f"The network has {layers} of {sizes} {network.activation} "
-        f"units{each}{_sources('activations', network.activation)}, {bias} biases.",
-    )
+    if network.layers:
+        described = "; ".join(map(layer_in_words, network.layers))
+        yield Statement(
+            "network",
+            f"The network has, from the input on, {described}. "
+            f"Its layers have {network.activation} activations"
+            f"{_sources('activations', network.activation)}, {bias} biases. Figures of a "
+            f"convolution are of its whole map: all channels at all positions; a unit is a "
+            f"channel, dead where it is zero everywhere.",
+        )
+    else:
+        yield Statement(
+            "network",
+            f"The network has {layers} of {sizes} {network.activation} "
+            f"units{each}{_sources('activations', network.activation)}, {bias} biases.",
+        )
     yield _init(network.init)
     if network.normalize != "none" and (several or network.normalize_first):
         which = {
@@ -295,8 +338,19 @@ def _network(network: NetworkSpec) -> Iterator[Statement]:
             (True, False): "every layer but the first",
             (False, True): "the layer",
         }[several, network.normalize_first]
-        size = "length" if network.normalize == "l2" else "root mean square"
-        yield Statement("normalize", f"The input of {which} is scaled to {size} 1.")
+        done = {
+            "l2": "scaled to length 1",
+            "rms": "scaled to root mean square 1",
+            "layer": "brought to mean 0 and variance 1 within the sample",
+            "halves": "scaled so that each half of the units has length 1",
+            "group": "brought to mean 0 and variance 1 within the channels of each class",
+            "instance": "brought to mean 0 and variance 1 within each channel",
+        }[network.normalize]
+        if network.normalize == "halves" and network.normalize_first:  # no halves below
+            above = " is scaled to length 1, and that of every layer above" if several else ""
+            which = f"the {'first ' if several else ''}layer{above}"
+            done = done if several else "scaled to length 1"
+        yield Statement("normalize", f"The input of {which} is {done}.")
     if network.pass_dead_units:
         yield Statement(
             "dead units",
@@ -348,10 +402,13 @@ def _training(spec: TrainSpec) -> Iterator[Statement]:
         )
     if spec.phases.alternate:
         up, down = spec.phases.positive_steps, spec.phases.negative_steps
+        whose = spec.phases.unit.capitalize()
+        rate = spec.phases.lr_ratio
         yield Statement(
             "phases",
-            f"Steps take one side at a time: {up:,} on positives, then {down:,} on "
-            "negatives⟦hinton2022forward⟧.",
+            f"{whose} take one side at a time: {up:,} on positives, then {down:,} on "
+            "negatives⟦hinton2022forward⟧."
+            + (f" Steps on negatives have {rate:g} times the learning rate." if rate != 1 else ""),
         )
     if spec.precision != "float32":
         yield Statement("precision", f"Matrix products of training are in {spec.precision}.")
@@ -360,7 +417,20 @@ def _training(spec: TrainSpec) -> Iterator[Statement]:
 
 
 def _learning(spec: TrainSpec | ForecastSpec) -> Iterator[Statement]:
-    negatives, objective, optimizer = spec.negatives, spec.objective, spec.optimizer
+    objective = spec.objective
+    if isinstance(objective, MultiClass):
+        yield Statement(
+            "objective",
+            "Each layer learns by itself, from labelled samples without negatives and with the "
+            f"objective {objective.name}{_sources('objectives', objective.name)}: "
+            f"{_meaning(objective)}{_parameters(objective)}.",
+        )
+    else:
+        yield from _comparing(spec.negatives, objective)
+    yield from _steps(spec.optimizer)
+
+
+def _comparing(negatives: AnyNegatives, objective: Objective) -> Iterator[Statement]:
     yield Statement(
         "negatives",
         f"Negatives are made by {negatives.strategy}"
@@ -372,20 +442,36 @@ def _learning(spec: TrainSpec | ForecastSpec) -> Iterator[Statement]:
         "objective",
         "Learning is by the Forward-Forward algorithm⟦hinton2022forward⟧ with the objective "
         f"{objective.name}{_sources('objectives', objective.name)}: {_meaning(objective)}"
-        f"{_parameters(objective, 'goodness', *peers)}.",
+        + (
+            f", with {_likelihood(objective)}."
+            if isinstance(objective, Polar)
+            else f"{_parameters(objective, 'goodness', 'collaboration', *peers)}."
+        ),
     )
     goodness = objective.goodness
+    whose = " of either half of a layer" if isinstance(objective, Polar) else ""
     yield Statement(
         "goodness",
-        f"The goodness G is {goodness.name}{_sources('goodness', goodness.name)}: "
+        f"The goodness G{whose} is {goodness.name}{_sources('goodness', goodness.name)}: "
         f"{_meaning(goodness)}{_parameters(goodness)}.",
     )
+    if isinstance(objective, Thresholded) and objective.collaboration:
+        others = {"earlier": "the layers below", "others": "all other layers"}
+        yield Statement(
+            "collaboration",
+            f"To the goodness in a layer's loss, {objective.collaboration.weight:g} times the sum "
+            f"of the goodness in {others[objective.collaboration.of]} is added, a constant of the "
+            "step⟦lorberbom2023⟧.",
+        )
     if objective.peer_normalization:
         yield Statement(
             "peers",
             f"Peer normalisation⟦hinton2022forward⟧ has weight {objective.peer_normalization:g} "
             f"and momentum {objective.peer_momentum:g}.",
         )
+
+
+def _steps(optimizer: AnyOptimizer) -> Iterator[Statement]:
     scaled = " divided by the width of the layer" if optimizer.scale_lr_by_width else ""
     usual = ("lr", "scale_lr_by_width", "schedule", "weight_decay")
     yield Statement(
@@ -404,18 +490,33 @@ def _learning(spec: TrainSpec | ForecastSpec) -> Iterator[Statement]:
         yield Statement("weight decay", f"Its weight decay is {optimizer.weight_decay:g}.")
 
 
+def _likelihood(objective: Polar) -> str:
+    """p of an objective of two halves, from their goodness."""
+    if objective.form == "symmetric":
+        return "p = (G(P) + 1e-6) / (G(P) + G(N) + 2e-6), P and N being the halves"
+    return f"p = sigmoid({objective.alpha:g} (G(P) - G(N))), P and N being the halves"
+
+
 def _monitored(spec: TrainSpec) -> Iterator[Statement]:
     monitor = spec.monitor
     every = "each epoch" if monitor.every_epochs == 1 else f"every {monitor.every_epochs:,} epochs"
     yield Statement(
         "monitor",
         f"At initialisation and after {every}, Hoyer's sparsity S⟦hoyer2004sparseness⟧ is measured "
-        f"on at most {monitor.samples:,} fixed positives of the training partition and as many "
-        "negatives.",
+        f"on at most {monitor.samples:,} fixed "
+        + (
+            "samples of the training partition."
+            if spec.learns_classes
+            else "positives of the training partition and as many negatives."
+        ),
     )
     for theorem in sorted(monitor.theorems):
+        if theorem == 1 and spec.learns_classes:
+            continue
         step = (
-            "a step that lowers the goodness of a whole batch"
+            DIRECTIONS["training_step"].removeprefix("along ")
+            if spec.learns_classes
+            else "a step that lowers the goodness of a whole batch"
             if theorem == 1
             else f"{DIRECTIONS['training_step'].removeprefix('along ')}, and along that on "
             "G(negative) - G(positive)"
@@ -433,29 +534,36 @@ def _monitored(spec: TrainSpec) -> Iterator[Statement]:
         )
     if spec.follows_accuracy:
         where = " and on all validation samples" if spec.dataset.validation_samples else ""
+        told = "accuracy and loss" if spec.learns_classes else "accuracy by goodness, AUC and loss"
         yield Statement(
             "accuracy by epoch",
-            f"At each measured epoch accuracy by goodness, AUC and loss of the layers are measured "
-            f"on the monitored samples{where}.",
+            f"At each measured epoch {told} of the layers are measured on the monitored "
+            f"samples{where}.",
         )
     for measure in monitor.measures:
-        name = {"gini": "the Gini index⟦hurley2009⟧", "kurtosis": "the excess kurtosis"}[measure]
-        yield Statement(f"measure {measure}", f"Sparsity is also measured by {name}.")
+        yield Statement(f"measure {measure}", MEASURED[measure])
 
 
 def _evaluated(spec: TrainSpec) -> Iterator[Statement]:
     evaluation = spec.evaluation
-    if spec.negatives.labelled:
+    if spec.learns_classes:
+        yield Statement(
+            "accuracy",
+            "Test accuracy is the share of test samples whose own label has the largest logit, "
+            "summed over layers.",
+        )
+    elif spec.negatives.labelled:
         yield Statement(
             "accuracy",
             "Test accuracy is the share of test samples whose own label has the largest goodness "
             "of all labels, summed over layers.",
         )
     if evaluation.measures:
+        separation = "" if spec.learns_classes else ", separation of positives and negatives"
         yield Statement(
             "held out",
             "On held-out samples sparsity (Hoyer's, Treves and Rolls's⟦treves1991⟧, the Gini "
-            "index⟦hurley2009⟧), separation of positives and negatives and dead units are "
+            f"index⟦hurley2009⟧){separation} and dead units are "
             "measured for each layer.",
         )
     if evaluation.linear_classifier:
@@ -473,11 +581,39 @@ def _evaluated(spec: TrainSpec) -> Iterator[Statement]:
         yield Statement(
             "ensembles", "Ensembles of active units are found for each class⟦tosato2023⟧."
         )
+    yield from _suite(spec)
     for place, baseline in enumerate(evaluation.baselines):
         yield Statement(
             f"baseline {place}",
             f"The baseline {baseline.name} is {_meaning(baseline)}"
             f"{_sources('baselines', baseline.name)}{_settings_of_baseline(baseline)}.",
+        )
+
+
+def _suite(spec: TrainSpec) -> Iterator[Statement]:
+    """What is measured of units, and of what is left once some are removed."""
+    if spec.evaluation.usage:
+        yield Statement(
+            "usage",
+            "On held-out samples the units of each layer are counted whose mean activation is "
+            "above 1 % of the largest⟦terres2024⟧, and Hoyer's sparsity is measured over units and "
+            "over samples⟦willmore2001⟧.",
+        )
+    if spec.evaluation.selectivity:
+        inputs = "with a neutral label" if spec.negatives.labelled else "without a label"
+        yield Statement(
+            "selectivity",
+            f"The class selectivity of units⟦morcos2018⟧ is measured on held-out samples {inputs}.",
+        )
+    if (lesions := spec.evaluation.lesions) is not None:
+        shares = listed([f"{100 * share:g} %" for share in sorted(lesions.shares)])
+        parts = listed(list(lesions.remove))
+        weights = {"weights", "usage"} <= {*lesions.remove, *lesions.by}
+        yield Statement(
+            "lesions",
+            f"Test accuracy is also measured once {shares} of the {parts} are removed at "
+            f"once⟦nikov2025⟧ ({', '.join(lesions.by)})"
+            f"{', weights by |w| times their mean input⟦sun2023⟧' if weights else ''}.",
         )
 
 
@@ -508,6 +644,13 @@ def _check(spec: CheckSpec) -> Iterator[Statement]:
             "weights",
             f"The weights are those of layer {spec.at.layer} of the training job {spec.at.job} "
             f"after epoch {spec.at.epoch:,}.",
+        )
+    elif isinstance(spec.at, UploadedWeights):
+        digest = f" (SHA-256 of the network {spec.at.digest})" if spec.at.digest else ""
+        yield Statement(
+            "weights",
+            f"The weights are those of layer {spec.at.layer} of the uploaded network "
+            f"{spec.at.weights}{digest}.",
         )
     else:
         widths = ", ".join(f"{width:,}" for width in spec.widths)

@@ -17,7 +17,7 @@ from ffengine.results import (
     Split,
     TrainResult,
 )
-from ffengine.spec import CheckSpec, ForecastSpec, TrainedWeights
+from ffengine.spec import CheckSpec, ForecastSpec
 from ffengine.theorems import THEOREMS
 from service.results.course import SPLITS, Course, course_of
 from service.results.paper_setting import departures, nearest_first
@@ -192,7 +192,7 @@ def _claim(reference: float | None, source: Source, *further: str) -> _Claim:
         return _Claim(None)
     if spec is None or isinstance(spec, ForecastSpec):
         return _Claim(reference, known=False)
-    of_trained_weights = isinstance(spec, CheckSpec) and isinstance(spec.at, TrainedWeights)
+    of_trained_weights = isinstance(spec, CheckSpec) and spec.at != "initialization"
     if of_trained_weights and source.trained is None:
         return _Claim(reference, known=False)
     return _Claim(reference, ", ".join([*departures(spec, source.trained), *further]))

@@ -4,10 +4,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from ffengine.label_codes import OneHot
 from ffengine.negatives import AnyNegatives, WrongLabel
 from ffengine.objectives import Difference, SumSquares
 from ffengine.optimizers import Sgd
-from ffengine.spec import CheckSpec, DatasetSpec, TrainedWeights, TrainSpec
+from ffengine.spec import CheckSpec, DatasetSpec, TrainedWeights, TrainSpec, UploadedWeights
 
 _Run = TypeVar("_Run")
 
@@ -82,6 +83,8 @@ def departures(spec: TrainSpec | CheckSpec, trained: TrainSpec | None = None) ->
         yield f"goodness {spec.goodness.name}"
     if spec.theorem == 2:
         yield from _of_negatives(spec.negatives)
+    if isinstance(spec.at, UploadedWeights):
+        yield "uploaded weights"
     if isinstance(spec.at, TrainedWeights):
         if spec.at.layer:
             yield f"at.layer {spec.at.layer}"
@@ -100,10 +103,7 @@ def _of_training(spec: TrainSpec) -> Iterator[str]:
         "network.normalize_first": (network.normalize_first, not network.normalize_first),
         "network.pass_dead_units": (network.pass_dead_units, not network.pass_dead_units),
         "objective.name": (spec.objective.name, isinstance(spec.objective, Difference)),
-        "objective.goodness.name": (
-            spec.objective.goodness.name,
-            isinstance(spec.objective.goodness, SumSquares),
-        ),
+        **_of_goodness(spec),
         "optimizer.name": (optimizer.name, isinstance(optimizer, Sgd)),
         "optimizer.schedule": (optimizer.schedule, optimizer.schedule == "constant"),
         "phases.positive_steps": (
@@ -114,10 +114,18 @@ def _of_training(spec: TrainSpec) -> Iterator[str]:
             spec.phases.negative_steps,
             not spec.phases.negative_steps,
         ),
+        "phases.lr_ratio": (spec.phases.lr_ratio, spec.phases.lr_ratio == 1),
         "optimizer.weight_decay": (optimizer.weight_decay, not optimizer.weight_decay),
     }
     yield from (f"{field} {value}" for field, (value, papers) in facts.items() if not papers)
     yield from _of_negatives(spec.negatives)
+
+
+def _of_goodness(spec: TrainSpec) -> dict[str, tuple[object, bool]]:
+    if spec.learns_classes:
+        return {}
+    goodness = spec.pairwise.goodness
+    return {"objective.goodness.name": (goodness.name, isinstance(goodness, SumSquares))}
 
 
 def _of_data(spec: DatasetSpec) -> Iterator[str]:
@@ -125,6 +133,10 @@ def _of_data(spec: DatasetSpec) -> Iterator[str]:
         yield f"dataset.name {spec.name}"
     if spec.preprocess not in PREPROCESSES:
         yield f"dataset.preprocess {spec.preprocess}"
+    if spec.labels == "every_layer":
+        yield "dataset.labels every_layer"
+    if spec.label_code != OneHot():
+        yield f"dataset.label_code {spec.label_code.name}"
 
 
 def _of_negatives(negatives: AnyNegatives) -> Iterator[str]:

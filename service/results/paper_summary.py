@@ -58,7 +58,7 @@ class Run(NamedTuple):
     def at(self, moment: Moment) -> str:
         """When a moment is, in words: in flow time if that is known."""
         tau = self.tau(moment.epoch)
-        return f"epoch {moment.epoch}" if tau is None else f"tau = {tau:.3g}"
+        return f"epoch {moment.epoch:,}" if tau is None else f"tau = {tau:.3g}"
 
     def tau(self, epoch: float) -> float | None:
         """The flow time after so many epochs, of which the last may be a part.
@@ -403,7 +403,7 @@ def _beside(objective: str, early: Run, late: Run) -> str:
     silent = " to ".join(share(zero, digits) for zero in zeros)
     return (
         f"Accuracy (objective: {OBJECTIVES.get(objective, objective)}): from epoch "
-        f"{moments[0].epoch} to {moments[1].epoch}, S {_way(*values)} from {values[0]:.3f} to "
+        f"{moments[0].epoch:,} to {moments[1].epoch:,}, S {_way(*values)} from {values[0]:.3f} to "
         f"{values[1]:.3f}, the share of silent units {_way(*zeros)} from {silent}, "
         f"and test accuracy by goodness "
         f"{_way(*(found.mean for found in accuracies if found))} from {told}."

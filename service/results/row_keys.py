@@ -88,7 +88,7 @@ def quantity_of(key: RowKey) -> str:
         _figure_in_words(key),
         f"{key.split} samples" if key.split else "",
         "infinite-width limit" if key.method == "infinite_width" else "",
-        f"n = {key.width}" if key.width is not None else "",
+        f"n = {key.width:,}" if key.width is not None else "",
         f"layer {key.layer}" if key.layer is not None else "",
     )
     return ", ".join(filter(None, parts))
@@ -113,16 +113,16 @@ def _figure_in_words(key: RowKey) -> str:
 def _of_check(at: EpochRef | None) -> str:
     if at is None or at.epoch is None:
         return "at the last epoch"
-    return f"at epoch {at.epoch}" if at.epoch else "at initialisation"
+    return f"at epoch {at.epoch:,}" if at.epoch else "at initialisation"
 
 
 def _of_training(at: EpochRef | None) -> str:
     if at is None or at.epoch is None:
         return "last epoch"
-    return f"epoch {at.epoch}{ROLES[at.role]}"
+    return f"epoch {at.epoch:,}{ROLES[at.role]}"
 
 
 def _end(at: EpochRef | None) -> str:
     if at is None or at.epoch is None:
         return "the last epoch"
-    return f"{at.epoch}{ROLES[at.role]}"
+    return f"{at.epoch:,}{ROLES[at.role]}"

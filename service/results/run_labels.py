@@ -121,7 +121,7 @@ def facts_of(spec: TrainSpec) -> str:
         f"n = {value_in_words(list(spec.network.widths))}",
         inputs_of(spec),
         "" if objective == "difference" else objective,
-        f"{spec.epochs} epoch{'' if spec.epochs == 1 else 's'}",
+        f"{spec.epochs:,} epoch{'' if spec.epochs == 1 else 's'}",
         f"lr {spec.optimizer.lr:.3g}",
     )
     return ", ".join(filter(None, facts))

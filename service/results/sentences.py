@@ -111,7 +111,7 @@ def _fall(course: Course) -> Iterator[str]:
         alike = [one for one in epochs if rarest.epoch < one.epoch <= course.lowest.epoch]
         yield (
             f"{_change(course.first, course.lowest)} On the way, {ALONG} holds for the fewest "
-            f"samples at epoch {rarest.epoch}: {shares(rarest.ratio)}{_and_later(alike)}."
+            f"samples at epoch {rarest.epoch:,}: {shares(rarest.ratio)}{_and_later(alike)}."
         )
 
 
@@ -123,12 +123,13 @@ def _rise(course: Course) -> Iterator[str]:
     rarest = min(course.rising, key=lambda moment: moment.mean_ratio)
     digits = digits_of([*top.ratio, *rarest.ratio])
     least = (
-        f"; the fewest on the way are {shares_alone(rarest.ratio, digits)}, at epoch {rarest.epoch}"
+        f"; the fewest on the way are {shares_alone(rarest.ratio, digits)}, at epoch "
+        f"{rarest.epoch:,}"
         if rarest is not top
         else ""
     )
     yield (
-        f"{_change(course.lowest, top)} At epoch {top.epoch}, {ALONG} holds for "
+        f"{_change(course.lowest, top)} At epoch {top.epoch:,}, {ALONG} holds for "
         f"{shares(top.ratio, digits)} of samples{least}."
     )
     if top is not course.last:
@@ -140,8 +141,8 @@ def _end(course: Course) -> Iterator[str]:
     told = (course.rarest, course.rising[-1] if course.rising else None)
     if course.last not in told:
         yield (
-            f"At the end, epoch {course.last.epoch}, {ALONG} holds for {shares(course.last.ratio)} "
-            f"of samples."
+            f"At the end, epoch {course.last.epoch:,}, {ALONG} holds for "
+            f"{shares(course.last.ratio)} of samples."
         )
 
 
@@ -149,7 +150,7 @@ def _and_later(alike: Sequence[Moment]) -> str:
     """The epochs that share a figure with the one that is told."""
     if not alike:
         return ""
-    epochs = ", ".join(str(one.epoch) for one in alike[:MOST_RUNS])
+    epochs = ", ".join(f"{one.epoch:,}" for one in alike[:MOST_RUNS])
     more = f" and {len(alike) - MOST_RUNS} more" if len(alike) > MOST_RUNS else ""
     return f"; the same at epoch{'' if len(alike) == 1 else 's'} {epochs}{more}"
 
@@ -162,7 +163,7 @@ def _rounding(course: Course) -> Iterator[str]:
         more = len(unsure) - 1
         rest = f", and fewer at {more} more epoch{'' if more == 1 else 's'}" if more else ""
         yield (
-            f"At epoch {worst.epoch} rounding hides whether theorem 2 holds for up to "
+            f"At epoch {worst.epoch:,} rounding hides whether theorem 2 holds for up to "
             f"{share(worst.undecided)} of the samples of a seed{rest}: their margins are too close "
             f"to zero. They count as not satisfied, so ratios there are too low."
         )
@@ -177,7 +178,7 @@ def _change(before: Moment, after: Moment) -> str:
         3 if of_means(before.sparsity) != of_means(after.sparsity) else 6
     )  # a small change is to be seen
     way = f"from {of_means(before.sparsity, digits)} to {of_means(after.sparsity, digits)}"
-    return f"From epoch {before.epoch} to {after.epoch} S {word} {way}{clear}."
+    return f"From epoch {before.epoch:,} to {after.epoch:,} S {word} {way}{clear}."
 
 
 def _headline(course: Course, *, judged: bool) -> str:
@@ -191,7 +192,7 @@ def _headline(course: Course, *, judged: bool) -> str:
         return f"{start} rises{_span_of_the_rise(course)}, and theorem 2 {claim}."
     if falls and not course.rising:
         return (
-            f"S falls until the end, epoch {course.last.epoch}. Whether it rises afterwards "
+            f"S falls until the end, epoch {course.last.epoch:,}. Whether it rises afterwards "
             f"is not seen in this run."
         )
     return f"{start} does not change clearly."
@@ -211,7 +212,7 @@ def _span_of_the_rise(course: Course) -> str:
     top = course.rising[-1]
     if not rises(course.last, top):
         return start
-    return f"{start} until epoch {top.epoch}, and falls afterwards"
+    return f"{start} until epoch {top.epoch:,}, and falls afterwards"
 
 
 def _claim(rising: Sequence[Moment], *, judged: bool) -> str:
@@ -262,8 +263,14 @@ def _title(source: Source) -> str:
         else f", objective {source.spec.objective.name}"
     )
     phases = source.spec.phases
+    rates = (
+        f" with learning rates of 1 to {phases.lr_ratio:g}"
+        if phases.positive_steps and phases.lr_ratio != 1
+        else ""
+    )
     turns = (
-        f", phases of {phases.positive_steps} positive and {phases.negative_steps} negative steps"
+        f", phases of {phases.positive_steps} positive and {phases.negative_steps} negative "
+        f"{phases.unit}{rates}"
         if phases.alternate
         else ""
     )
@@ -290,13 +297,13 @@ def _of_check(source: Source) -> list[str]:
         interval_of([cell for cell in widest if cell.split == split], "ratio") for split in SPLITS
     )
     held = shares([found for found in by_split if found])
-    moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch}"
+    moment = "at initialisation" if widest[0].epoch == 0 else f"at epoch {widest[0].epoch:,}"
     published = "half" if theorem.published == HALF else f"{percent(theorem.published)} %"
     paper = f" Attributed to the paper: more than {published}." if _is_judged(source) else ""
     aside = _aside(source, RunKey.of(f"theorem-{theorem.number}", {}))
     direction = widest[0].theorem2_direction
     along = f" {DIRECTIONS[direction]}," if direction else ""
     return [
-        f"Theorem {theorem.number}{along} {moment}{aside}, n = {width}, holds for {held} of "
+        f"Theorem {theorem.number}{along} {moment}{aside}, n = {width:,}, holds for {held} of "
         f"samples.{paper}"
     ]

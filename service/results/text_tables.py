@@ -175,7 +175,7 @@ def layer_of(row: PushRow) -> str:
     layer = f"n = {row.width:,}" if row.method == "exact" else "infinite width"
     if row.tau is None:
         return layer
-    return f"layer {row.layer} ({layer}), epoch {row.epoch}, tau = {row.tau:.2f}"
+    return f"layer {row.layer} ({layer}), epoch {row.epoch:,}, tau = {row.tau:.2f}"
 
 
 def _mean(values: Sequence[float], form: str) -> str:

@@ -39,6 +39,15 @@ class Compared(NamedTuple):
         found = (self.objective.interval(cell.found.summary) for cell in self.grid.cells)
         return [interval.seeds for interval in found if interval]
 
+    def part_of(self, trial: Trial) -> str:
+        """The part of the study that a run belongs to; empty where the study has no parts."""
+        return str(self.grid.cells[trial.number].found.part)
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the study that the runs with the objective belong to."""
+        return list(dict.fromkeys(map(self.part_of, self.complete)))
+
     @property
     def best(self) -> Trial | None:
         """The best run so far."""

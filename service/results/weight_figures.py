@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ffengine.datasets import DATASETS
 from ffengine.findings import Tile
+from ffengine.layer_kinds import ConvLayer, PoolLayer
 from ffengine.spec import TrainSpec
 from ffengine.weights import Weights
 from service.artifacts import EPOCH_NAME, SELECTED_NAME, ArtifactDamaged, Artifacts
@@ -94,6 +95,9 @@ class WeightReader:
     def _tiles(self, units: npt.NDArray[np.float32]) -> tuple[Tile, ...]:
         """The units with the longest and those with the shortest weights, as images."""
         shape = DATASETS[self._spec.dataset.name].shape if self.has_images else (0, 0, 0)
+        learning = [one for one in self._spec.network.layers if not isinstance(one, PoolLayer)]
+        if learning and isinstance(learning[0], ConvLayer):  # a unit is a kernel
+            shape = (shape[0], learning[0].kernel, learning[0].kernel)
         if math.prod(shape) != units.shape[1]:
             return ()
         lengths = np.linalg.norm(units.astype(np.float64), axis=1)

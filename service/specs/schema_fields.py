@@ -150,14 +150,12 @@ def _chosen(schema: Schema, value: object) -> Schema:
     schema = _resolved(schema)
     tagged = _tagged(schema)
     if tagged is None:
-        return next(
-            (
-                one
-                for one in _options(schema)
-                if "properties" in one or "additionalProperties" in one
-            ),
-            {},
-        )
+        objects = [
+            one for one in _options(schema) if "properties" in one or "additionalProperties" in one
+        ]
+        held = value if isinstance(value, Mapping) else {}
+        meant = (one for one in objects if not held.keys().isdisjoint(one.get("required", ())))
+        return next(meant, objects[0] if objects else {})
     name, mapping = tagged["discriminator"]["propertyName"], tagged["discriminator"]["mapping"]
     for candidate in (value, schema.get("default")):
         tag = candidate.get(name) if isinstance(candidate, Mapping) else candidate

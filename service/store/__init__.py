@@ -5,7 +5,7 @@ from typing import Self
 
 from ffengine.datasets import Datasets
 from service.jobs import NewJob
-from service.store.api_keys import ApiKey, ApiKeys, SeveralKeys
+from service.store.api_keys import ApiKey, ApiKeys, KeyNameTaken, OwnerLimits, SeveralKeys
 from service.store.curve_rows import Row
 from service.store.database import Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
@@ -24,6 +24,7 @@ from service.store.jobs import (
 )
 from service.store.leases import LeaseLost
 from service.store.needs import StillNeeded, WeightsGone
+from service.store.owner_limits import OwnerLimitReached, SubmitLimits
 from service.store.queue import Claim, Queue
 from service.store.shares import Shares, StoredShare, TooManyShares
 from service.store.studies import Studies
@@ -43,9 +44,12 @@ __all__ = [
     "IdempotencyConflict",
     "JobActions",
     "Jobs",
+    "KeyNameTaken",
     "LeaseLost",
     "NewJob",
     "NotAllowed",
+    "OwnerLimitReached",
+    "OwnerLimits",
     "Page",
     "PartOfStudy",
     "PendingDelivery",
@@ -59,6 +63,7 @@ __all__ = [
     "StoredDelivery",
     "StoredShare",
     "Studies",
+    "SubmitLimits",
     "Submitted",
     "TooManyShares",
     "WeightsGone",

@@ -1,20 +1,51 @@
 """API keys, each stored as its hash."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, cast
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, or_, select, text, update
+from sqlalchemy.orm import Session
 
+from service.encoding.viewer import Scope
 from service.store.database import Database
 from service.store.tables import KeyRow, now_seconds
 
+USE_SECONDS = 60.0  # for which one write of the last use stands
+
+
+class OwnerLimits(NamedTuple):
+    """What one owner may have; None: it is not limited here.
+
+    `max_queued` jobs wait, `max_running` run at once, and `max_gpu_seconds` is how long workers
+    with a GPU may have computed the jobs that ended within a day.
+    """
+
+    max_queued: int | None = None
+    max_running: int | None = None
+    max_gpu_seconds: int | None = None
+
 
 class ApiKey(NamedTuple):
-    """A key as it is stored; `digest` is the hash of its secret."""
+    """A key as it is stored; `digest` is the hash of its secret. Times are seconds since 1970.
+
+    `used_at` is when the key was used last, to a minute.
+    """
 
     id: str
     name: str
     digest: str
     is_revoked: bool
+    scope: Scope = "submit"
+    created_at: float = 0.0
+    expires_at: float | None = None
+    used_at: float | None = None
+    is_expired: bool = False
+    limits: OwnerLimits = OwnerLimits()
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether requests with it are answered."""
+        return not (self.is_revoked or self.is_expired)
 
 
 class SeveralKeys(Exception):
@@ -25,49 +56,143 @@ class SeveralKeys(Exception):
         self.ids = ids
 
 
+class KeyNameTaken(Exception):
+    """A valid key has the name already; `id` is that key's."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(key_id)
+        self.id = key_id
+
+
 class ApiKeys:
     """The keys that may use the API, where keys are required."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, key_id: str, name: str, key_digest: str) -> None:
-        """Store an API key by the hash of its secret."""
+    def add(
+        self,
+        key_id: str,
+        name: str,
+        key_digest: str,
+        *,
+        scope: Scope = "submit",
+        expires_in_seconds: float | None = None,
+        limits: OwnerLimits = OwnerLimits(),  # noqa: B008 - immutable
+    ) -> None:
+        """Store an API key by the hash of its secret.
+
+        Raises KeyNameTaken where a valid key has the name: what is submitted with it would be that
+        one's too.
+        """
         with self._database.writing() as session:
+            self._lock(session)
+            held = session.scalar(select(KeyRow.id).where(KeyRow.name == name, *VALID).limit(1))
+            if held is not None:
+                raise KeyNameTaken(held)
+            now = Database.now(session)
+            expires_at = None if expires_in_seconds is None else now + expires_in_seconds
             session.execute(
                 insert(KeyRow).values(
-                    id=key_id, name=name, digest=key_digest, created_at=now_seconds()
+                    id=key_id,
+                    name=name,
+                    digest=key_digest,
+                    created_at=now,
+                    scope=scope,
+                    expires_at=expires_at,
+                    **limits._asdict(),
                 )
             )
+
+    def _lock(self, session: Session) -> None:
+        """Let no other process add a key meanwhile; SQLite has one writer anyway."""
+        if not self._database.is_sqlite:
+            session.execute(text("LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE"))
 
     def all(self) -> list[ApiKey]:
         """All API keys, oldest first."""
         with self._database.reading() as session:
-            rows = session.scalars(select(KeyRow).order_by(KeyRow.created_at))
+            query = select(KeyRow, now_seconds()).order_by(KeyRow.created_at, KeyRow.id)
             return [
-                ApiKey(row.id, row.name, row.digest, row.revoked_at is not None) for row in rows
+                ApiKey(
+                    row.id,
+                    row.name,
+                    row.digest,
+                    is_revoked=row.revoked_at is not None,
+                    scope=cast("Scope", row.scope),
+                    created_at=row.created_at,
+                    expires_at=row.expires_at,
+                    used_at=row.used_at,
+                    is_expired=row.expires_at is not None and row.expires_at <= now,
+                    limits=OwnerLimits(*(getattr(row, name) for name in OwnerLimits._fields)),
+                )
+                for row, now in session.execute(query)
             ]
+
+    def note_use(self, key_id: str) -> None:
+        """Store that a key was used now, where that is not known of the last minute."""
+        latest = now_seconds() - USE_SECONDS
+        unknown = or_(KeyRow.used_at.is_(None), KeyRow.used_at < latest)
+        with self._database.writing() as session:
+            session.execute(
+                update(KeyRow).where(KeyRow.id == key_id, unknown).values(used_at=now_seconds())
+            )
+
+    def limit(self, key: str, limits: Mapping[str, int | None]) -> OwnerLimits | None:
+        """Change limits of a key, named as for `revoke`, and return all of them; None: no key.
+
+        **Raises** SeveralKeys as `revoke` does.
+        """
+        with self._database.writing() as session:
+            found = self._named(session, key)
+            for row in found:
+                for name, value in limits.items():
+                    setattr(row, name, value)
+                return OwnerLimits(*(getattr(row, name) for name in OwnerLimits._fields))
+        return None
 
     def revoke(self, key: str) -> bool:
         """Revoke a key by its id, or by its name; whether there was one.
 
         **Raises** SeveralKeys where several valid keys have that name.
         """
-        valid = select(KeyRow).where(KeyRow.revoked_at.is_(None))
         with self._database.writing() as session:
-            found = (
-                session.scalars(valid.where(KeyRow.id == key)).all()
-                or session.scalars(
-                    valid.where(KeyRow.name == key).order_by(KeyRow.created_at)
-                ).all()
-            )
-            if len(found) > 1:
-                raise SeveralKeys([row.id for row in found])
+            found = self._named(session, key)
             for row in found:
                 row.revoked_at = Database.now(session)
             return bool(found)
+
+    @staticmethod
+    def _named(session: Session, key: str) -> list[KeyRow]:
+        """The key of an id, or else the valid one of a name, if any. Raises SeveralKeys."""
+        there = select(KeyRow).where(KeyRow.revoked_at.is_(None))
+        found = list(session.scalars(there.where(KeyRow.id == key)))
+        if not found:
+            named = there.where(KeyRow.name == key, *VALID).order_by(KeyRow.created_at)
+            found = list(session.scalars(named))
+        if len(found) > 1:
+            raise SeveralKeys([row.id for row in found])
+        return found
 
     def clear(self) -> int:
         """Delete all keys; how many there were."""
         with self._database.writing() as session:
             return len(session.scalars(delete(KeyRow).returning(KeyRow.id)).all())
+
+
+def limits_of(session: Session, owner: str, default: OwnerLimits) -> OwnerLimits:
+    """The limits of an owner: those of the valid key of that name, others by default."""
+    query = select(*(getattr(KeyRow, name) for name in OwnerLimits._fields)).where(
+        KeyRow.name == owner, *VALID
+    )
+    found = session.execute(query.order_by(KeyRow.created_at).limit(1)).first()
+    own = found or (None, None, None)
+    return OwnerLimits(
+        *(usual if one is None else one for one, usual in zip(own, default, strict=True))
+    )
+
+
+VALID: tuple[ColumnElement[bool], ...] = (
+    KeyRow.revoked_at.is_(None),
+    or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now_seconds()),
+)

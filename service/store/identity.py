@@ -53,7 +53,7 @@ def settle(store: Store, artifacts: Artifacts) -> None:
             level,
             "the artifacts of %d jobs in %s belong to %s from now on",
             len(adopted),
-            artifacts.root,
+            artifacts.place,
             store.database.address,
         )
         if reason := refusal(store, artifacts):  # another database was a moment faster
@@ -68,7 +68,7 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
     if store.database.is_replaced:
         return (
             f"the database file of {store.database.address} was deleted or replaced while it was "
-            f"in use, so nothing in {artifacts.root} is "
+            f"in use, so nothing in {artifacts.place} is "
             "touched: stop all that use it, put the right file in its place, and start again"
         )
     label = artifacts.label()
@@ -86,20 +86,24 @@ def refusal(store: Store, artifacts: Artifacts) -> str | None:
             return None
         wrong = (
             f"{store.database.address} knows none of the {len(owners)} jobs whose artifacts "
-            f"are in {artifacts.root}"
+            f"are in {artifacts.place}"
         )
     elif label == (ours := store.database.service_id()):
         return None
     else:
         ids = f"{label or 'none'} there, {ours or 'none'} in the database"
         wrong = (
-            f"the artifacts in {artifacts.root} are not those of the database "
+            f"the artifacts in {artifacts.place} are not those of the database "
             f"{store.database.address} (service ids: {ids})"
         )
+    other = (
+        f"FFLAB_HOME to another folder, or move the folder {artifacts.place} away"
+        if artifacts.disk
+        else "FFLAB_ARTIFACTS to another bucket or prefix"
+    )
     return (
         f"{wrong}: put the database of these artifacts back, from a backup where it was lost, or "
-        f"set FFLAB_DATABASE_URL to it; or set "
-        f"FFLAB_HOME to another folder, or move the folder {artifacts.root} away"
+        f"set FFLAB_DATABASE_URL to it; or set {other}"
     )
 
 

@@ -8,17 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Select, delete, func, insert, literal, or_, select, update
+from sqlalchemy import Select, delete, func, insert, literal, or_, select, true, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from ffengine.arrays import DatasetError
+from ffengine.cost import cost_of
 from ffengine.datasets import DATASETS, Datasets, figures_version
 from ffengine.plugins import REGISTRY
 from ffengine.results import RecordedResult
-from ffengine.spec import AnySpec, RecordedSpec, StudySpec, digest
+from ffengine.spec import AnySpec, CheckSpec, RecordedSpec, StudySpec, digest
 from ffengine.study import Cell, written_out
+from ffengine.uploaded_weights import WeightUploads
 from ffengine.version import NUMERICS_VERSION
 from service.jobs import JobState, NewJob, Priority, Wanted, Webhook, new_job_id
+from service.placement import asked_memory, need_columns
 from service.store.curve_rows import insert_rows
 from service.store.needs import hold
 from service.store.tables import (
@@ -31,6 +35,7 @@ from service.store.tables import (
     now_seconds,
 )
 from service.store.transitions import enqueue_deliveries
+from service.store.visibility import open_to
 from service.store.workers import DEAD_WORKER_SECONDS
 
 PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
@@ -38,6 +43,7 @@ PRIORITIES: tuple[Priority, ...] = ("low", "normal", "high")
 PRIORITY_SECONDS = 3600.0
 LOOKED_UP_AT_ONCE = 500
 QUEUED_MESSAGE = "queued"
+WAITS = "waits: "  # before the reason for which no job can begin
 MISSING_PLUGIN = "?"  # begins what JobRow.plugins has of an entry whose plug-in is not here
 RECORDED_MESSAGE = "recorded by another program"
 CELLS_AT_ONCE = 200  # runs of a study; the reconciler makes the others later
@@ -87,11 +93,15 @@ class NewJobRow:
 
 
 class ActiveJob(NamedTuple):
-    """A queued or running job for which identical ones may wait."""
+    """A queued or running job for which identical ones may wait.
+
+    `placed` is what it needs of a worker; None: it has one.
+    """
 
     id: str
     dataset_digest: str | None
     engine_version: str
+    placed: tuple[Any, ...] | None = None
 
 
 SameSpec = TypeVar("SameSpec", JobRow, ActiveJob)
@@ -119,13 +129,19 @@ def draft(
     - `cells_made`: how many of them are inserted with it.
     """
     given = {name: getattr(new, name) for name in _PASSED_ON}
+    needs = new.needs.model_dump(mode="json") if new.needs else None
+    spec = written_out(new.spec)  # because presets may change
     return NewJobRow(
         id=new_job_id(),
-        # written out, because presets may change
-        **_of_spec(written_out(new.spec), datasets),
+        **_of_spec(spec, datasets),
         priority=PRIORITIES.index(new.priority),
         fresh=new.fresh,
-        given={**given, "note": new.note or None, "webhook": _stored_webhook(new.webhook)},
+        given={
+            **given,
+            **_placed(needs, spec, datasets),
+            "note": new.note or None,
+            "webhook": _stored_webhook(new.webhook),
+        },
         cells=cells,
         cells_made=cells_made,
     )
@@ -135,12 +151,13 @@ def draft_cell(
     study: NewJobRow | JobRow, cell: Cell, number: int, datasets: Datasets | None = None
 ) -> NewJobRow:
     """The row of a study's run, from the row of the study."""
+    given = _shared_with_runs(study)
     return NewJobRow(
         id=new_job_id(),
         **_of_spec(cell.spec, datasets),
         priority=study.priority,
         fresh=study.fresh,
-        given=_shared_with_runs(study),
+        given={**given, **_placed(given["needs"], cell.spec, datasets)},
         parent_id=study.id,
         cell=number,
         place={"part": cell.part, "params": cell.params},
@@ -153,7 +170,35 @@ def _shared_with_runs(study: NewJobRow | JobRow) -> dict[str, Any]:
     return given | {name: NewJob.model_fields[name].default for name in OWN_OF_STUDIES}
 
 
+def _placed(needs: Document | None, spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
+    """The columns by which a job is placed; the memory is the estimate's unless it is asked for."""
+    estimated, asked = estimated_memory(spec, datasets), asked_memory(needs)
+    return {
+        "needs": needs,
+        **need_columns(needs),
+        "need_memory_bytes": estimated if asked is None else asked,
+        "estimated_bytes": estimated,
+    }
+
+
+def estimated_memory(spec: AnySpec, datasets: Datasets | None) -> int | None:
+    """The bytes of memory that a run takes at its peak by the estimate; None where none is made.
+
+    That is so for studies, for what uses a plug-in that is not here, and on data sets that are not
+    here.
+    """
+    if isinstance(spec, StudySpec) or REGISTRY.missing_in(spec):
+        return None
+    try:
+        name = spec.dataset.name
+        return cost_of(spec, datasets.facts_of(name) if datasets else DATASETS[name]).memory_bytes
+    except (DatasetError, KeyError):
+        return None
+
+
 def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
+    if isinstance(spec, CheckSpec) and datasets:  # a name may stand for other weights later
+        spec = WeightUploads(datasets).pinned(spec)
     name = None if isinstance(spec, StudySpec) else spec.dataset.name
     return {
         "kind": spec.kind,
@@ -193,8 +238,9 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
     """Insert jobs with their first events: answered, waiting for an identical job, or queued."""
     sharing = [row.spec_digest for row in drafts if row.may_share]
     known = is_known(session, sharing)
-    results = cached_results(session, sharing) if known else {}
-    active = active_duplicates(session, sharing) if known else {}
+    seen = open_to(drafts[0].given["submitted_by"]) if drafts else true()  # all of one submission
+    results = cached_results(session, sharing, seen) if known else {}
+    active = active_duplicates(session, sharing, seen) if known else {}
     there = hold(session, {job.id for found in results.values() for job in found})
     results = {
         digest: [job for job in found if job.id in there] for digest, found in results.items()
@@ -206,12 +252,12 @@ def insert_jobs(session: Session, drafts: Sequence[NewJobRow], now: float) -> No
             queued.append(Queued(row))
         elif result := _first_with_same_data(results, row):
             answered.append((row, result))
-        elif leader := _first_with_same_data(active, row):
+        elif leader := _first_with_same_data(_as_easily_placed(active, row), row):
             queued.append(Queued(row, leader.id, waiting_message(leader.id)))
         else:  # the next identical one of this submission waits for this one
             queued.append(Queued(row, None, _message_of(row, results)))
             active.setdefault(row.spec_digest, []).append(
-                ActiveJob(row.id, row.dataset_digest, row.engine_version)
+                ActiveJob(row.id, row.dataset_digest, row.engine_version, _needs_of(row.given))
             )
     if queued:
         _insert_queued(session, queued, now)
@@ -237,7 +283,7 @@ def insert_recorded(
         priority=PRIORITIES.index("normal"),
         fresh=True,  # no result answers another of its kind
         plugins=None,
-        given={**dict.fromkeys(_PASSED_ON), **options},
+        given={**dict.fromkeys(_PASSED_ON), "private": False, **options},
     )
     ended = {"state": JobState.succeeded.value, "fraction": 1.0, "message": RECORDED_MESSAGE}
     session.execute(
@@ -349,8 +395,10 @@ def is_known(session: Session, digests: Sequence[str]) -> bool:
     )
 
 
-def cached_results(session: Session, digests: Sequence[str]) -> dict[str, list[JobRow]]:
-    """The jobs of each digest that have succeeded, newest first.
+def cached_results(
+    session: Session, digests: Sequence[str], which: ColumnElement[bool]
+) -> dict[str, list[JobRow]]:
+    """The jobs of each digest that have succeeded, newest first, of those that count.
 
     Left out are jobs of a class of device that no live worker has, as results of a CPU and of a
     GPU differ in their last bits; and studies, as their runs have the results.
@@ -360,30 +408,67 @@ def cached_results(session: Session, digests: Sequence[str]) -> dict[str, list[J
     )
     classes = {device.partition(":")[0] for device in seen} - {"auto"}
     here = or_(JobRow.device_class.is_(None), JobRow.device_class.in_(classes))
-    conditions = [JobRow.state == JobState.succeeded.value, *([here] if classes else [])]
+    conditions = [JobRow.state == JobState.succeeded.value, which, *([here] if classes else [])]
     return _identical(session, digests, *conditions)
 
 
-def active_duplicates(session: Session, digests: Sequence[str]) -> dict[str, list[ActiveJob]]:
-    """The jobs of each digest that are queued or running, and wait for no other."""
+def active_duplicates(
+    session: Session, digests: Sequence[str], which: ColumnElement[bool]
+) -> dict[str, list[ActiveJob]]:
+    """Those of these jobs of each digest that are queued or running, and wait for no other."""
     going = JobRow.state.in_([JobState.queued.value, JobState.running.value])
     found = _identical(
-        session, digests, going, JobRow.wanted == Wanted.run.value, JobRow.waits_for.is_(None)
+        session,
+        digests,
+        which,
+        going,
+        JobRow.wanted == Wanted.run.value,
+        JobRow.waits_for.is_(None),
+        apart=(JobRow.state, JobRow.need_device, JobRow.need_tags, JobRow.need_memory_bytes),
     )
     return {
-        digest: [ActiveJob(row.id, row.dataset_digest, row.engine_version) for row in rows]
+        digest: [
+            ActiveJob(
+                row.id,
+                row.dataset_digest,
+                row.engine_version,
+                _needs_of(row.__dict__) if row.state == JobState.queued else None,
+            )
+            for row in rows
+        ]
         for digest, rows in found.items()
     }
 
 
+def _needs_of(columns: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a job needs of a worker, to be compared."""
+    return tuple(columns[name] for name in ("need_device", "need_tags", "need_memory_bytes"))
+
+
+def _as_easily_placed(
+    active: Mapping[str, Sequence[ActiveJob]], new: NewJobRow
+) -> dict[str, list[ActiveJob]]:
+    """The identical jobs that a new one may wait for: they run, or need the same of a worker.
+
+    Otherwise a job that every worker could take would wait for one that none can.
+    """
+    same = _needs_of(new.given)
+    found = active.get(new.spec_digest, ())
+    return {new.spec_digest: [job for job in found if job.placed in (None, same)]}
+
+
 def _identical(
-    session: Session, digests: Sequence[str], *conditions: ColumnElement[bool]
+    session: Session,
+    digests: Sequence[str],
+    *conditions: ColumnElement[bool],
+    apart: Sequence[InstrumentedAttribute[Any]] = (),
 ) -> dict[str, list[JobRow]]:
     found: dict[str, list[JobRow]] = {}
     for first in range(0, len(digests), LOOKED_UP_AT_ONCE):
         some = JobRow.spec_digest.in_(digests[first : first + LOOKED_UP_AT_ONCE])
         newest = select(func.max(JobRow.id)).where(some, JobRow.kind != "study", *conditions)
-        newest = newest.group_by(JobRow.spec_digest, JobRow.dataset_digest, JobRow.engine_version)
+        alike = (JobRow.spec_digest, JobRow.dataset_digest, JobRow.engine_version, *apart)
+        newest = newest.group_by(*alike)
         for row in session.scalars(
             select(JobRow).where(JobRow.id.in_(newest)).order_by(JobRow.id.desc())
         ):

@@ -12,12 +12,14 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import TERMINAL, Job, JobState, Wanted, source_states
+from service.placement import asked_memory, need_columns
 from service.store.database import Database
 from service.store.deliveries import leave_undelivered
 from service.store.inserts import OWN_OF_STUDIES, PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import QueueFull, count_waiting, unreferenced_owners
 from service.store.needs import StillNeeded, hold_trainings, named_again, needed_by
+from service.store.owner_limits import HIGH, SubmitLimits, refuse_beyond
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
 
@@ -76,10 +78,12 @@ class JobActions:
         """
         return self._requeue(job_id, "retry", {JobState.queued, JobState.running}, max_queued)
 
-    def update(self, job_id: str, *, given: Mapping[str, Any]) -> Job:
-        """Change name, tags, project, note, priority or pin of a job.
+    def update(self, job_id: str, *, given: Mapping[str, Any], max_high: int | None = None) -> Job:
+        """Change name, tags, project, note, priority, needs or pin of a job.
 
-        The runs of a study share all of them but note and pin. Raises LookupError.
+        The runs of a study share all of them but note and pin. Raises LookupError, and
+        OwnerLimitReached where its owner would have more than `max_high` unfinished jobs that go
+        first.
         """
         with self._database.writing() as session:
             row = self._row(session, job_id)
@@ -88,8 +92,17 @@ class JobActions:
                 values["note"] = values["note"] or None
             if "priority" in values:
                 values["priority"] = PRIORITIES.index(values["priority"])
+                if values["priority"] == HIGH > row.priority and row.state not in TERMINAL:
+                    limits = SubmitLimits(max_high=max_high)
+                    jobs = row.cells or 1
+                    refuse_beyond(session, row.submitted_by, jobs=jobs, is_high=True, limits=limits)
                 moved = (values["priority"] - row.priority) * PRIORITY_SECONDS
                 values["rank"] = JobRow.rank - moved
+            if "needs" in values:
+                asked = asked_memory(values["needs"])
+                values |= need_columns(values["needs"])
+                values["need_memory_bytes"] = JobRow.estimated_bytes if asked is None else asked
+                values["dispatched_at"] = None  # another worker may be able to begin it now
             change(session, job_id, **values)
             inherited = {
                 name: value for name, value in values.items() if name not in OWN_OF_STUDIES
@@ -210,7 +223,7 @@ class JobActions:
         values |= {"finished_at": None, "error": None, "message": "queued"}
         if action != "resume":
             again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
-            values |= {"losses": 0, "ran_seconds": 0.0, "rank": again}
+            values |= {"losses": 0, "returns": 0, "ran_seconds": 0.0, "rank": again}
         waiting = JobRow.state.in_(source_states(action, JobState.queued))
         done = change_all(
             session,

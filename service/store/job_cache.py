@@ -10,7 +10,7 @@ from ffengine.results import Provenance
 from ffengine.spec import Stored
 from ffengine.text import STORED
 from service.jobs import Event, Job, JobError, JobState, Progress, label_of
-from service.store.inserts import PRIORITIES
+from service.store.inserts import PRIORITIES, WAITS
 from service.store.tables import EventRow, JobRow
 
 REMEMBERED_JOBS = 1_000
@@ -113,6 +113,7 @@ def to_job(row: JobRow) -> Job:
         "progress": Progress(
             fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
         ),
+        "held_up": _held_up(row),
         "created_at": _time(row.created_at),
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
@@ -128,6 +129,13 @@ def to_job(row: JobRow) -> Job:
     }
     columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
     return Job.model_validate(columns | made)
+
+
+def _held_up(row: JobRow) -> str | None:
+    """Why no worker can begin a job; of a study, its runs, behind what it says of those."""
+    _, mark, why = row.message.partition(WAITS)
+    unfinished = row.state in (JobState.queued, JobState.running)
+    return why if mark and unfinished else None
 
 
 def _time(seconds: float | None) -> datetime | None:

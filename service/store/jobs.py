@@ -34,9 +34,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
-from ffengine.results import AccuracyRow, RecordedResult
-from ffengine.spec import RecordedSpec, StudySpec
+from ffengine.results import AccuracyRow, EpochAccuracyRow, RecordedResult
+from ffengine.spec import RecordedSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, search_of, trainings_named
+from ffengine.uploaded_weights import WeightUploads
+from service.encoding.viewer import VIEWER
 from service.headline import Headline, headline, places_of_interest, suffices
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.lists.columns import Column, column_of
@@ -60,6 +62,7 @@ from service.store.needs import (
     named_by_studies,
     on_weights_of,
 )
+from service.store.owner_limits import SubmitLimits, refuse_beyond
 from service.store.tables import (
     WITHOUT_FIGURES,
     CurveRow,
@@ -69,6 +72,7 @@ from service.store.tables import (
     any_number,
     now_seconds,
 )
+from service.store.visibility import shown_to, visible
 
 REMEMBERED_HEADLINES = 5_000
 ANY_STUDY = "any"  # as the parent that is asked for: the runs of all studies
@@ -142,6 +146,7 @@ class Jobs:
         *,
         idempotency: Idempotency | None = None,
         max_queued: int,
+        limits: SubmitLimits = SubmitLimits(),  # noqa: B008 - immutable
     ) -> Submitted:
         """Store a job, and the runs of a study, in one transaction with the idempotency key.
 
@@ -153,6 +158,7 @@ class Jobs:
         - `cells`: all runs of a study; the first few are stored now.
         - `idempotency`: the key that came with the request.
         - `max_queued`: how many jobs may wait, runs not stored yet included.
+        - `limits`: what one owner may have.
 
         **Returns:**
 
@@ -162,15 +168,16 @@ class Jobs:
 
         - `IdempotencyConflict`: the key came with another body before.
         - `QueueFull`: too many jobs wait already.
+        - `OwnerLimitReached`: its owner has too much already.
         - `WeightsGone`: it asks for the weights of a job that is not there.
         """
         try:
-            return self._submit(new, cells, idempotency, max_queued)
+            return self._submit(new, cells, idempotency, max_queued, limits)
         except IntegrityError:
             if idempotency is None:
                 raise
             # on PostgreSQL a request with the same key was a moment faster: its job is the answer
-            return self._submit(new, cells, idempotency, max_queued)
+            return self._submit(new, cells, idempotency, max_queued, limits)
 
     def record(
         self,
@@ -214,15 +221,31 @@ class Jobs:
             studies = select(JobRow.id, JobRow.spec).where(UNFINISHED, JobRow.kind == "study")
             found |= {id_ for id_, spec in session.execute(studies) if _mentions(spec, name)}
             found |= on_weights_of(session, name)
+        uploaded = WeightUploads(self._datasets).trained_on(name) if self._datasets else ()
+        for weights in uploaded:
+            found |= set(self.needing_weights(weights))
+        return sorted(found)
+
+    def needing_weights(self, name: str) -> list[str]:
+        """The ids of unfinished checks and studies that name uploaded weights, in order.
+
+        Of a study, its runs that are not stored yet count as well.
+        """
+        named = JobRow.spec[("at", "weights")].as_string() == name
+        with self._database.reading() as session:
+            checks = select(JobRow.id).where(UNFINISHED, JobRow.kind == "check", named)
+            found = set(session.scalars(checks))
+            studies = select(JobRow.id, JobRow.spec).where(UNFINISHED, JobRow.kind == "study")
+            found |= {id_ for id_, spec in session.execute(studies) if _mentions(spec, name)}
         return sorted(found)
 
     def get(self, job_id: str) -> Job | None:
-        """The job; None where there is none."""
+        """The job; None where there is none, or the viewer does not see it."""
         found = self.get_with_version(job_id)
         return found[0] if found else None
 
     def get_with_version(self, job_id: str) -> tuple[Job, int] | None:
-        """The job and its version, which rises with every change; None where there is none.
+        """The job and its version, which rises with every change; None as for `get`.
 
         Callers must not change the job: others are given the same object.
         """
@@ -231,10 +254,10 @@ class Jobs:
         if version is None:
             return None
         if known := self._cache.get(job_id, version):
-            return known
+            return _shown(known)
         with self._database.reading() as session:
             row = session.get(JobRow, job_id)
-            return self._cache.job_of(row) if row else None
+            return _shown(self._cache.job_of(row)) if row else None
 
     def cached_if_current(self, job_id: str) -> tuple[Job, int] | None:
         """The job and its version where that takes microseconds; else None.
@@ -242,7 +265,7 @@ class Jobs:
         That is on SQLite, for a job that was read before and has not changed. For the event loop.
         """
         version = self._versions.version(job_id) if self._versions else None
-        return None if version is None else self._cache.get(job_id, version)
+        return None if version is None else _shown(self._cache.get(job_id, version))
 
     def page(
         self,
@@ -311,7 +334,7 @@ class Jobs:
         where: Sequence[Condition] = (),
         having: Column | None = None,
     ) -> list[ColumnElement[bool]]:
-        """The conditions that jobs of a list pass.
+        """The conditions that jobs of a list pass, and that the viewer sees them.
 
         **Arguments:**
 
@@ -328,7 +351,7 @@ class Jobs:
 
         Conditions of a query on JobRow.
         """
-        found: list[ColumnElement[bool]] = []
+        found: list[ColumnElement[bool]] = [visible()]
         if parent == ANY_STUDY:
             found.append(JobRow.parent_id.is_not(None))
         elif parent:
@@ -408,8 +431,10 @@ class Jobs:
 
     def project_names(self) -> list[str]:
         """The names of all projects in order; the index is asked for one after the other."""
-        names = select(func.min(JobRow.project).label("name")).cte("names", recursive=True)
-        following = select(func.min(JobRow.project)).where(JobRow.project > names.c.name)
+        seen = visible()
+        first = select(func.min(JobRow.project).label("name")).where(seen)
+        names = first.cte("names", recursive=True)
+        following = select(func.min(JobRow.project)).where(JobRow.project > names.c.name, seen)
         names = names.union_all(
             select(following.scalar_subquery()).where(names.c.name.is_not(None))
         )
@@ -428,7 +453,7 @@ class Jobs:
                 func.sum(case((alone & UNFINISHED, 1), else_=0)),
                 latest,
             )
-            .where(JobRow.project.is_not(None))
+            .where(JobRow.project.is_not(None), visible())
             .group_by(JobRow.project)
         )
         with self._database.reading() as session:
@@ -506,8 +531,14 @@ class Jobs:
         with self._database.reading() as session:
             rows = self._rows_of_interest(session, jobs)
             accuracies = self._accuracies(session, tested) if tested else {}
+            monitored = self._monitored_accuracies(session, jobs)
         return {
-            job.id: headline(job.spec, rows.get(job.id, []), accuracies.get(job.id, []))
+            job.id: headline(
+                job.spec,
+                rows.get(job.id, []),
+                accuracies.get(job.id, []),
+                monitored.get(job.id, []),
+            )
             for job in jobs
         }
 
@@ -577,6 +608,55 @@ class Jobs:
             job_id: [AccuracyRow.model_validate(row) for row in rows or ()]
             for job_id, rows in found
         }
+
+    def _monitored_accuracies(
+        self, session: Session, jobs: Sequence[Job]
+    ) -> dict[str, list[EpochAccuracyRow]]:
+        """What all layers of succeeded training jobs told apart while they learnt, where that was
+        measured: at the last epoch, or at all epochs where seeds may have stopped before it.
+        """
+        wanted = [
+            (job.id, len(job.spec.network.widths), 0 if job.spec.stop else job.spec.epochs)
+            for job in jobs
+            if isinstance(job.spec, TrainSpec)
+            and job.spec.follows_accuracy
+            and job.state == JobState.succeeded
+        ]
+        found = defaultdict[str, list[EpochAccuracyRow]](list)
+        if not wanted:
+            return found
+        for job_id, row in session.execute(self._told_by_all_layers(wanted)):
+            found[job_id].append(EpochAccuracyRow.model_validate(row))
+        return found
+
+    def _told_by_all_layers(self, wanted: Sequence[tuple[str, int, int]]) -> TextualSelect:
+        """Select `accuracy_curves` by goodness of triples of a job id, how many layers, and the
+        first epoch; the database takes the results apart, which may have thousands of others.
+        """
+        if self._database.is_sqlite:
+            each, lateral = "json_each(:wanted) AS each", "json_each(document, '$.accuracy_curves')"
+            job, depth, first = (f"json_extract(each.value, '$[{index}]')" for index in range(3))
+            method, epoch = (f"json_extract(told.value, '$.{one}')" for one in ("method", "epoch"))
+            told, layers = f"{lateral} AS told", "json_array_length(told.value, '$.layers')"
+        else:
+            each = "json_array_elements(CAST(:wanted AS json)) AS each(value)"
+            lateral = "json_array_elements(CAST(document AS json)->'accuracy_curves')"
+            job, depth, first = "each.value->>0", *(f"(each.value->>{one})::int" for one in (1, 2))
+            method, epoch = "told.value->>'method'", "(told.value->>'epoch')::int"
+            told, layers = (
+                f"LATERAL {lateral} AS told(value)",
+                "json_array_length(told.value->'layers')",
+            )
+        matching = f"{method} = 'goodness' AND {layers} = {depth} AND {epoch} >= {first}"
+        statement = (
+            f"SELECT job_id, told.value AS data FROM {each} JOIN results ON job_id = {job} "  # noqa: S608 - no user text
+            f"CROSS JOIN {told} WHERE {matching}"
+        )
+        return (
+            text(statement)
+            .bindparams(wanted=json.dumps(wanted))
+            .columns(CurveRow.job_id, CurveRow.data)
+        )
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, studies left out."""
@@ -717,7 +797,12 @@ class Jobs:
     # Within a transaction
 
     def _submit(
-        self, new: NewJob, cells: Sequence[Cell], idempotency: Idempotency | None, max_queued: int
+        self,
+        new: NewJob,
+        cells: Sequence[Cell],
+        idempotency: Idempotency | None,
+        max_queued: int,
+        limits: SubmitLimits,
     ) -> Submitted:
         at_once = cells[:CELLS_AT_ONCE]
         search = search_of(new.spec) if isinstance(new.spec, StudySpec) else None
@@ -741,6 +826,13 @@ class Jobs:
             waiting, now = count_waiting(session)
             if waiting + max(1, runs) > max_queued:
                 raise QueueFull
+            refuse_beyond(
+                session,
+                new.submitted_by,
+                jobs=max(1, runs),
+                is_high=new.priority == "high",
+                limits=limits,
+            )
             insert_jobs(session, drafts, now)
             if idempotency:
                 self._remember(session, idempotency, parent.id, now)
@@ -770,6 +862,11 @@ class Jobs:
         if row.fingerprint != idempotency.fingerprint:
             raise IdempotencyConflict
         return to_job(session.get_one(JobRow, row.job_id))
+
+
+def _shown(found: tuple[Job, int] | None) -> tuple[Job, int] | None:
+    """The job and its version; None where the viewer does not see it."""
+    return found if found and shown_to(VIEWER.get(), found[0]) else None
 
 
 def count_waiting(session: Session) -> tuple[int, float]:

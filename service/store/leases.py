@@ -6,12 +6,12 @@ writes nothing more.
 
 from typing import Any
 
-from sqlalchemy import and_, case, or_, select
+from sqlalchemy import and_, case, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import Command, JobError, JobState, Wanted
-from service.store.tables import JobRow, now_seconds
+from service.store.tables import JobRow, WorkerRow, now_seconds
 from service.store.transitions import append_state_event, change
 
 # an attempt that was not heard of for so long stood still: its machine slept, or its processes
@@ -26,6 +26,7 @@ COMMAND = case(
     ),
     else_=JobRow.wanted,
 )
+MOST_RETURNS = 10  # a job that machines gave back so often fails
 STOPPED_AS = {
     Command.cancel: JobState.cancelled,
     Command.pause: JobState.paused,
@@ -85,7 +86,12 @@ def finish_attempt(
         "eta_seconds": None,
     }
     ran = HEARD_UNTIL - JobRow.claimed_at
-    ended |= {"ran_seconds": JobRow.ran_seconds + case((ran > 0, ran), else_=0.0), **values}
+    on_gpu = exists().where(WorkerRow.id == JobRow.worker, WorkerRow.device.startswith("cuda"))
+    ended |= {
+        "ran_seconds": JobRow.ran_seconds + case((ran > 0, ran), else_=0.0),
+        "gpu_seconds": JobRow.gpu_seconds + case((and_(ran > 0, on_gpu), ran), else_=0.0),
+        **values,
+    }
     if state == JobState.queued:
         ended |= {"dispatched_at": None, "queued_at": now_seconds()}
     elif state != JobState.paused:
@@ -124,21 +130,56 @@ def record_loss(
     ):
         raise LeaseLost(f"{job_id} attempt {attempt}")
     row = session.get_one(JobRow, job_id, populate_existing=True)
-    state, error = STOPPED_AS.get(command_of(session, job_id)), None
+    too_often = worker_lost(row.losses, reason) if row.losses >= max_losses else None
+    return _queue_elsewhere(session, row, too_often, reason=reason, losses=row.losses)
+
+
+def record_return(session: Session, job_id: str, attempt: int, reason: str) -> JobState:
+    """Record that the attempt failed because of its machine: give the job to another one.
+
+    That is no loss. A job that so many machines gave back fails all the same, for otherwise it
+    would go round for ever.
+
+    **Returns:**
+
+    The new state of the job.
+
+    **Raises:**
+
+    - `LeaseLost`: the attempt no longer holds the job.
+    """
+    update_under_lease(session, job_id, attempt, returns=JobRow.returns + 1)
+    row = session.get_one(JobRow, job_id, populate_existing=True)
+    too_often = no_fit_worker(row.returns, reason) if row.returns >= MOST_RETURNS else None
+    worker = row.worker or "its worker"
+    return _queue_elsewhere(session, row, too_often, reason=f"{worker} is unfit: {reason}")
+
+
+def _queue_elsewhere(
+    session: Session, row: JobRow, too_often: JobError | None, **facts: str | int
+) -> JobState:
+    """End an attempt that has no result: queue its job for another host, or end it.
+
+    **Arguments:**
+
+    - `session`: the transaction.
+    - `row`: the job.
+    - `too_often`: the error with which it ends; None: it has not happened too often yet.
+    - `facts`: what the event of the new state says beside the error.
+
+    **Returns:**
+
+    The new state of the job: what its user asked for goes before the error.
+    """
+    state, error = STOPPED_AS.get(command_of(session, row.id)), None
     if state == JobState.failed:
-        error = timeout_error(session, job_id)
-    elif state is None and row.losses >= max_losses:
-        state, error = JobState.failed, worker_lost(row.losses, reason).model_dump(mode="json")
+        error = timeout_error(session, row.id)
+    elif state is None and too_often is not None:
+        state, error = JobState.failed, too_often.model_dump(mode="json")
     state = state or JobState.queued
-    finish_attempt(session, job_id, attempt, state, error=error)
-    append_state_event(
-        session,
-        job_id,
-        state,
-        reason=reason,
-        losses=row.losses,
-        **({"error": error} if error else {}),
-    )
+    host = session.scalar(select(WorkerRow.host).where(WorkerRow.id == row.worker))
+    finish_attempt(session, row.id, row.attempt, state, error=error, avoid_host=host)
+    append_state_event(session, row.id, state, **facts, **({"error": error} if error else {}))
     return state
 
 
@@ -162,6 +203,18 @@ def worker_lost(losses: int, reason: str) -> JobError:
         f"last time: {reason}. Perhaps the job needs more memory than the worker has: ask for "
         "fewer seeds or smaller widths, or read the worker's log, then retry the job.",
         evidence={"losses": losses},
+    )
+
+
+def no_fit_worker(returns: int, reason: str) -> JobError:
+    """The error of a job that machine after machine gave back."""
+    return JobError(
+        code="no_fit_worker",
+        title="No machine could compute the job",
+        detail=f"{returns} times, a worker gave the job back because of its machine; the last "
+        f"time: {reason}. Ask whoever runs the workers to look at `fflab doctor` there, then retry "
+        f"the job.",
+        evidence={"returns": returns},
     )
 
 

@@ -4,12 +4,25 @@ Every write of a worker carries the number of its attempt; writes of an older at
 """
 
 import contextlib
+import platform
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import delete, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    and_,
+    delete,
+    exists,
+    false,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -18,10 +31,13 @@ from ffengine.plugins import REGISTRY
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, RunSpec, TrainSpec
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
+from service.placement import Fitness, joined_tags, split_tags
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
+from service.store.fairness import first_of, turns_of
 from service.store.inserts import (
     QUEUED_MESSAGE,
+    WAITS,
     columns_of_answer,
     copy_result,
     other_basis,
@@ -35,11 +51,12 @@ from service.store.leases import (
     finish_attempt,
     lease_condition,
     record_loss,
+    record_return,
     renewed,
     timeout_error,
     update_under_lease,
 )
-from service.store.tables import CurveRow, JobRow, ResultRow, now_seconds
+from service.store.tables import CurveRow, JobRow, ResultRow, WorkerRow, now_seconds
 from service.store.transitions import (
     EventDraft,
     append_events,
@@ -47,9 +64,11 @@ from service.store.transitions import (
     change,
     change_all,
 )
+from service.store.workers import DEAD_WORKER_SECONDS
 
 STARTING_MESSAGE = "starting"
-WAITS = "waits: "  # before the reason for which no job can begin
+AVOID_SECONDS = 60.0  # for which a host does not get a job again that it lost or gave back
+NEEDS = f"{WAITS}needs "  # where a job needs what no live worker has
 LOST_REASON = "its worker was not heard of until the lease ran out"
 # jobs that may be claimed when they are queued: not studies, which follow their runs, and not jobs
 # that wait for an identical one, which share its result
@@ -65,11 +84,30 @@ class Claim(NamedTuple):
     spec: TrainSpec | CheckSpec | ForecastSpec
 
 
+class Room(NamedTuple):
+    """What live workers have for jobs of some needs.
+
+    **Attributes:**
+
+    - `none`: why no worker could take one of them; None: one could.
+    - `memory_bytes`: more memory than this has none of the workers that could; None: not known.
+    - `too_small`: why a job that needs more waits.
+    """
+
+    none: str | None = None
+    memory_bytes: int | None = None
+    too_small: str | None = None
+
+
+ANY_ROOM = Room()
+
+
 class Queue:
     """The jobs that wait for a worker, and those that a worker holds.
 
     `datasets` are those that jobs may name; None: those of the catalogue alone. `plugins` are the
-    identities of the plug-ins with which jobs are claimed; None: those of this process.
+    identities of the plug-ins with which jobs are claimed; None: those of this process. `host` is
+    the name of this machine; None: what it calls itself.
     """
 
     def __init__(
@@ -77,30 +115,75 @@ class Queue:
         database: Database,
         datasets: Datasets | None = None,
         plugins: Collection[str] | None = None,
+        host: str | None = None,
     ) -> None:
         self._database, self._datasets = database, datasets
+        self._host = host or platform.node()
         here = [plugin.identity for plugin in REGISTRY.plugins] if plugins is None else plugins
         self._plugins = frozenset(here)
 
-    def claim_next(self, worker: str, lease_seconds: float) -> Claim | None:
-        """Claim the first job of the queue; None where none can be claimed."""
+    def claim_next(
+        self,
+        worker: str,
+        lease_seconds: float,
+        fitness: Fitness | None = None,
+        max_running: int | None = None,
+    ) -> Claim | None:
+        """Claim the first job that fits of the owner whose turn it is; None where there is none.
+
+        **Arguments:**
+
+        - `worker`: who claims it.
+        - `lease_seconds`: how long it may be silent.
+        - `fitness`: what the worker is fit for; None: any job.
+        - `max_running`: how many jobs of an owner may run at once, where the owner's key does not
+          say it; None: as many as there are workers.
+        """
         with self._database.reading() as session:
-            first = (
-                select(JobRow.id)
-                .where(JobRow.state == JobState.queued.value, *CLAIMABLE, self._able(session))
-                .order_by(JobRow.rank, JobRow.id)
-                .limit(1)
+            claimable = (
+                JobRow.state == JobState.queued.value,
+                *CLAIMABLE,
+                self._able(session),
+                self._not_avoided(),
+                *_fitting(fitness),
             )
-            if session.scalar(first) is None:  # mostly so: then do not wait for the write lock
-                return None
+            turns = turns_of(session, *claimable, max_running=max_running)
+        if not turns:
+            return None  # mostly so: then do not wait for the write lock
         with self._database.writing() as session:
-            job_id = session.scalar(first.with_for_update(skip_locked=True))
-            return self._claim(session, job_id, worker, lease_seconds) if job_id else None
+            for turn in turns:
+                job_id = first_of(
+                    session,
+                    turn,
+                    *claimable,
+                    is_sqlite=self._database.is_sqlite,
+                )
+                if job_id is not None:
+                    return self._claim(session, job_id, worker, lease_seconds)
+            return None
 
     def claim(self, job_id: str, worker: str, lease_seconds: float) -> Claim | None:
         """Claim a queued job; None where it is not queued."""
         with self._database.writing() as session:
             return self._claim(session, job_id, worker, lease_seconds)
+
+    def _not_avoided(self) -> ColumnElement[bool]:
+        """The jobs that this host did not lose or give back just now, while another can take them.
+
+        What was wrong with the host is mostly wrong still.
+        """
+        recently = JobRow.queued_at > now_seconds() - AVOID_SECONDS
+        others = exists().where(
+            WorkerRow.host != self._host,
+            WorkerRow.paused.is_(None),
+            or_(
+                JobRow.need_device.is_(None),
+                WorkerRow.device.startswith(JobRow.need_device),
+            ),
+            func.coalesce(JobRow.need_memory_bytes <= WorkerRow.memory_bytes, true()),
+            WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS,
+        )
+        return not_(and_(func.coalesce(JobRow.avoid_host, "") == self._host, recently, others))
 
     def _able(self, session: Session) -> ColumnElement[bool]:
         """The jobs whose plug-ins are here."""
@@ -278,6 +361,15 @@ class Queue:
         with self._database.writing() as session:
             return record_loss(session, job_id, attempt, reason, max_losses)
 
+    def return_unfit(self, job_id: str, attempt: int, reason: str) -> JobState:
+        """Record that the attempt failed because of its machine. Raises LeaseLost.
+
+        Returns the new state: queued again, failed where machine after machine gave it back, or
+        what the user asked for.
+        """
+        with self._database.writing() as session:
+            return record_return(session, job_id, attempt, reason)
+
     def expire_leases(self, max_losses: int, *, longest_wait: float = float("inf")) -> list[str]:
         """Take jobs away from workers whose lease ran out, and return their ids.
 
@@ -320,10 +412,12 @@ class Queue:
         """The queued jobs to send to the broker, in the order of the queue.
 
         Those are jobs that were never dispatched, or more than `again_seconds` ago: their message
-        must be lost.
+        must be lost, or it woke a worker that is not fit for them. Of jobs that no live worker
+        could take, none is sent again.
         """
-        due = JobRow.dispatched_at.is_(None) | (
-            JobRow.dispatched_at < now_seconds() - again_seconds
+        due = JobRow.dispatched_at.is_(None) | and_(
+            JobRow.dispatched_at < now_seconds() - again_seconds,
+            not_(JobRow.message.startswith(NEEDS, autoescape=True)),
         )
         query = select(JobRow.id).where(JobRow.state == JobState.queued.value, *CLAIMABLE, due)
         with self._database.reading() as session:
@@ -347,13 +441,22 @@ class Queue:
         with self._database.reading() as session:
             return session.scalar(select(func.count()).select_from(some)) or 0
 
-    def longest_wait_seconds(self, *, able: bool = False) -> float | None:
+    def longest_wait_seconds(
+        self, *, able: bool = False, fitness: Fitness | None = None
+    ) -> float | None:
         """How long the oldest queued job has waited; None where none waits.
 
-        `able`: of those whose plug-ins are here.
+        **Arguments:**
+
+        - `able`: of those whose plug-ins are here.
+        - `fitness`: of those that a worker is fit for which is fit for this; None: of all.
         """
         with self._database.reading() as session:
-            waiting = [JobRow.state == JobState.queued.value, JobRow.kind != "study"]
+            waiting = [
+                JobRow.state == JobState.queued.value,
+                JobRow.kind != "study",
+                *_fitting(fitness),
+            ]
             if able:
                 waiting.append(self._able(session))
             oldest = session.scalar(
@@ -366,6 +469,8 @@ class Queue:
         reason: str | None,
         after_seconds: float,
         lacking: Callable[[list[str]], str | None] = lambda _: None,
+        room: Callable[[str | None, list[str]], Room] = lambda _device, _tags: ANY_ROOM,
+        of_job: str | None = None,
     ) -> None:
         """Give the jobs that have been queued for so long a message that says why they wait.
 
@@ -375,12 +480,38 @@ class Queue:
         - `after_seconds`: how long a job must have been queued.
         - `lacking`: says why nobody can begin a job that needs plug-ins of these identities; None:
           somebody can.
+        - `room`: says what live workers have for jobs that need this kind of device and these tags.
+        - `of_job`: only of this job, or of the runs of this study; None: of all jobs.
         """
-        self._explain(reason, after_seconds, JobRow.plugins.is_(None))
+        own = true() if of_job is None else self._that_wait_of(of_job)
+        kinds = (JobRow.plugins, JobRow.need_device, JobRow.need_tags)
+        queued = (JobRow.state == JobState.queued.value, *CLAIMABLE, own)
         with self._database.reading() as session:
-            needs = _needs_of_queued(session)
-        for need in needs:
-            self._explain(reason or lacking(need.split()), after_seconds, JobRow.plugins == need)
+            found = session.execute(select(*kinds).where(*queued).distinct()).all()
+        for plugins, device, tags in found:
+            same = and_(
+                own,
+                *(
+                    column.is_not_distinct_from(value)
+                    for column, value in zip(kinds, (plugins, device, tags), strict=True)
+                ),
+            )
+            there = room(device, split_tags(tags))
+            why = reason or (lacking(plugins.split()) if plugins else None) or there.none
+            if why is None and there.memory_bytes is not None:
+                larger = JobRow.need_memory_bytes > there.memory_bytes
+                self._explain(there.too_small, after_seconds, and_(same, larger))
+                same = and_(same, not_(func.coalesce(larger, false())))
+            self._explain(why, after_seconds, same)
+
+    def _that_wait_of(self, job_id: str) -> ColumnElement[bool]:
+        """The runs of a study, or else the job itself: each condition has an index of its own.
+
+        Either of both at once has none, and all queued jobs would be read.
+        """
+        with self._database.reading() as session:
+            kind = session.scalar(select(JobRow.kind).where(JobRow.id == job_id))
+        return JobRow.parent_id == job_id if kind == "study" else JobRow.id == job_id
 
     def _explain(
         self, reason: str | None, after_seconds: float, which: ColumnElement[bool]
@@ -411,7 +542,7 @@ class Queue:
         computing = leader.state.in_([JobState.queued.value, JobState.running.value]) & (
             leader.wanted == Wanted.run.value
         )
-        query = select(JobRow.id, JobRow.waits_for, leader.state).outerjoin(
+        query = select(JobRow.id, JobRow.waits_for, leader.state, JobRow.private).outerjoin(
             leader, leader.id == JobRow.waits_for
         )
         waiting = (JobRow.waits_for.is_not(None), JobRow.state == JobState.queued.value)
@@ -426,13 +557,15 @@ class Queue:
         with self._database.writing() as session:
             found = session.execute(query).all()
             new_leaders: dict[str, str] = {}
-            for job_id, waits_for, state in (
-                (job_id, str(waits_for), state) for job_id, waits_for, state in found
+            for job_id, waits_for, state, private in (
+                (job_id, str(waits_for), state, private)
+                for job_id, waits_for, state, private in found
             ):
                 if state == JobState.succeeded.value:
                     self._answer(session, job_id, waits_for)
                 else:
-                    leader_id = new_leaders.setdefault(waits_for, job_id)
+                    leaders = {} if private else new_leaders  # others do not wait for a private one
+                    leader_id = leaders.setdefault(waits_for, job_id)
                     freed, follows = (
                         {"waits_for": None, "message": QUEUED_MESSAGE},
                         {"waits_for": leader_id, "message": waiting_message(leader_id)},
@@ -454,6 +587,20 @@ class Queue:
         ):
             copy_result(session, source_id, job_id)
             append_state_event(session, job_id, JobState.succeeded)
+
+
+def _fitting(fitness: Fitness | None) -> list[ColumnElement[bool]]:
+    """The jobs whose needs a worker meets; None: all jobs."""
+    if fitness is None:
+        return []
+    memory = JobRow.need_memory_bytes
+    left: ColumnElement[str] = func.coalesce(JobRow.need_tags, "")
+    for tag in sorted(set(fitness.tags)):
+        left = func.replace(left, joined_tags([tag]), "")
+    met = [or_(JobRow.need_device.is_(None), JobRow.need_device == fitness.kind), left == ""]
+    if fitness.memory_bytes is not None:
+        met.append(or_(memory.is_(None), memory <= fitness.memory_bytes))
+    return met
 
 
 def _needs_of_queued(session: Session) -> list[str]:

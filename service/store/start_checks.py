@@ -9,6 +9,7 @@ from service.artifacts import Artifacts
 from service.host.disk import free_bytes
 from service.host.start_failures import ServeError, reason_of
 from service.settings import Settings
+from service.storage.place import BucketPlace, unreachable
 from service.store import Store
 from service.store.database import Database, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs, prepare, settle
@@ -23,7 +24,7 @@ def refuse_others_state(settings: Settings) -> None:
     try:
         store = Store(settings.database)
         try:
-            artifacts = Artifacts(settings.artifacts)
+            artifacts = Artifacts(settings.artifact_place)
             prepare(store, artifacts)
             settle(store, artifacts)
         finally:
@@ -41,6 +42,8 @@ def refuse_others_state(settings: Settings) -> None:
             f"FFLAB_HOME for SQLite"
         ) from error
     except OSError as error:
+        if isinstance(settings.artifact_place, BucketPlace):
+            raise ServeError(unreachable(settings.artifact_place, error)) from error
         raise ServeError(
             f"the home {settings.root} cannot be used: {error}; choose another with FFLAB_HOME"
         ) from error

@@ -14,8 +14,7 @@ from ffengine.study import Cell, acts_of, direction_of, expand, is_resolved, sum
 from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
-from service.store.inserts import CELLS_AT_ONCE, draft_cell, insert_jobs
-from service.store.queue import WAITS
+from service.store.inserts import CELLS_AT_ONCE, WAITS, draft_cell, insert_jobs
 from service.store.searches import Searches, is_search
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
@@ -186,7 +185,8 @@ class Studies:
             target = (
                 JobState.running if counts.begun or state == JobState.running else JobState.queued
             )
-        message = f"{counts.ended} of {parent.cells} runs ended{self._why_waiting(parent)}"
+        runs = parent.cells or counts.expected
+        message = f"{counts.ended:,} of {runs:,} runs ended{self._why_waiting(parent)}"
         progress = Progress(fraction=counts.fraction, message=message, eta_seconds=None)
         if target == state and parent.message == message and parent.fraction == counts.fraction:
             return
@@ -205,6 +205,13 @@ class Studies:
                 if target != state:
                     append_state_event(session, parent.id, target)
                 append_events(session, parent.id, [("progress", progress.model_dump())])
+
+    def pass_on_why(self, study_id: str) -> None:
+        """Let a study that was just queued say why no run of it can begin, if none can."""
+        with self._database.reading() as session:
+            parent = session.get(JobRow, study_id)
+        if parent is not None and parent.kind == "study" and self._why_waiting(parent):
+            self.aggregate(study_id)
 
     def _why_waiting(self, parent: JobRow) -> str:
         """Why no run of a study can begin, to be put behind its message; empty where one can."""
@@ -230,12 +237,12 @@ class Studies:
                 parent.error or study_failed().model_dump(mode="json"),
             )
         result = self.result(parent.id).model_dump_json()
-        mixed = self._mixed_versions(parent)
+        mixed, runs = self._mixed_versions(parent), parent.cells or counts.expected
         with self._database.writing() as session:
             ended = {
                 "finished_at": now_seconds(),
                 "fraction": 1.0,
-                "message": f"{counts.succeeded} of {parent.cells} runs succeeded{mixed}",
+                "message": f"{counts.succeeded:,} of {runs:,} runs succeeded{mixed}",
             }
             allowed = JobRow.state.in_(source_states("aggregate", target))
             if not change(

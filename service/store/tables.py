@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     UniqueConstraint,
+    false,
     literal,
     text,
 )
@@ -89,11 +90,14 @@ class JobRow(Base):
 
     `version` rises with every change, `last_event` counts its events, and the number of the
     `attempt` fences the writes of its worker. `rank` orders the queue, see inserts.rank_of. A job
-    with `waits_for` is not claimed: it shares the result of that identical job. `cells` is how
-    many runs a study has, `cells_made` how many of them have a row. `plugins` are the identities of
-    the plug-ins that its spec uses, separated by blanks: a worker without them does not claim it.
-    `figures` are those of the headline, as they were at version `figured_version`: lists are
-    filtered and sorted by them.
+    with `waits_for` is not claimed: it shares the result of that identical job. `returns` counts
+    the attempts that failed because of their machine, and `avoid_host` is the last host that lost
+    the job or gave it back: another one gets it first. `cells` is how many runs a study has,
+    `cells_made` how many of them have a row. `plugins` are the identities of the plug-ins that its
+    spec uses, separated by blanks: a worker without them does not claim it. `needs` is what its
+    submitter asks of a worker; `need_device`, `need_tags` and `need_memory_bytes` say the same to
+    the queue, the memory being `estimated_bytes` where none is asked for. `figures` are those of
+    the headline, as they were at version `figured_version`: lists are filtered and sorted by them.
     """
 
     __tablename__ = "jobs"
@@ -107,7 +111,13 @@ class JobRow(Base):
     submitted_by: Mapped[str | None]
     priority: Mapped[int]
     rank: Mapped[float]
+    needs: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
+    need_device: Mapped[str | None]
+    need_tags: Mapped[str | None]
+    need_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    estimated_bytes: Mapped[int | None] = mapped_column(BigInteger)
     pinned: Mapped[bool] = mapped_column(default=False)
+    private: Mapped[bool] = mapped_column(default=False, server_default=false())
     fresh: Mapped[bool] = mapped_column(default=False)
     state: Mapped[str]
     wanted: Mapped[str]
@@ -129,12 +139,16 @@ class JobRow(Base):
     webhook: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
     attempt: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
+    returns: Mapped[int] = mapped_column(default=0, server_default="0")
+    avoid_host: Mapped[str | None]
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
     timeout_seconds: Mapped[float | None]
     claimed_at: Mapped[float | None]
     deadline_at: Mapped[float | None]
     ran_seconds: Mapped[float] = mapped_column(default=0.0)
+    # that workers with a GPU spent on it, before retries too
+    gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     # the column keeps the name that it had in 0.2.0
     dispatched_at: Mapped[float | None] = mapped_column("rung_at")
     checkpoint: Mapped[str | None]
@@ -155,6 +169,9 @@ class JobRow(Base):
         _one_of("wanted", [wanted.value for wanted in Wanted], "wanted_known"),
         Index("jobs_by_state", "state", "id"),
         Index("jobs_by_rank", "state", "rank", "id"),
+        Index("jobs_by_owner", "state", "submitted_by", "rank", "id"),
+        Index("jobs_begun_by_owner", "submitted_by", "started_at"),
+        Index("jobs_ended_by_owner", "submitted_by", "finished_at"),
         Index("jobs_by_parent", "parent_id", "cell"),
         Index("jobs_in_order", "parent_id", "id"),
         Index("jobs_by_digest", "spec_digest", "state"),
@@ -279,7 +296,7 @@ class ServiceRow(Base):
 
 
 class KeyRow(Base):
-    """An API key, as its hash."""
+    """An API key, as its hash; `scope` is one of service.encoding.viewer.Scope."""
 
     __tablename__ = "api_keys"
 
@@ -288,6 +305,12 @@ class KeyRow(Base):
     digest: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[float]
     revoked_at: Mapped[float | None]
+    scope: Mapped[str] = mapped_column(default="submit", server_default="submit")
+    expires_at: Mapped[float | None]
+    used_at: Mapped[float | None]
+    max_queued: Mapped[int | None]
+    max_running: Mapped[int | None]
+    max_gpu_seconds: Mapped[int | None]
 
 
 class ShareRow(Base):
@@ -314,6 +337,9 @@ class WorkerRow(Base):
     device: Mapped[str]
     device_name: Mapped[str | None]
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    host_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    threads: Mapped[int | None]
+    tags: Mapped[list[str] | None]
     version: Mapped[str]
     job: Mapped[str | None]
     paused: Mapped[str | None]

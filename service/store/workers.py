@@ -26,6 +26,11 @@ class Workers:
                 )
             )
 
+    def sign_off(self, worker_id: str) -> None:
+        """Record that a worker has ended."""
+        with self._database.writing() as session:
+            session.execute(delete(WorkerRow).where(WorkerRow.id == worker_id))
+
     def alive(self, silent_seconds: float) -> list[WorkerLine]:
         """The workers with a heartbeat within the last `silent_seconds`."""
         with self._database.reading() as session:
@@ -41,7 +46,7 @@ class Workers:
 def _to_line(row: WorkerRow, now: float) -> WorkerLine:
     said = {name: getattr(row, name) for name in WorkerInfo.model_fields}
     return WorkerLine(
-        **said | {"plugins": row.plugins or []},
+        **said | {"plugins": row.plugins or [], "tags": row.tags or []},
         silent_seconds=round(max(0.0, now - row.seen_at), 1),
         can_compute=not (row.paused or "").startswith(CANNOT_COMPUTE),
     )

@@ -28,7 +28,17 @@ from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
-from service.web.routes import catalog, datasets, jobs, papers, results, shares, system, webhooks
+from service.web.routes import (
+    catalog,
+    datasets,
+    jobs,
+    papers,
+    results,
+    shares,
+    system,
+    webhooks,
+    weights,
+)
 from service.web.security_headers import SecurityHeadersMiddleware
 from service.web.sharing import SharesMiddleware
 
@@ -44,8 +54,11 @@ SIGN_IN_BYTES = 10_000  # nobody has shown a key yet
 KEYED = (
     *(part.router for part in (jobs, results, papers, shares, webhooks, catalog, datasets)),
     datasets.upload_router,
+    weights.router,
+    weights.upload_router,
     system.v1_router,
 )
+FILES = (datasets.upload_router, weights.upload_router)  # whose bodies may be large
 OPEN = (
     system.router,
     catalog.open_router,
@@ -137,7 +150,7 @@ def _routes(most_bytes: int, most_upload_bytes: int) -> list[BaseRoute]:
         Depends(refuse_repeated_headers),
     ]
     for router in KEYED:
-        most = most_upload_bytes if router is datasets.upload_router else None
+        most = most_upload_bytes if router in FILES else None
         every.include_router(router, prefix=API_PREFIX, dependencies=needs, max_body_size=most)
     for router in OPEN:
         most = SIGN_IN_BYTES if router is pages.sign_in_router else None

@@ -1,5 +1,6 @@
 """API keys: who may use the service. A key is shown once and stored as a hash."""
 
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -8,9 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ffengine.text import user_text
+from service.encoding.viewer import Scope, Viewer
 from service.host.private import make_private_folder
 from service.settings import Settings
-from service.store import ApiKeys
+from service.store import ApiKey, ApiKeys
+from service.store.api_keys import USE_SECONDS, OwnerLimits
+from service.store.faults import DATABASE_ERRORS
 from service.web.problems import KeyNeeded
 
 PREFIX = "fflab_"
@@ -59,12 +63,29 @@ def clear_keys(api_keys: ApiKeys, home: Path) -> int:
     return count
 
 
-def create_key(api_keys: ApiKeys, name: str) -> NewKey:
-    """Make a key and store it. Raises ValueError for a name that cannot be stored."""
+def create_key(
+    api_keys: ApiKeys,
+    name: str,
+    *,
+    scope: Scope = "submit",
+    expires_in_seconds: float | None = None,
+    **limits: int | None,
+) -> NewKey:
+    """Make a key and store it; `limits` are fields of OwnerLimits.
+
+    Raises ValueError for a name that cannot be stored, and KeyNameTaken.
+    """
     name = user_text(name)
     secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     key_id = f"key_{secrets.token_hex(6)}"
-    api_keys.add(key_id, name, fingerprint(secret))
+    api_keys.add(
+        key_id,
+        name,
+        fingerprint(secret),
+        scope=scope,
+        expires_in_seconds=expires_in_seconds,
+        limits=OwnerLimits(**limits),
+    )
     return NewKey(key_id, name, secret)
 
 
@@ -94,7 +115,8 @@ class Authenticator:
         self._existed = False
         self.cookie = cookie_name("")
         self._valid: dict[str, str] = {}  # fingerprint -> key id
-        self._names: dict[str, str] = {}
+        self._keys: dict[str, ApiKey] = {}
+        self._noted: dict[str, float] = {}  # key id -> when its use was stored last
 
     def owner(self, authorization: str | None, api_key: str | None) -> str:
         """Return the id of the key that a request came with, or "anyone". Raises KeyNeeded."""
@@ -109,7 +131,25 @@ class Authenticator:
 
     def name(self, owner: str) -> str | None:
         """Return the name of an owner's key; None for "anyone"."""
-        return self._names.get(owner)
+        key = self._keys.get(owner)
+        return key.name if key else None
+
+    def viewer(self, owner: str, address: str | None) -> Viewer:
+        """Return who asks with an owner's key, from an address."""
+        key = self._keys.get(owner)
+        return Viewer(key.name, key.scope, address) if key else Viewer(address=address)
+
+    def is_noted(self, owner: str) -> bool:
+        """Whether the use of an owner's key needs no storing now."""
+        if owner not in self._keys:
+            return True
+        return time.monotonic() - self._noted.get(owner, float("-inf")) < USE_SECONDS
+
+    def note_use(self, owner: str) -> None:
+        """Store that an owner's key was used, unless the database cannot be written."""
+        self._noted[owner] = time.monotonic()  # first: others need not do it as well
+        with contextlib.suppress(*DATABASE_ERRORS):
+            self._api_keys.note_use(owner)
 
     @property
     def needs_keys(self) -> bool:
@@ -125,8 +165,8 @@ class Authenticator:
         """Read the keys from the database."""
         keys = self._api_keys.all()
         self._note(exist=bool(keys))
-        self._valid = {key.digest: key.id for key in keys if not key.is_revoked}
-        self._names = {key.id: key.name for key in keys}
+        self._valid = {key.digest: key.id for key in keys if key.is_valid}
+        self._keys = {key.id: key for key in keys}
         self._read_at = time.monotonic()
 
     def _note(self, *, exist: bool) -> None:

@@ -11,6 +11,7 @@ from ffengine.additions import Catalogue
 from ffengine.baselines import BaselineEntry
 from ffengine.entry import Described, describe, entries, meaning_of
 from ffengine.inits import INITS
+from ffengine.label_codes import LabelCodeEntry
 from ffengine.negatives import AnyNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
@@ -45,6 +46,7 @@ class Catalog(BaseModel):
     optimizers: list[Described]
     schedules: list[Described]
     inits: list[Described]
+    label_codes: list[Described]
     baselines: list[Described]
     search_methods: list[Described]
     samplers: list[Described]
@@ -104,6 +106,7 @@ def build_catalog() -> Catalog:
         optimizers=_described("optimizers", AnyOptimizer, "name"),
         schedules=[_line(name, schedule.meaning) for name, schedule in SCHEDULES.items()],
         inits=_lines("inits", {name: init.meaning for name, init in INITS.items()}),
+        label_codes=[describe(entry, "name") for entry in entries(LabelCodeEntry)],
         baselines=[describe(entry, "name") for entry in entries(BaselineEntry)],
         search_methods=[_line(name, meaning) for name, meaning in METHOD_MEANING.items()],
         samplers=[_line(name, meaning) for name, meaning in SAMPLER_MEANING.items()],

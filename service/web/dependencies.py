@@ -20,7 +20,7 @@ from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.webhooks import WebhookSender
-from service.encoding.viewer import VIEWER
+from service.encoding.viewer import VIEWER, Scope, Viewer
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
 from service.settings import Settings
@@ -53,6 +53,7 @@ API_KEY = APIKeyHeader(
 REDELIVERIES = 5  # of one job's messages to its webhook, within a minute
 MINUTE_SECONDS = 60.0
 READING = ("GET", "HEAD", "OPTIONS")
+ONLY_READ = ("/v1/estimate", "/spec.yaml", "/spec.json", "/onset.html")  # POST that changes nothing
 ONCE_ONLY = frozenset(
     {"authorization", "x-api-key", "idempotency-key", "last-event-id", "range", "if-range"}
 )
@@ -67,7 +68,7 @@ class Resources:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.store = Store(settings.database, settings.datasets)
-        self.artifacts = Artifacts(settings.artifacts)
+        self.artifacts = Artifacts(settings.artifact_place)
         self.submissions = Submissions(self.store.jobs, settings)
         self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
         self.redeliveries = RateLimit(REDELIVERIES, MINUTE_SECONDS)
@@ -84,7 +85,7 @@ class Resources:
             self.store,
             broker_up=lambda: self.reconciler.broker_ok,
             event_clients=lambda: self.event_feed.waiting,
-            disk=lambda: (free_bytes(settings.artifacts), settings.disk_reserve),
+            disk=lambda: (free_bytes(settings.artifact_disk), settings.disk_reserve),
             disk_usage=lambda: self.disk_usage.bytes,
         )
 
@@ -169,8 +170,9 @@ async def get_owner(
     A request with a share link needs no key: the link's middleware has let it in, to read. Raises
     KeyNeeded, and WrongOrigin for a change that another site asks for.
     """
+    address = request.client.host if request.client else None
     if SHARE in request.scope:
-        VIEWER.set(NOBODY)
+        VIEWER.set(Viewer(NOBODY, "read", address, request.scope[SHARE].job_id))
         return NOBODY
     if authenticator.is_stale:  # rarely, so that most requests need no thread
         await run_in_threadpool(authenticator.refresh)
@@ -183,8 +185,34 @@ async def get_owner(
         refuse_cross_site(request)
     cookie = None if shared else request.cookies.get(authenticator.cookie)
     owner = authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
-    VIEWER.set(authenticator.name(owner))
+    viewer = authenticator.viewer(owner, address)
+    VIEWER.set(viewer)
+    if not authenticator.is_noted(owner):  # once a minute
+        await run_in_threadpool(authenticator.note_use, owner)
+    if request.method not in READING and not _only_reads(request):
+        require_scope(viewer, "submit")
     return owner
+
+
+def _only_reads(request: Request) -> bool:
+    """Whether a request changes nothing, although its method may."""
+    return request.url.path.removesuffix("/").endswith(ONLY_READ)
+
+
+def require_scope(viewer: Viewer, scope: Scope) -> None:
+    """Raise KeyMayNot where the viewer's key does not have a scope."""
+    if not viewer.has(scope):
+        raise problems.KeyMayNot(
+            f"The key of {viewer.name} has the scope {viewer.scope}; this needs {scope}. "
+            f"{problems.KeyMayNot.advice}",
+            scope=viewer.scope,
+            needs=scope,
+        )
+
+
+async def require_admin(_owner: Annotated[str, Depends(get_owner)]) -> None:
+    """Raise KeyMayNot unless the request is an administrator's, or no key is needed."""
+    require_scope(VIEWER.get(), "admin")
 
 
 async def require_key_for_metrics(

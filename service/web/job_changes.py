@@ -15,10 +15,11 @@ from ffengine.text import NoteText, UserText
 from service.background.retention import remove_job
 from service.encoding.viewer import by_key
 from service.jobs import Job, Priority
-from service.store import NotAllowed, PartOfStudy, StillNeeded, WeightsGone
+from service.placement import Needs
+from service.store import NotAllowed, OwnerLimitReached, PartOfStudy, StillNeeded, WeightsGone
 from service.web import problems
 from service.web.dependencies import Resources
-from service.web.lookup import validated_id
+from service.web.lookup import find_own_job
 
 Action = Literal["cancel", "pause", "resume", "retry"]
 MOST_NAMED = 5  # of the jobs that need one that is to be deleted
@@ -41,11 +42,16 @@ class JobChanges(ExactTypes):
     priority: Priority = Field(
         "normal", description="where it stands in the queue; of a study, its runs"
     )
+    needs: Needs | None = Field(
+        None,
+        description="what it needs of the worker that computes it, and of a study, of those of "
+        "its runs; null: nothing but the memory of the estimate",
+    )
     pinned: bool = Field(False, description="keep it, whatever the retention says")
 
 
 def act_on(resources: Resources, job_id: str, action: Action) -> Job:
-    """Ask for an action on a job. Raises NoSuchJob, WrongState and QueueIsFull."""
+    """Ask for an action on a job. Raises NoSuchJob, NotYours, WrongState and QueueIsFull."""
     on = resources.store.actions
     limit = resources.settings.max_queued
     actions: dict[str, Callable[[str], Job]] = {
@@ -54,8 +60,9 @@ def act_on(resources: Resources, job_id: str, action: Action) -> Job:
         "resume": partial(on.resume, max_queued=limit),
         "retry": partial(on.retry, max_queued=limit),
     }
+    find_own_job(resources.store, job_id)
     try:
-        job = actions[action](validated_id(job_id))
+        job = actions[action](job_id)
     except LookupError as error:
         raise problems.NoSuchJob from error
     except NotAllowed as error:
@@ -73,11 +80,19 @@ def act_on(resources: Resources, job_id: str, action: Action) -> Job:
 
 
 def change(resources: Resources, job_id: str, given: Mapping[str, Any]) -> Job:
-    """Change fields that do not affect the computation. Raises NoSuchJob."""
+    """Change fields that do not affect the computation.
+
+    Raises NoSuchJob, NotYours and LimitReached.
+    """
+    find_own_job(resources.store, job_id)
     try:
-        job = resources.store.actions.update(validated_id(job_id), given=given)
+        job = resources.store.actions.update(
+            job_id, given=given, max_high=resources.settings.max_high_per_key
+        )
     except LookupError as error:
         raise problems.NoSuchJob from error
+    except OwnerLimitReached as error:
+        raise problems.limit_reached(error) from error
     fields = ", ".join(sorted(given))
     log.info("%s: %s changed%s", job_id, fields or "nothing", by_key(), extra={"job_id": job_id})
     resources.reconciler.wake()
@@ -85,12 +100,16 @@ def change(resources: Resources, job_id: str, given: Mapping[str, Any]) -> Job:
 
 
 def remove(resources: Resources, job_id: str) -> None:
-    """Delete a job that has ended, with its artifacts. Raises NoSuchJob and WrongState."""
+    """Delete a job that has ended, with its artifacts.
+
+    Raises NoSuchJob, NotYours and WrongState.
+    """
+    find_own_job(resources.store, job_id)
     try:
         remove_job(
             resources.store,
             resources.artifacts,
-            validated_id(job_id),
+            job_id,
             f"DELETE was asked for{by_key()}",
         )
     except LookupError as error:

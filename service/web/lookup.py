@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from ffengine.results import Provenance
 from service.artifacts import JOB_ID
-from service.jobs import TERMINAL, Job
+from service.encoding.viewer import VIEWER
+from service.jobs import TERMINAL, Job, actions_on
 from service.results.load import result_document
 from service.store import Store
 from service.web import problems
@@ -48,6 +49,24 @@ def find_versioned_job(store: Store, job_id: str) -> tuple[Job, int]:
     return found
 
 
+def find_own_job(store: Store, job_id: str) -> Job:
+    """Return a job that the viewer may change. Raises NoSuchJob and NotYours."""
+    job = find_job(store, job_id)
+    refuse_others(job.id, job.submitted_by)
+    return job
+
+
+def refuse_others(what: str, owner: str | None) -> None:
+    """Raise NotYours unless the viewer may change what belongs to an owner."""
+    viewer = VIEWER.get()
+    if not viewer.may_change(owner):
+        raise problems.NotYours(
+            f"{what} belongs to {owner}; this is the key of {viewer.name}. {owner} or an "
+            f"administrator may change it; others may read it.",
+            owner=owner,
+        )
+
+
 def find_result(store: Store, job_id: str) -> JobWithResult:
     """Return the job and its result. Raises NoSuchJob and NoResultYet."""
     job, version = find_versioned_job(store, job_id)
@@ -75,7 +94,20 @@ def provenance_of(store: Store, job: Job) -> list[Provenance]:
 
 
 def _no_result_yet(job: Job) -> problems.NoResultYet:
-    why = f": {job.error.detail}" if job.error else ""
+    """Say what there is of a job without a result, and how it comes to one."""
+    why = f": {job.error.detail.rstrip('.')}" if job.error else ""
+    came = f" It came to {job.progress.fraction:.0%}." if job.progress.fraction else ""
+    actions = actions_on(job)
+    if "resume" in actions:
+        remedy = f"POST /v1/jobs/{job.id}/resume lets it go on."
+    elif "retry" in actions:
+        after = ", and it goes on from its last checkpoint" if came else ""
+        remedy = f"POST /v1/jobs/{job.id}/retry queues it again{after}."
+    elif job.state in TERMINAL:
+        remedy = "A retry would fail in the same way: submit a changed spec."
+    else:
+        remedy = problems.NoResultYet.advice
     return problems.NoResultYet(
-        f"{job.id} is {job.state.value} and has no result{why}", state=job.state.value
+        f"{job.id} is {job.state.value} and has no result{why}.{came} {remedy}",
+        state=job.state.value,
     )

@@ -6,6 +6,7 @@ start of this process; those of jobs are brought up to date at each scrape.
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
@@ -184,6 +185,13 @@ class ServiceGauges(Collector):
             ),
         ):
             yield GaugeMetricFamily(name, meaning, value=value)
+        by_device = GaugeMetricFamily(
+            "fflab_device_workers", "Live workers by kind of device.", labels=("device",)
+        )
+        kinds = Counter(worker.device.partition(":")[0] for worker in workers)
+        for kind, count in sorted(kinds.items()):
+            by_device.add_metric((kind,), count)
+        yield by_device
         for part, size in self._disk_usage().items():
             meaning = f"What the {part} of the service took up when it was last measured."
             yield GaugeMetricFamily(f"fflab_{part}_bytes", meaning, value=size)

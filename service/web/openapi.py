@@ -18,6 +18,7 @@ from service.web.job_changes import JobChanges
 from service.web.problems import (
     BadHost,
     DatabaseAway,
+    KeyMayNot,
     KeyNeeded,
     Problem,
     ProblemDetails,
@@ -128,7 +129,7 @@ def _correct(path: str, method: str, operation: Document) -> None:
             KeyNeeded,
             ValidationProblem,
             DatabaseAway,
-            *((WrongOrigin, WrongMediaType) if method != "get" else ()),
+            *((WrongOrigin, KeyMayNot, WrongMediaType) if method != "get" else ()),
         ]
     for kind in kinds:
         answers[str(kind.status)] = openapi_response(kind, answers.get(str(kind.status)))

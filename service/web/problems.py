@@ -3,7 +3,7 @@
     Problem
     ├── 400 MalformedBody, BadForm, BadCursor, BadHost, TwoLengths
     ├── 401 KeyNeeded
-    ├── 403 WrongOrigin
+    ├── 403 WrongOrigin, KeyMayNot, NotYours
     ├── 404 NoSuchJob, NoSuchDataset, NoSuchChart, NoSuchDelivery, NoSuchShare,
     │       NoSuchPage
     ├── 405 WrongMethod
@@ -13,8 +13,9 @@
     ├── 415 WrongMediaType
     ├── 416 RangeOutside
     ├── 421 WrongHost
-    ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload
-    ├── 429 QueueIsFull, SentTooOften, TooManyGuesses
+    ├── 422 ValidationProblem, IdempotencyConflictProblem, TooLarge, BadUpload,
+    │       BadWeights
+    ├── 429 QueueIsFull, LimitReached, SentTooOften, TooManyGuesses
     ├── 500 InternalErrorProblem, NotDrawn
     ├── 503 DatabaseAway, RenderersAreBusy, TooManyStreams, UploadsBusy
     └── 507 NoRoom, UploadQuota, NotStored
@@ -25,6 +26,7 @@ Each class states its code, title and advice as attributes: clients compare code
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -41,7 +43,7 @@ from ffengine.text import shortened, visible
 from service.encoding.root_path import plainly_at
 from service.host.log_limits import Rarely
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError, field_errors
-from service.store import IdempotencyConflict, QueueFull
+from service.store import IdempotencyConflict, OwnerLimitReached, QueueFull
 from service.store.faults import DATABASE_ERRORS, fault_of
 from service.submission import InvalidField, KeyInFlight, RunTooLarge, SubmissionError
 
@@ -52,6 +54,11 @@ RETRY_SECONDS = 2
 IN_FLIGHT_RETRY_SECONDS = 1
 QUEUE_RETRY_SECONDS = 30
 
+LIMITS = {
+    "queued": "jobs that wait",
+    "high": "unfinished jobs of high priority",
+    "gpu-seconds": "seconds of GPUs in jobs that ended within a day",
+}
 AWAY = Rarely()  # many requests may find the same
 
 log = logging.getLogger(__name__)
@@ -175,6 +182,27 @@ class WrongOrigin(Problem):
     advice = "Use the service's own pages, or a program that is no browser."
 
 
+class KeyMayNot(Problem):
+    """The key's scope does not allow this."""
+
+    status = 403
+    code = "key-may-not"
+    title = "The key's scope does not allow this."
+    advice = (
+        "`fflab keys create NAME --scope submit` (or admin) on the server makes one that does; "
+        "`fflab keys list` shows the scopes."
+    )
+
+
+class NotYours(Problem):
+    """It belongs to somebody else."""
+
+    status = 403
+    code = "not-yours"
+    title = "It belongs to somebody else."
+    advice = "Ask its owner or an administrator; what belongs to others can be read alone."
+
+
 class NoSuchJob(Problem):
     """There is no such job."""
 
@@ -230,6 +258,45 @@ class NotRemovable(Problem):
     code = "not-removable"
     title = "This data set cannot be removed."
     advice = "Only uploads are removed, and only those in the home of the service."
+
+
+class NoSuchWeights(Problem):
+    """No uploaded weights have that name."""
+
+    status = 404
+    code = "no-such-weights"
+    title = "No uploaded weights have that name."
+    advice = "GET /v1/weights lists them."
+
+
+class BadWeights(Problem):
+    """The weights cannot be used."""
+
+    status = 422
+    code = "bad-weights"
+    title = "The weights cannot be used."
+    advice = (
+        "Send the bytes of a safetensors file or an .npz of dense layers, with ?name=NAME&data="
+        "DATASET; `layer=WEIGHT,BIAS`, once for each layer, says which tensors they are."
+    )
+
+
+class WeightsNameTaken(Problem):
+    """The name is taken by other weights."""
+
+    status = 409
+    code = "weights-name-taken"
+    title = "The name is taken by other weights."
+    advice = "Uploaded weights never change; choose another name."
+
+
+class WeightsInUse(Problem):
+    """Unfinished jobs need the weights."""
+
+    status = 409
+    code = "weights-in-use"
+    title = "Unfinished jobs need the weights."
+    advice = "Wait until they have ended, or cancel them; `jobs` has their ids."
 
 
 class NoSuchChart(Problem):
@@ -425,6 +492,15 @@ class QueueIsFull(Problem):
     advice = "Submit again later, or cancel some."
 
 
+class LimitReached(Problem):
+    """The owner of the key has as much as is allowed."""
+
+    status = 429
+    code = "limit-reached"
+    title = "The owner of the key has as much as is allowed."
+    advice = "Wait until some jobs have ended, or ask for a larger limit (`fflab keys limit`)."
+
+
 class SentTooOften(Problem):
     """The job's messages were sent again too often."""
 
@@ -525,11 +601,11 @@ class NotStored(Problem):
 
 
 class UploadsBusy(Problem):
-    """Other data sets are being checked."""
+    """Other uploads are being checked."""
 
     status = 503
     code = "uploads-busy"
-    title = "Other data sets are being checked."
+    title = "Other uploads are being checked."
     advice = "One is checked at a time. Send it again in half a minute."
 
 
@@ -539,7 +615,9 @@ class UploadQuota(Problem):
     status = 507
     code = "upload-quota"
     title = "Uploads take up all the room that they may."
-    advice = "Delete data sets that are not needed, or have the operator raise the quota."
+    advice = (
+        "Delete data sets and weights that are not needed, or have the operator raise the quota."
+    )
 
 
 def _all(kind: type[Problem]) -> dict[str, type[Problem]]:
@@ -582,7 +660,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, http_error)
-    for refused in (SubmissionError, IdempotencyConflict, QueueFull):
+    for refused in (SubmissionError, IdempotencyConflict, QueueFull, OwnerLimitReached):
         app.add_exception_handler(refused, _refused)
     for away in DATABASE_ERRORS:
         app.add_exception_handler(away, _database)
@@ -641,8 +719,30 @@ def problem_of(error: Exception) -> Problem:
             return IdempotencyConflictProblem()
         case QueueFull():
             return QueueIsFull(headers={"Retry-After": str(QUEUE_RETRY_SECONDS)})
+        case OwnerLimitReached():
+            return limit_reached(error)
         case _:
             raise error
+
+
+def limit_reached(error: OwnerLimitReached) -> LimitReached:
+    """Say which limit of an owner is reached, with the figure, for people and in headers."""
+    what = LIMITS[error.name]
+    asked = f", and this would be {error.asked:,} more" if error.asked else ""
+    left, again = max(0, error.most - error.has), math.ceil(error.again_seconds)
+    return LimitReached(
+        f"{error.owner} has {error.has:,} {what}{asked}; the limit is {error.most:,}. "
+        f"{LimitReached.advice}",
+        headers={
+            "Retry-After": str(again),
+            # draft-ietf-httpapi-ratelimit-headers
+            "RateLimit-Policy": f'"{error.name}";q={error.most}',
+            "RateLimit": f'"{error.name}";r={left};t={again}',
+        },
+        limit=error.name,
+        has=error.has,
+        most=error.most,
+    )
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

@@ -176,6 +176,7 @@ GOODNESS: dict[str, Callable[[Tensor], Tensor]] = {
     "entmax": lambda h: (exact_entmax(h) * h**2).sum(-1),
     "kurtosis": lambda h: standardised_moment(h, 4) - 3,
     "moment": lambda h: standardised_moment(h, 3),
+    "whitened": lambda h: (h**2).sum(-1),  # before the first step
     "top_k": lambda h: (h**2).sort(dim=-1, descending=True).values[..., :10].sum(-1),
 }
 
@@ -210,6 +211,8 @@ def pair_loss(
         return torch.nn.functional.silu(-alpha * (positive - negative))  # type: ignore[operator]
     if name == "linear_threshold":
         return torch.relu(-positive) + torch.relu(negative)
+    if name == "polar":  # from the logit of p
+        return softplus(-positive) + softplus(negative)
     raise KeyError(name)
 
 

@@ -166,6 +166,7 @@ def acts(split: str = "positive", **changes: object) -> list[str | None]:
     return [row.act for row in rows if row.split == split and row.epoch > 0]
 
 
+@pytest.mark.slow
 def test_softplus_inflates_first_and_then_recruits() -> None:
     """Theory: inflation ends by tau = .1, with tau = steps * eta / n for mean squares."""
     softplus = {"name": "softplus"}
@@ -174,6 +175,7 @@ def test_softplus_inflates_first_and_then_recruits() -> None:
     assert found[-1] == "recruiting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["positive", "negative"])
 def test_lowering_every_sample_is_sleep(split: str) -> None:
     """A softplus threshold far below 0 lowers the negatives alone, and theirs are the images of the
@@ -198,6 +200,7 @@ def test_softplus_at_its_threshold_puts_units_to_sleep(split: str) -> None:
     assert found == ["inflating", "sleeping", "sleeping"]
 
 
+@pytest.mark.slow
 def test_centred_images_select_from_the_first_epoch_on() -> None:
     centred = {"train_samples": 1500, "test_samples": 10, "preprocess": "center"}
     assert set(acts(dataset=centred, optimizer={"lr": 128 / 8})) == {"selecting"}
@@ -216,6 +219,7 @@ def test_mnist_mini_recruits_selects_and_condenses() -> None:
     assert found[-1] == "condensed"
 
 
+@pytest.mark.slow
 def test_the_acts_are_the_same_after_an_interruption() -> None:
     spec = TrainSpec.model_validate({**QUICK, "optimizer": {"lr": 8.0}})
     whole = ffengine.train(spec).curves

@@ -235,6 +235,7 @@ def test_an_upload_of_an_earlier_version_is_measured_when_it_is_asked_about(
     assert said(elsewhere, train("kelvin")) == {}
 
 
+@pytest.mark.slow
 def test_data_sets_of_the_catalogue_are_measured_where_they_are_bundled(tmp_path: Path) -> None:
     there = Datasets(tmp_path)
     for name, facts in DATASETS.items():

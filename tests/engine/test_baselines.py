@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
@@ -52,8 +52,16 @@ def scaled(h: Tensor, how: str) -> Tensor:
     """Activations as the layer above receives them, in a form of its own."""
     if how == "none":
         return h
+    if how == "layer":  # few of so narrow layers have units that are all alike, and not dead
+        middle = h - h.mean(1, keepdim=True)
+        return middle / middle.pow(2).mean(1, keepdim=True).sqrt().clamp_min(1e-12)
     squares = (h**2).sum(1, keepdim=True) if how == "l2" else (h**2).mean(1, keepdim=True)
     return h / squares.sqrt().clamp_min(1e-12)
+
+
+def _entries(gradient: Tensor | None) -> list[float]:
+    """The entries of a gradient."""
+    return gradient.flatten().tolist() if gradient is not None else []
 
 
 def slow(
@@ -64,7 +72,10 @@ def slow(
     *,
     local: bool,
 ) -> list[Tensor]:
-    """Weights and readouts of one replica after steps on (layers, epoch, index), in float64."""
+    """Weights and readouts of one replica after steps on (layers, epoch, index), in float64.
+
+    Adam divides by gradients: what nearly cancels is rounding in float32, and no case for it.
+    """
     network, layers = spec.network, len(spec.network.widths)
     own = [w.double().clone().requires_grad_() for w in weights]
     own += [
@@ -89,17 +100,20 @@ def slow(
         factor = (1 + math.cos(math.pi * (epoch - 1) / spec.epochs)) / 2
         for number, optimizer in enumerate(optimizers):
             if number % layers in learning:
+                if spec.optimizer.name == "adam":
+                    assume(not any(0 < abs(value) < 1e-6 for value in _entries(own[number].grad)))
                 optimizer.param_groups[0]["lr"] = spec.optimizer.lr * factor
                 optimizer.step()
     return [w.detach() for w in own]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=examples(15))
 @given(
     seed=st.integers(0, 10**6),
     widths=st.lists(st.integers(2, 7), min_size=1, max_size=3),
     activation=st.sampled_from(["softplus", "tanh", "silu", "leaky_relu"]),
-    normalize=st.sampled_from(["none", "l2", "rms"]),
+    normalize=st.sampled_from(["none", "l2", "rms", "layer"]),
     optimizer=st.sampled_from([("sgd", 0.3), ("momentum", 0.1), ("adam", 0.01)]),
     bias=st.booleans(),
     layers=st.sampled_from(["greedy", "simultaneous"]),
@@ -197,6 +211,7 @@ def rows_of(result: TrainResult, place: int = 0) -> list[BaselineRow]:
     return [row for row in result.baselines if row.place == place]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cross_entropy", pytest.param("greedy_cross_entropy", marks=pytest.mark.slow)]
 )
@@ -260,6 +275,7 @@ def test_where_every_rate_diverges_there_are_no_figures() -> None:
     assert "evaluation.baselines.0" in str(named.suggestion)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -330,6 +346,7 @@ def many() -> TrainResult:
     return ffengine.train(tuned(*MANY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_replica_has_the_bits_of_its_seed_alone(many: TrainResult, seed: int) -> None:
     alone = ffengine.train(tuned(*MANY, seeds=[seed])).baselines
@@ -347,6 +364,7 @@ def test_every_layer_has_an_accuracy_and_the_stacks_is_that_of_the_last(
     assert {row.batch_size for row in rows_of(many, 0)} == {50}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [5, 9, 16, 22])
 def test_a_run_that_is_stopped_while_a_baseline_learns_goes_on_from_there(
     many: TrainResult, stop_at: int

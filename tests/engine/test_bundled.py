@@ -29,12 +29,14 @@ def place(folder: Path) -> Datasets:
     return Datasets(folder / "data", folder / "datasets", folder / "cache")
 
 
+@pytest.mark.slow
 def test_it_is_what_is_downloaded_and_smaller(mnist: Arrays) -> None:
     assert digest_of(mnist) == DATASETS["mnist"].digest == DOWNLOADED
     assert np.bincount(mnist.y_train).tolist() == list(DATASETS["mnist"].class_counts)
     assert (bundled.FOLDER / "mnist.npz").stat().st_size < 10_000_000
 
 
+@pytest.mark.slow
 def test_its_figures_are_those_that_measuring_gives(mnist: Arrays) -> None:
     said = DATASETS["mnist"].figures
     assert said is not None
@@ -54,6 +56,7 @@ def test_the_sample_is_of_it(mnist: Arrays) -> None:
         np.testing.assert_array_equal(full[1][chosen], small[1])
 
 
+@pytest.mark.slow
 def test_a_fresh_machine_loads_it_and_the_next_process_maps_its_copy(tmp_path: Path) -> None:
     for _ in range(2):
         loaded = place(tmp_path).read("mnist")

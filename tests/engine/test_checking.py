@@ -41,6 +41,7 @@ def cell(result: ffengine.CheckResult, **wanted: object) -> CheckCell:
     return found
 
 
+@pytest.mark.slow
 def test_cells_equal_direct_calls_batch_by_batch() -> None:
     spec = CheckSpec(theorem=2, widths=(16, 40), samples=250, batch_size=100, seeds=(3, 5))
     result = ffengine.check(spec)
@@ -69,6 +70,7 @@ def test_cells_equal_direct_calls_batch_by_batch() -> None:
                 assert found.ratio == count / 250
 
 
+@pytest.mark.slow
 def test_theorem_1_is_one_split_of_plain_images_in_one_batch() -> None:
     spec = CheckSpec(
         theorem=1, widths=(32,), samples=None, batch_size=None, seeds=(0,), methods=("exact",)
@@ -80,6 +82,7 @@ def test_theorem_1_is_one_split_of_plain_images_in_one_batch() -> None:
     assert (found.split, found.samples, found.batch_size) == ("negative", 6000, 6000)
 
 
+@pytest.mark.slow
 def test_predicted_and_observed_signs_agree_for_nearly_all_samples() -> None:
     # theory: 95 to 99.9 %; the rest are masks that flip within the step
     result = ffengine.check(
@@ -92,7 +95,7 @@ def test_predicted_and_observed_signs_agree_for_nearly_all_samples() -> None:
     assert all(c.agreement is not None and c.agreement > 0.998 for c in smaller.cells)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_theorem_2_at_initialisation_agrees_with_a_slow_independent_measurement() -> None:
     seeds, batch = 24, 500
     result = ffengine.check(
@@ -161,6 +164,7 @@ def test_theorem_1_on_the_full_mnist_has_the_theorys_ratios(
     assert sum(c.ratio or 0 for c in tens.cells) / 2 == pytest.approx(0.997, abs=0.003)
 
 
+@pytest.mark.slow
 def test_a_check_stopped_after_each_cell_gives_the_same_cells() -> None:
     spec = CheckSpec(theorem=1, widths=(8, 16), samples=100, seeds=(0, 1))
     done: tuple[CheckCell, ...] = ()
@@ -196,6 +200,7 @@ def trained() -> tuple[TrainSpec, Checkpoint]:
 JOB = "job_" + "0" * 32
 
 
+@pytest.mark.slow
 def test_a_check_at_trained_weights_sees_the_layer_through_those_below(
     trained: tuple[TrainSpec, Checkpoint],
 ) -> None:
@@ -291,6 +296,28 @@ def test_along_the_training_step_a_check_sees_the_step_that_the_job_takes(optimi
         assert row.theorem2_ratio == pytest.approx(count / 300, abs=0.1), "other batches"
 
 
+def test_along_the_training_step_the_network_has_the_running_moments_of_the_job() -> None:
+    """Strategies that ask the network choose negatives by them."""
+    reports: list[EpochReport] = []
+    spec = TrainSpec.model_validate(
+        {
+            "dataset": ALONG["dataset"],
+            "network": {"widths": [20]},
+            "objective": {"name": "softplus", "goodness": "whitened"},
+            "epochs": 2,
+            "batch_size": 100,
+            "seeds": [1, 2],
+        }
+    )
+    ffengine.train(spec, on_epoch=reports.append)
+    checkpoint = reports[-1].checkpoint
+    asked = CheckSpec.model_validate(ALONG)
+    run = CheckRun(asked, CPU, Stopwatch(), checkpoint, spec, Datasets.of_environment())
+    (found,) = run._layer(2, 20).network.statistics
+    assert found is not None
+    assert torch.equal(found, checkpoint.states[0]["goodness"][1:])
+
+
 def test_weights_without_the_state_of_their_optimizer_have_no_training_step(
     trained: tuple[TrainSpec, Checkpoint],
 ) -> None:
@@ -326,6 +353,7 @@ def test_a_check_keeps_the_digest_that_results_know_it_by() -> None:
         '"along":"goodness_difference",',
         '"goodness":"sum_squares","decomposition":false,',
         '"label_strength":null,',
+        '"label_code":"one_hot",',
     ):
         assert text.count(later) == 1
         text = text.replace(later, "")
@@ -364,6 +392,7 @@ def test_weights_that_were_not_given_are_refused() -> None:
 # Other goodness functions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "goodness", ["mean_squares", "l2", {"name": "power_sum", "q": 3.0}, {"name": "top_k", "k": 4}]
 )
@@ -415,6 +444,7 @@ def test_a_limit_that_nobody_knows_is_refused_and_exact_is_not(change: dict[str,
     assert result.potentials == ()
 
 
+@pytest.mark.slow
 def test_selective_goodness_inverts_theorem_1() -> None:
     ratios = {}
     for q in (2.0, 6.0):

@@ -193,6 +193,7 @@ def test_s_follows_from_the_active_share_and_kappa_of_each_sample() -> None:
         assert row.zero_fraction == pytest.approx(1 - row.active_share, abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.floats(-2, 2), st.floats(0.01, 100))
 def test_gaussian_kappa_is_that_of_gaussian_pre_activations_of_any_scale(
@@ -231,7 +232,7 @@ INVARIANT_SPECS: list[dict[str, object]] = [
     {"optimizer": {"name": "momentum", "lr": 0.5}},
     {"layers": "simultaneous", "network": {"widths": [24, 16], "normalize": "l2"}},
 ]
-SCALED = {"goodness", "loss", "log_goodness"}
+SCALED = {"goodness", "loss", "log_goodness", "log_weight_norm", "log_activation"}
 
 
 @pytest.mark.parametrize("changes", INVARIANT_SPECS)
@@ -243,8 +244,8 @@ def test_a_run_from_weights_times_a_power_of_two_has_the_same_bits_in_every_othe
     rows = ffengine.train(spec).curves
     initial = Network.initial
 
-    def scaled(*arguments: object) -> Network:
-        network = initial(*arguments)  # type: ignore[arg-type]
+    def scaled(*arguments: object, **options: object) -> Network:
+        network = initial(*arguments, **options)  # type: ignore[arg-type]
         for weight in network.weights:
             weight.mul_(2.0**exponent)
         return network
@@ -258,6 +259,14 @@ def test_a_run_from_weights_times_a_power_of_two_has_the_same_bits_in_every_othe
             assert other.log_goodness - row.log_goodness == pytest.approx(
                 2 * exponent * math.log(2), abs=1e-9
             )
+            assert row.log_activation is not None
+            assert other.log_activation == pytest.approx(
+                row.log_activation + exponent * math.log(2), abs=1e-9
+            )
+        assert row.log_weight_norm is not None
+        assert other.log_weight_norm == pytest.approx(
+            row.log_weight_norm + exponent * math.log(2), abs=1e-9
+        )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.additions import Catalogue
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS, Init
-from ffengine.negatives import Negatives, Relabelling
+from ffengine.negatives import Negatives, NoNegatives, Relabelling
 from ffengine.objectives import Goodness, SumSquares, Symba
 from ffengine.optimizers import Adam, Optimizer, Sgd
 from ffengine.plugins import UNIONS
@@ -22,6 +22,7 @@ OWN: list[tuple[Catalogue, str]] = [
         (catalogue, name_of(entry, union.discriminator))
         for catalogue, union in UNIONS.items()
         for entry in entries(union.entries)
+        if issubclass(entry, union.base) and entry is not NoNegatives
     ),
     *(("activations", name) for name in ACTIVATIONS),
     *(("inits", name) for name in INITS),

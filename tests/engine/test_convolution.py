@@ -139,6 +139,7 @@ def test_the_limit_of_maps_equals_loops_over_patches(monkeypatch: pytest.MonkeyP
         assert found.tolist() == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.slow
 def test_the_limits_are_those_of_very_many_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(6, 1, 5, 5, generator=generator, dtype=torch.float64) - 0.2

@@ -3,6 +3,8 @@
 Skipped where there is none.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="without a GPU: torch sees none"
 )
 
-BASE = {
+BASE: dict[str, Any] = {
     "dataset": {"train_samples": 1_000, "test_samples": 200},
     "network": {"widths": [64, 48], "normalize": "rms", "bias": True},
     "epochs": 3,
@@ -36,11 +38,19 @@ CASES = [
     },
     {"negatives": {"strategy": "wrong_label", "redraw": "once"}, "seeds": [0, 1, 2]},
     {
-        "objective": {"name": "softplus"},
+        "objective": {"name": "softplus", "negative_threshold": 1.5},
         "optimizer": {"lr": 0.05},
-        "phases": {"positive_steps": 3, "negative_steps": 2},
+        "phases": {"positive_steps": 3, "negative_steps": 2, "lr_ratio": 0.5},
     },
     {"optimizer": {"name": "momentum", "lr": 1e6}, "seeds": [0, 1]},  # rescaled
+    *(
+        {
+            "dataset": BASE["dataset"] | {"label_code": code},
+            "negatives": {"strategy": "sampled_label"},
+            "seeds": [0, 1],
+        }
+        for code in ("random", "fourier")
+    ),
 ]
 
 

@@ -64,6 +64,7 @@ def test_without_files_and_network_the_error_says_what_to_do(
         Datasets(tmp_path).load("kmnist")
 
 
+@pytest.mark.slow
 def test_torchvision_imports_beside_this_torch() -> None:
     assert download.torchvision().datasets.MNIST.__name__ == "MNIST"
 

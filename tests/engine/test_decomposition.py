@@ -132,6 +132,7 @@ def of_relation(rows: tuple[PushRow, ...], **wanted: object) -> PushRow:
     return found
 
 
+@pytest.mark.slow
 def test_a_check_decomposes_where_it_is_asked() -> None:
     spec = CheckSpec(widths=(24, 40), samples=120, batch_size=60, seeds=(0, 2), decomposition=True)
     result = ffengine.check(spec)

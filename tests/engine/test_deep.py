@@ -43,7 +43,7 @@ def states(
     return found
 
 
-@pytest.mark.parametrize("how", ["none", "l2", "rms"])
+@pytest.mark.parametrize("how", ["none", "l2", "rms", "layer", "halves"])
 @settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 10_000), activation=st.sampled_from(["relu", "leaky_relu", "tanh"]))
 def test_total_rates_are_the_derivatives_along_the_joint_step(
@@ -73,7 +73,7 @@ def test_total_rates_are_the_derivatives_along_the_joint_step(
         below, inputs = motion.above, normalized(ACTIVATIONS[activation].value(z), how)
 
 
-@pytest.mark.parametrize("how", ["none", "l2", "rms"])
+@pytest.mark.parametrize("how", ["none", "l2", "rms", "layer", "halves"])
 def test_the_change_of_sparsity_is_that_of_the_weights_after_the_step(how: str) -> None:
     x, weights, steps = random_stack(1, [9, 14, 12, 10])
     eta = 0.03
@@ -98,7 +98,29 @@ def test_a_dead_sample_stands_still_above() -> None:
     assert torch.isfinite(rate).all()
 
 
-@pytest.mark.parametrize("how", ["none", "l2", "rms"])
+@pytest.mark.parametrize("how", ["l2", "rms", "layer", "halves"])
+def test_units_that_are_all_alike_pass_on_nothing_that_is_undefined(how: str) -> None:
+    for dtype in (torch.float32, torch.float64):
+        h = torch.zeros(1, 4, 201, dtype=dtype)
+        h[0, 1], h[0, 2] = 0.1, 1e-30
+        h[0, 3, :7] = 0.3
+        h.requires_grad_()
+        x = normalized(h, how)
+        rate = normalized_rate(h.detach(), torch.ones_like(h), how)
+        (slope,) = torch.autograd.grad(x.sum(), h)
+        for found in (x, rate, slope):
+            assert torch.isfinite(found).all()
+        assert not x[0, 0].any()
+        assert not rate[0, 0].any()
+        if how == "layer":
+            assert x[0, :3].abs().max() < 1e-12
+            assert not rate[0, :3].any()
+            torch.testing.assert_close(
+                x[0, 3], torch.nn.functional.layer_norm(h[0, 3], (201,), eps=0)
+            )
+
+
+@pytest.mark.parametrize("how", ["none", "l2", "rms", "layer", "halves"])
 @settings(deadline=None, max_examples=examples(30))
 @given(
     seed=st.integers(0, 10_000),
@@ -149,7 +171,8 @@ def test_a_network_that_is_kept_rescaled_moves_by_the_same_bits(
 # Theory, section 6: MNIST, 3 x 500, B = 500: the total condition agrees with the observed sign for
 # .92 to 1 of the samples above the first layer, the local one for .34 to .97. Here 3 x 80 on
 # mnist-mini, where more masks flip: .9.
-@pytest.mark.parametrize(("normalize", "lr"), [("l2", 0.5), ("rms", 0.002)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("normalize", "lr"), [("l2", 0.5), ("rms", 0.002), ("layer", 0.002)])
 def test_above_the_first_layer_the_total_condition_predicts_what_the_joint_step_does(
     normalize: str, lr: float
 ) -> None:

@@ -19,14 +19,14 @@ from ffengine.spec import CheckSpec, TrainSpec
 TRAIN = TrainSpec.model_validate(
     {
         "dataset": {"train_samples": 700, "validation_samples": 100, "test_samples": 150},
-        "network": {"widths": [40, 30], "normalize": "rms", "bias": True},
+        "network": {"widths": [40, 30], "normalize": "layer", "bias": True},
         "optimizer": {"name": "adam", "lr": 0.01},
         "negatives": {"strategy": "sampled_label"},
         "evaluation": {"linear_classifier": True, "ensembles": True},
         "epochs": 2,
         "batch_size": 90,
         "seeds": [1, 2],
-        "monitor": {"samples": 300, "measures": ["gini", "kurtosis"]},
+        "monitor": {"samples": 300, "measures": ["gini", "kurtosis", "spectral_norm", "weights"]},
     }
 )
 CHECK = CheckSpec.model_validate(
@@ -89,6 +89,7 @@ def near(one: EpochRow | CheckCell, other: EpochRow | CheckCell) -> None:
             assert value == also, name
 
 
+@pytest.mark.slow
 def test_the_pieces_of_an_evaluation_change_no_decision(
     monkeypatch: pytest.MonkeyPatch, undisturbed: TrainResult
 ) -> None:
@@ -101,6 +102,7 @@ def test_the_pieces_of_an_evaluation_change_no_decision(
         assert one.sparsity == pytest.approx(also.sparsity, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_blocks_of_a_check_stay_within_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ffengine.check(CHECK)
     monkeypatch.setattr(margins, "HELD_BYTES", 900 * 4 * 17)

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import ffengine
-from ffengine import advice, diagnostics, evaluation, forecast_findings
+from ffengine import advice, diagnostics, evaluation, forecast_findings, free_riding, scale_runaway
 from ffengine.acts import with_acts
 from ffengine.datasets import Datasets
 from ffengine.results import CheckCell, Diagnostic, EpochRow, Onset
 from ffengine.spec import CheckSpec, TrainSpec
 
+# modules that make findings of training runs
+SAYING = (diagnostics, advice, scale_runaway, free_riding)
 HEALTHY = {
     "seed": 0,
     "layer": 0,
@@ -293,7 +295,7 @@ def test_causes_stand_before_their_effects_and_every_finding_has_a_place() -> No
         "prediction_disagrees",
         "condition_rarely_met",
     ]
-    said = "".join(Path(module.__file__).read_text() for module in (diagnostics, advice))
+    said = "".join(Path(module.__file__).read_text() for module in SAYING)
     assert set(diagnostics.CAUSES) == set(re.findall(r'code="(\w+)"', said))
 
 
@@ -391,6 +393,12 @@ PROVOKING: dict[str, dict[str, dict[str, object] | int]] = {
     "act_not_left": {"dataset": {"train_samples": 500, "test_samples": 400}},
     "splits_alike": {"negatives": {"strategy": "noise", "scale": 1e-6}},
     "margins_undecided": {"negatives": {"strategy": "noise", "scale": 1e-6}},
+    "scale_runaway": {"optimizer": {"name": "sgd", "lr": 30.0}},
+    "free_riding": {
+        "layers": "simultaneous",
+        "network": {"widths": [24, 24]},
+        "objective": {"name": "softplus", "threshold": 1.0, "collaboration": {"weight": 1e4}},
+    },
     "lr_not_scaled": {"optimizer": {"name": "sgd", "lr": 2.5e-4, "scale_lr_by_width": False}},
     "batch_small": {"batch_size": 20},
     "accuracy_at_chance": {"epochs": 1, "optimizer": {"name": "sgd", "lr": 1e-6}},
@@ -417,10 +425,12 @@ def found_in(spec: TrainSpec, datasets: Datasets | None = None) -> set[str]:
 provoked_by = functools.cache(found_in)  # a run may provoke more than one
 
 
+@pytest.mark.slow
 def test_of_a_calm_run_there_is_only_to_say_that_it_ends_in_act_1() -> None:
     assert found_by() == {"act_not_left"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", PROVOKING)
 def test_each_finding_is_provoked_by_a_real_run(code: str) -> None:
     assert code in provoked_by(TrainSpec.model_validate(CALM | PROVOKING[code]))
@@ -457,6 +467,7 @@ def test_blank_samples_are_noticed(blank: int, expected: set[str], tmp_path: Pat
     assert found_by(datasets, **change, evaluation={}) & watched == expected
 
 
+@pytest.mark.slow
 def test_a_classifier_that_was_cut_short_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "fit_linear", functools.partial(evaluation.fit_linear, limit=2))
     assert found_by() == {"act_not_left", "readout_not_converged"}
@@ -502,6 +513,7 @@ def findings_on(
     return {found.code: found for found in result.diagnostics}
 
 
+@pytest.mark.slow
 def test_an_overlay_of_what_the_data_are_made_of_is_noticed(unlike_mnist: Datasets) -> None:
     found = findings_on(unlike_mnist, "six-five")
     message = found["overlay_covers_data"].message
@@ -557,7 +569,7 @@ def test_a_divergence_by_the_scale_of_the_inputs_says_so(
     assert stopped.value.diagnostic.evidence["input_norm"] > 1000  # type: ignore[operator]
 
 
-MODULES = (diagnostics, advice, forecast_findings)
+MODULES = (*SAYING, forecast_findings)
 
 
 def test_every_finding_is_documented() -> None:

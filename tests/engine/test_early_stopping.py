@@ -140,6 +140,7 @@ def test_patience_counts_measured_epochs() -> None:
 # Runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("measure", ["accuracy", "auc", "loss"])
 def test_the_weights_of_the_best_epoch_are_kept_for_each_seed(layers: str, measure: str) -> None:
@@ -172,6 +173,7 @@ def test_the_weights_of_the_best_epoch_are_kept_for_each_seed(layers: str, measu
         assert len({one.epoch for one in run.result.selected}) > 1, "seeds are meant to differ"
 
 
+@pytest.mark.slow
 def test_the_evaluation_is_that_of_the_selected_weights() -> None:
     run = Run(spec_with(select=BEST))
     told = 0
@@ -192,6 +194,7 @@ def test_the_evaluation_is_that_of_the_selected_weights() -> None:
             assert measure.auc == pytest.approx(auc, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_layers_above_learn_from_the_selected_weights() -> None:
     network = {"widths": [16, 10], "normalize": "l2"}
     run = Run(spec_with(select=BEST, network=network, epochs=4, negatives={"redraw": "once"}))
@@ -202,6 +205,7 @@ def test_layers_above_learn_from_the_selected_weights() -> None:
         assert torch.equal(first.checkpoint.weights[0][at], below)
 
 
+@pytest.mark.slow
 def test_a_report_has_the_weights_of_its_epoch() -> None:
     plain, chosen = list[EpochReport](), Run(spec_with(select=BEST))
     ffengine.train(spec_with(), on_epoch=plain.append)  # type: ignore[arg-type]
@@ -210,6 +214,7 @@ def test_a_report_has_the_weights_of_its_epoch() -> None:
         assert one.rows == other.rows
 
 
+@pytest.mark.slow
 def test_a_seed_stops_by_itself_and_the_stage_ends_with_the_last_one() -> None:
     stop = {"patience": 9, "measure": "accuracy"}  # stops nothing
     whole = Run(spec_with(stop=stop))
@@ -233,6 +238,7 @@ def test_a_seed_stops_by_itself_and_the_stage_ends_with_the_last_one() -> None:
     assert run.reports[-1].fraction == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.slow), BEST])
 @pytest.mark.parametrize("layers", LAYERS)
 def test_seeds_together_keep_what_each_keeps_alone(layers: str, select: str) -> None:
@@ -253,6 +259,7 @@ def test_seeds_together_keep_what_each_keeps_alone(layers: str, select: str) -> 
         assert accuracy == list(alone.result.accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("select", [pytest.param("last", marks=pytest.mark.slow), BEST])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_an_interrupted_run_ends_with_the_same_bits(optimizer: str, select: str) -> None:
@@ -302,6 +309,7 @@ def test_a_seed_that_stopped_cannot_end_the_run_of_another() -> None:
             assert torch.equal(report.checkpoint.weights[0][at], at_end)
 
 
+@pytest.mark.slow
 def test_a_stopped_seed_is_not_decomposed() -> None:
     spec = spec_with(
         stop=STOP,

@@ -87,6 +87,7 @@ def softplus(value: float) -> float:
     return max(value, 0.0) + math.log1p(math.exp(-abs(value)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", BOTH)
 def test_figures_are_those_of_a_double_loop_in_float64(layers: str) -> None:
     spec = TrainSpec.model_validate({**FIELDS, "layers": layers})
@@ -148,6 +149,7 @@ def test_figures_are_those_of_a_double_loop_in_float64(layers: str) -> None:
                 assert row.loss is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", BOTH)
 def test_each_way_is_measured_once_at_each_monitored_epoch(layers: str) -> None:
     spec = TrainSpec.model_validate({**FIELDS, "layers": layers, "epochs": 3})
@@ -167,6 +169,7 @@ def test_each_way_is_measured_once_at_each_monitored_epoch(layers: str) -> None:
     assert of_sets == below | everything | {((1, 2), "goodness"), ((1, 2), "softmax")}
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_what_the_evaluation_finds() -> None:
     spec = TrainSpec.model_validate(FIELDS)
     result = ffengine.train(spec)
@@ -184,6 +187,7 @@ def test_the_last_epoch_is_what_the_evaluation_finds() -> None:
             assert own.auc == pytest.approx(measure.auc, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_the_loss_on_monitored_samples_is_that_of_the_curves() -> None:
     result = ffengine.train(TrainSpec.model_validate(FIELDS))
     terms: dict[tuple[int, int, int], float] = {}
@@ -199,6 +203,7 @@ def test_the_loss_on_monitored_samples_is_that_of_the_curves() -> None:
         assert own.loss == pytest.approx(terms[own.seed, own.layer, own.epoch], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", BOTH)
 def test_everything_else_has_the_bits_of_a_run_without(layers: str) -> None:
     spec = TrainSpec.model_validate({**FIELDS, "layers": layers})
@@ -218,6 +223,7 @@ def test_a_spec_that_does_not_ask_keeps_its_digest() -> None:
     assert digest(plain) == digest(spec_of(monitor={"samples": 80, "accuracy": False}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", BOTH)
 def test_seeds_together_have_the_rows_of_each_alone(layers: str) -> None:
     spec = TrainSpec.model_validate({**FIELDS, "layers": layers})
@@ -237,6 +243,7 @@ def read_again(checkpoint: Checkpoint | None) -> Checkpoint | None:
     return checkpoint and Checkpoint.from_bytes(checkpoint.to_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", BOTH)
 def test_an_interrupted_run_has_the_same_rows(layers: str) -> None:
     spec = TrainSpec.model_validate({**FIELDS, "layers": layers})
@@ -257,6 +264,7 @@ def test_an_interrupted_run_has_the_same_rows(layers: str) -> None:
     assert found.accuracy_curves == whole.accuracy_curves
 
 
+@pytest.mark.slow
 def test_only_the_file_with_the_weights_has_the_rows() -> None:
     reports: list[EpochReport] = []
     ffengine.train(TrainSpec.model_validate(FIELDS), on_epoch=reports.append)  # type: ignore[arg-type]
@@ -266,6 +274,7 @@ def test_only_the_file_with_the_weights_has_the_rows() -> None:
     assert Checkpoint.from_bytes(checkpoint.to_bytes()).accuracy == checkpoint.accuracy
 
 
+@pytest.mark.slow
 def test_samples_without_labels_have_auc_and_loss_alone() -> None:
     spec = TrainSpec.model_validate({**FIELDS, "negatives": {"strategy": "hybrid"}})
     assert not spec.negatives.labelled
@@ -318,7 +327,7 @@ def test_negatives_that_ask_the_network_are_those_of_the_layers_that_learn() -> 
     rows = AccuracyMonitor(spec, partitions, Draws(spec.seeds)).rows(network, (1,), 0)
     assert partitions.validation is not None
     everything = torch.arange(40).expand(2, -1)
-    summed = SummedGoodness(network, spec.objective.goodness, (1,))
+    summed = SummedGoodness(network, spec.objective.goodness, (1,), partitions.train.patterns)
     address = ("validation-negatives", 0)
     x = paired(spec, partitions.validation, everything, Draws(spec.seeds), address, summed)
     h = network.activations(x)[1].double().square().sum(-1)

@@ -45,6 +45,7 @@ def whole() -> TrainResult:
     return ffengine.train(WHOLE)
 
 
+@pytest.mark.slow
 def test_measures_equal_a_loop_over_samples() -> None:
     reports: list[EpochReport] = []
     result = ffengine.train(WHOLE, on_epoch=reports.append)  # type: ignore[arg-type]
@@ -84,6 +85,7 @@ def test_measures_equal_a_loop_over_samples() -> None:
         assert mean == (pytest.approx(math.fsum(own) / len(own), rel=1e-6) if own else None)
 
 
+@pytest.mark.slow
 def test_partitions_are_reported_apart_and_training_samples_are_never_called_held_out(
     whole: TrainResult,
 ) -> None:
@@ -103,6 +105,7 @@ def test_partitions_are_reported_apart_and_training_samples_are_never_called_hel
         assert all(row.overlap[a][b] == row.overlap[b][a] for a in range(10) for b in range(10))
 
 
+@pytest.mark.slow
 def test_accuracy_by_a_linear_classifier_is_that_of_its_features() -> None:
     reports: list[EpochReport] = []
     result = ffengine.train(WHOLE, on_epoch=reports.append)  # type: ignore[arg-type]
@@ -149,6 +152,7 @@ def backprop() -> TrainResult:
     return ffengine.train(BACKPROP)
 
 
+@pytest.mark.slow
 def test_backpropagation_learns_to_classify_and_every_layer_is_described(
     backprop: TrainResult,
 ) -> None:
@@ -175,6 +179,7 @@ def test_a_baseline_of_a_replica_equals_the_one_of_its_seed_alone(backprop: Trai
         assert one.accuracy == pytest.approx(other.accuracy, abs=0.02)
 
 
+@pytest.mark.slow
 def test_without_labels_the_objectives_baseline_has_no_accuracy() -> None:
     spec = BACKPROP.model_copy(
         update={

@@ -57,6 +57,7 @@ def wrong_values() -> Iterator[tuple[type[Entry], str, object]]:
                         yield entry, name, value
 
 
+@pytest.mark.slow
 def test_every_boolean_and_number_of_every_entry_takes_its_own_type() -> None:
     looked_at = set()
     for entry, name, value in wrong_values():

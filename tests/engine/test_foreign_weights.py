@@ -88,6 +88,7 @@ def test_a_check_of_such_weights_is_that_of_the_layer_itself() -> None:
     assert {cell.epoch for cell in result.cells} == {1}
 
 
+@pytest.mark.slow
 def test_weights_are_evaluated_as_the_run_that_trained_them() -> None:
     spec = TrainSpec(
         dataset=DatasetSpec(name="digits", train_samples=200, test_samples=100),

@@ -54,6 +54,7 @@ def test_edges_belong_to_the_bin_above_and_180_degrees_to_the_last() -> None:
     assert sum(row.energy) == 3 * (1 + 4 + 2 + 9)
 
 
+@pytest.mark.slow
 def test_a_checks_histogram_is_that_of_its_first_batch_under_the_labels_overlay() -> None:
     spec = CheckSpec(
         theorem=2, widths=(8, 4), samples=60, batch_size=20, seeds=(5, 6), methods=("exact",)
@@ -85,6 +86,7 @@ def test_the_limits_margins_are_the_histogram_times_the_kernel() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theorem", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_of_a_large_batch_the_first_samples_are_taken_in_every_run_alike(theorem: int) -> None:
     spec = CheckSpec.model_validate(
@@ -104,6 +106,7 @@ def test_of_a_large_batch_the_first_samples_are_taken_in_every_run_alike(theorem
     assert resumed.geometry == first.geometry
 
 
+@pytest.mark.slow
 def test_non_negative_pixels_make_every_angle_acute_and_centring_does_not() -> None:
     spec = CheckSpec(theorem=1, widths=(4,), samples=200, seeds=(0,), methods=("exact",))
     (row,) = ffengine.check(spec).geometry

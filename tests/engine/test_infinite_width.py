@@ -73,6 +73,7 @@ def test_margins_equal_two_dimensional_quadrature(name: str) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "gelu", "elu", "tanh"])
 def test_margins_equal_those_of_a_very_wide_layer(name: str) -> None:
     weight, x = random_layer(0, 20, 12, 200_000)

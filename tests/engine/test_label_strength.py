@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
 Y = np.arange(400) % 4
 X = (RANDOM.normal(size=(400, 64)) + RANDOM.normal(size=(4, 64))[Y] * 2).astype(np.float32)
-PLACES = ["overlay", "append"]
+PLACES = ["overlay", "append", "every_layer"]
 # of specs, before label_strength was a field
 DIGESTS = [
     (TrainSpec(), "ac20a6f20c495cc4a42de3b44317bd2dbfcf39bb1c5cd1f22b9ef02bf76030f9"),
@@ -62,6 +62,7 @@ def accuracy_of(result: TrainResult) -> float:
     return row.accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_standardize_trains_alike_on_x_and_on_a_x_plus_b(place: str, tmp_path: Path) -> None:
     datasets = Datasets(tmp_path)
@@ -82,6 +83,7 @@ def test_standardize_trains_alike_on_x_and_on_a_x_plus_b(place: str, tmp_path: P
                 assert same.goodness == pytest.approx(one.goodness, rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_a_unit_that_is_a_power_of_two_gives_the_same_bits(place: str, tmp_path: Path) -> None:
     datasets = Datasets(tmp_path)
@@ -92,6 +94,7 @@ def test_a_unit_that_is_a_power_of_two_gives_the_same_bits(place: str, tmp_path:
     assert one.accuracy == other.accuracy
 
 
+@pytest.mark.slow
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -161,6 +164,7 @@ def test_label_inputs_are_set_after_preprocessing(
         assert torch.allclose(samples.neutral[:, :4], torch.full((len(samples), 4), strength / 4))
 
 
+@pytest.mark.slow
 def test_a_strength_that_is_given_is_used_of_any_data_set_and_is_in_the_provenance(
     tmp_path: Path,
 ) -> None:
@@ -188,10 +192,16 @@ def test_a_spec_without_a_strength_keeps_the_digest_that_it_had() -> None:
     text = TrainSpec().model_dump_json()
     for added in (
         '"label_strength":null,',
+        '"label_code":"one_hot",',
+        ',"negative_threshold":null',
+        ',"collaboration":null',
+        ',"unit":"steps","lr_ratio":1.0',
         '"phases":{"positive_steps":0,"negative_steps":0},',
         '"decomposition":[],',
         '"accuracy":false,',
         '"select":"last","stop":null,',
+        ',"usage":false,"selectivity":false,"lesions":null',
+        '"layers":[],',
     ):
         text = text.replace(added, "")
     assert digest(TrainSpec()) == hashlib.sha256(text.encode()).hexdigest()

@@ -94,6 +94,7 @@ def test_plain_gradient_descent_ends_at_the_same_place(seed: int, penalty: float
     )
 
 
+@pytest.mark.slow
 @given(seeds, penalties)
 def test_float32_features_are_fitted_as_well_as_their_float64_copies(
     seed: int, penalty: float
@@ -122,6 +123,7 @@ def test_an_iteration_limit_is_reported() -> None:
     assert fitted.gradient[0] > 1e-7
 
 
+@pytest.mark.slow
 @given(seeds, st.integers(2, 6), st.integers(2, 4))
 def test_permuting_features_or_classes_permutes_the_answer(
     seed: int, width: int, classes: int

@@ -187,6 +187,7 @@ def test_theorem_1_holds_for_nearly_every_mnist_sample_at_initialisation(width: 
     assert ffengine.theorem1(network.weights[0][0], train.plain).ratio > 0.998
 
 
+@pytest.mark.slow
 def test_finite_margins_approach_the_limit_on_mnist() -> None:
     train = load_samples(DatasetSpec(train_samples=1000), torch.device("cpu")).train
     x = train.plain.double()
@@ -250,7 +251,7 @@ def test_bad_directions_activations_and_pairs_are_refused_by_name() -> None:
         ffengine.infinite_width_theorem2(GOOD_X, torch.ones(5, 3))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_extra_memory_stays_bounded_at_60_000_samples_and_width_8192() -> None:
     # inputs are few, so that this takes seconds: the extra memory depends on samples and units
     code = """

@@ -1,5 +1,7 @@
 """Every column of the tidy rows, recomputed slowly in float64 from the definition."""
 
+import math
+
 import pytest
 import torch
 
@@ -11,6 +13,13 @@ from ffengine.results import EpochRow
 from ffengine.samples import load_samples
 from ffengine.spec import TrainSpec
 from tests.engine import reference
+
+
+def gini_of_many(values: torch.Tensor) -> float:
+    """The Gini index from the ranks, for more values than have time for each pair."""
+    ordered, count = values.abs().sort().values, len(values)
+    ranks = torch.arange(1, count + 1)
+    return float(((2 * ranks - count - 1) * ordered).sum() / (count * ordered.sum()))
 
 
 def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
@@ -65,9 +74,16 @@ def expected_columns(spec: TrainSpec, split: str) -> dict[str, float]:
                 [reference.kurtosis(h) for h in torch.relu(x @ weight.T).tolist()]
             ),
             "input_norm": x.norm(dim=1),
+            "mean |h|": torch.relu(x @ weight.T).mean(1),
         }.items():
             columns.setdefault(key, []).append(values)
-    return {key: float(torch.cat(values).mean()) for key, values in columns.items()}
+    means = {key: float(torch.cat(values).mean()) for key, values in columns.items()}
+    return means | {
+        "log_activation": math.log(means.pop("mean |h|")),
+        "log_weight_norm": math.log(float(weight.double().norm())),
+        "log_spectral_norm": math.log(float(torch.linalg.svdvals(weight.double())[0])),
+        "weight_gini": gini_of_many(weight.flatten().double()),
+    }
 
 
 @pytest.mark.parametrize("split", ["positive", "negative"])
@@ -81,7 +97,10 @@ def test_every_column_equals_its_definition(objective: str, split: str) -> None:
             "optimizer": {"lr": 3.0},
             "epochs": 1,
             "batch_size": 100,
-            "monitor": {"samples": 250, "measures": ["gini", "kurtosis"]},
+            "monitor": {
+                "samples": 250,
+                "measures": ["gini", "kurtosis", "spectral_norm", "weights"],
+            },
             "seeds": [4],
         }
     )

@@ -54,14 +54,19 @@ class Made:
         return TrainingInputs(spec, self.facts, self.arrays, network)
 
 
-def as_layer_receives(samples: torch.Tensor, network: NetworkSpec) -> np.ndarray:
-    """By the engine's own functions, in float64."""
+def as_layer_receives(samples: torch.Tensor, network: NetworkSpec, apart: int = 0) -> np.ndarray:
+    """By the engine's own functions, in float64; `apart` first inputs are not normalised."""
     x = samples.double()
     if network.normalize_first:
-        x = normalized(x, network.normalize)
+        x = torch.cat([x[:, :apart], normalized(x[:, apart:], network.normalize)], dim=1)
     if network.bias:
         x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
     return x.numpy()
+
+
+def apart_of(spec: DatasetSpec, case: dict[str, Any]) -> int:
+    """How many label inputs stand beside what is normalised."""
+    return int(case["classes"]) if spec.labels == "every_layer" else 0
 
 
 def difference_by_loops(x: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -83,9 +88,9 @@ datasets_of_any_kind = st.fixed_dictionaries(
         "as_bytes": st.booleans(),
         "uploaded": st.booleans(),
         "preprocess": st.sampled_from(PREPROCESS),
-        "labels": st.sampled_from(["overlay", "append"]),
+        "labels": st.sampled_from(["overlay", "append", "every_layer"]),
         "label_strength": st.sampled_from([None, 0.3, 2.0]),
-        "normalize": st.sampled_from(["none", "l2", "rms"]),
+        "normalize": st.sampled_from(["none", "l2", "rms", "layer"]),
         "bias": st.booleans(),
     }
 )
@@ -130,7 +135,7 @@ def test_growth_rates_are_the_eigenvalues_of_the_whole_matrix(
 ) -> None:
     data, spec, network = made(case)
     train = load_samples(spec, torch.device("cpu"), cast("Datasets", data)).train
-    x = as_layer_receives(train.labelled, network)
+    x = as_layer_receives(train.labelled, network, apart_of(spec, case))
     labels, classes = train.labels.numpy(), case["classes"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ffengine.class_means.NUMBERS_AT_ONCE", at_once)
@@ -178,6 +183,7 @@ def test_recruitment_is_that_of_the_formula_term_by_term(case: dict[str, Any]) -
     assert found.recruitment == pytest.approx(scale * mean, rel=1e-3, abs=1e-4 * scale)
 
 
+@pytest.mark.slow
 def test_the_mean_unit_drifts_as_far_as_recruitment_says() -> None:
     """E[wddot] over Gaussian units, by drawing them: 8 C/(C-1) / (2 sqrt(2 pi m)) V."""
     data = Datasets.of_environment().loaded("digits").arrays
@@ -209,7 +215,7 @@ def test_the_mean_unit_drifts_as_far_as_recruitment_says() -> None:
 def test_the_overlap_of_masks_is_the_mean_over_pairs_one_by_one(case: dict[str, Any]) -> None:
     data, spec, network = made(case)
     train = load_samples(spec, torch.device("cpu"), cast("Datasets", data)).train
-    x = as_layer_receives(train.labelled, network)
+    x = as_layer_receives(train.labelled, network, apart_of(spec, case))
     shares = []
     for one, other in itertools.combinations(x, 2):
         cosine = one @ other / math.sqrt((one @ one) * (other @ other))
@@ -219,6 +225,7 @@ def test_the_overlap_of_masks_is_the_mean_over_pairs_one_by_one(case: dict[str, 
     )
 
 
+@pytest.mark.slow
 def test_at_random_the_classes_direction_grows_at_the_overlap_times_lambda_1() -> None:
     """v . A(w) v over units and the samples that they are active on, by drawing units."""
     spec = TrainSpec(dataset=DatasetSpec(name="digits", label_strength=0.3))
@@ -245,6 +252,7 @@ def test_at_random_the_classes_direction_grows_at_the_overlap_times_lambda_1() -
     assert grown / counts == pytest.approx(found.overlap * rate[-1], rel=0.06)
 
 
+@pytest.mark.slow
 def test_mnist_mini_has_the_measured_values() -> None:
     found = onset_of(TrainSpec())
     assert found.overlap == pytest.approx(0.634, abs=6e-3)
@@ -462,6 +470,7 @@ def test_epochs_are_counted_step_by_step(schedule: str, batch_size: int) -> None
         ({"objective": {"name": "bce", "goodness": "l2"}}, "eta_c", "not of l2"),
         ({"objective": {"name": "softplus", "threshold": 500.0}}, "eta_c", "4.0 at most"),
         ({"objective": {"name": "softplus", "threshold": 0.0}}, "eta_c", "above 0"),
+        ({"objective": {"name": "softplus", "negative_threshold": 1.0}}, "eta_c", "not of two"),
         (
             {"negatives": {"strategy": "other_image"}, "dataset": {"name": "digits"}},
             "lambda_1",
@@ -497,7 +506,7 @@ def test_nothing_is_fetched_for_a_prediction(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["softplus", "bce"])
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_scale_alternates_above_the_critical_step_and_not_well_below(name: str) -> None:
     """One batch is all samples, so that rows are steps. G settles below the threshold, hence
     the room above.

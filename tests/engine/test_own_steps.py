@@ -22,6 +22,7 @@ def random_pairs(kind: str, replicas: int, samples: int, inputs: int, seed: int)
     return RelabelledPairs(x, torch.randn(replicas, samples, 4, generator=generator))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(
     kind=st.sampled_from(["pairs", "relabelled"]),

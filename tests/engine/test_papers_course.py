@@ -84,7 +84,7 @@ def test_the_paper_trains_on_all_of_mnist_one_unit_of_flow_time_an_epoch() -> No
     assert ways[:2] == [("unit", 8, "training"), ("center", 8, "training")]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_with_pixels_as_they_are_theorem_2_falls_and_then_holds_for_most_while_s_rises() -> None:
     rows = curves("unit")
     for epoch, expected in UNIT.items():

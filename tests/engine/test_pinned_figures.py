@@ -37,6 +37,7 @@ def changed(figures: Figures, run: str, column: str, factor: float) -> Figures:
     return made
 
 
+@pytest.mark.slow
 def test_no_figure_changes_while_the_version_of_the_figures_does_not(figures: Figures) -> None:
     assert NUMERICS_VERSION in RECORDS, (
         "record the figures of this version: python -m tests.engine.pinned"

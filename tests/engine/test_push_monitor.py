@@ -95,6 +95,7 @@ def result_of(**changes: Any) -> TrainResult:
     return ffengine.train(TrainSpec.model_validate({**SMALL, **changes}))
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_named_epochs_with_flow_time_and_act() -> None:
     result = result_of()
     keys = [(row.layer, row.epoch, row.seed) for row in result.decomposition]
@@ -122,6 +123,7 @@ def first_batch(spec: TrainSpec) -> tuple[torch.Tensor, torch.Tensor, torch.Tens
     return network.weights[0][0], network.layer_input(0, x)[0], index[0]
 
 
+@pytest.mark.slow
 def test_the_most_pushed_samples_and_their_pushers_are_found_by_loops() -> None:
     spec = TrainSpec.model_validate({**SMALL, "objective": {"name": "difference"}})
     weight, x, images = first_batch(spec)
@@ -149,6 +151,7 @@ def test_the_most_pushed_samples_and_their_pushers_are_found_by_loops() -> None:
             assert [by.push for by in one.pushers] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", ["greedy", "simultaneous"])
 def test_a_run_that_goes_on_from_each_epoch_has_the_same_rows(layers: str) -> None:
     spec = TrainSpec.model_validate({**SMALL, "layers": layers})
@@ -253,6 +256,7 @@ def test_pictures_are_the_images_of_samples_that_have_some(tmp_path: Path) -> No
     assert sample_pictures(load_samples(spec, cpu, flat).train, [pushed(3)]) == ()
 
 
+@pytest.mark.slow
 def test_results_of_earlier_versions_stay_readable() -> None:
     row = result_of().decomposition[0].model_dump()
     for added in ("by_angle", "pairs_by_angle", "tau", "act"):

@@ -9,17 +9,15 @@ import pytest
 import ffengine
 from ffengine.activations import ACTIVATIONS
 from ffengine.baselines import BaselineName
-from ffengine.checkpoint import Checkpoint, Position, fraction_done
+from ffengine.checkpoint import Position, fraction_done
 from ffengine.datasets import DATASETS
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
-from ffengine.interrupts import Control, Interrupted
-from ffengine.negatives import AnyNegatives
-from ffengine.objectives import AnyObjective, GoodnessEntry
+from ffengine.negatives import AnyNegatives, NoNegatives
+from ffengine.objectives import AnyObjective, GoodnessEntry, Objective
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
-from ffengine.results import TrainResult
 from ffengine.spec import TrainSpec
-from ffengine.training import BatchReport, EpochReport
+from tests.engine.interrupted import stopped_every
 
 SMALL: dict[str, Any] = {
     "dataset": {"train_samples": 100, "test_samples": 30},
@@ -34,6 +32,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     **{
         f"objective {name_of(entry, 'name')}": {"objective": {"name": name_of(entry, "name")}}
         for entry in entries(AnyObjective)
+        if issubclass(entry, Objective)  # of those over classes see test_multi_class.py
     },
     "peer normalisation": {"objective": {"name": "softplus", "peer_normalization": 0.1}},
     **{
@@ -59,6 +58,7 @@ CHANGES: dict[str, dict[str, Any]] = {
             "negatives": {"strategy": name_of(entry, "strategy"), "redraw": redraw}
         }
         for entry in entries(AnyNegatives)
+        if entry is not NoNegatives
         for redraw in ("every_epoch", "once")
     },
     **{
@@ -77,6 +77,32 @@ CHANGES: dict[str, dict[str, Any]] = {
             "phases": {"positive_steps": positive, "negative_steps": negative}
         }
         for positive, negative in ((3, 2), (1, 0), (0, 1))
+    },
+    "phases of epochs, two thresholds": {
+        "phases": {"positive_steps": 1, "negative_steps": 1, "unit": "epochs", "lr_ratio": 0.5},
+        "objective": {"name": "softplus", "threshold": 2.0, "negative_threshold": 0.5},
+    },
+    "layers of two halves": {
+        "layers": "simultaneous",
+        "network": {"widths": [14, 9], "normalize": "halves"},
+        "objective": {"name": "polar", "form": "symmetric", "goodness": {"name": "top_k", "k": 3}},
+    },
+    "layers that collaborate": {
+        "layers": "simultaneous",
+        "objective": {"name": "softplus", "collaboration": {"of": "others"}},
+    },
+    **{
+        f"labels {code} {redraw}": {
+            "dataset": {**SMALL["dataset"], "label_code": code},
+            "negatives": {"strategy": "wrong_label", "redraw": redraw},
+            "monitor": {"samples": 40, "accuracy": True},
+        }
+        for code in ("random", "fourier")
+        for redraw in ("every_epoch", "once")
+    },
+    "labels fourier, asked": {
+        "dataset": {**SMALL["dataset"], "label_code": "fourier"},
+        "negatives": {"strategy": "sampled_label"},
     },
     "rescaled": {"optimizer": {"lr": 1e5}},
     **{f"baseline {name}": {"evaluation": {"baselines": [name]}} for name in BaselineName.__args__},
@@ -103,33 +129,11 @@ def spec_of(change: dict[str, Any]) -> TrainSpec | None:
         return None
 
 
-def stopped_every(spec: TrainSpec, reports: int) -> tuple[TrainResult, int]:
-    """The result of a run that is stopped after so many reports, saved, read again and gone on
-    with; and how often.
-    """
-    resume: Checkpoint | None = None
-    stops = 0
-    while True:
-        left = [reports]
-
-        def stop_soon(_report: EpochReport | BatchReport, left: list[int] = left) -> Control:
-            left[0] -= 1
-            return "stop" if left[0] == 0 else "run"
-
-        try:
-            return ffengine.train(
-                spec, on_epoch=stop_soon, on_batch=stop_soon, resume=resume
-            ), stops
-        except Interrupted as stopped:
-            stops += 1
-            if stopped.checkpoint is not None:  # None: where nothing was learnt yet
-                resume = Checkpoint.from_bytes(stopped.checkpoint.to_bytes())
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow) if SELDOM & {*name.split()} else name
+        pytest.param(name, marks=pytest.mark.soak) if SELDOM & {*name.split()} else name
         for name in CHANGES
     ],
 )

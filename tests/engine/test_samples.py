@@ -23,6 +23,7 @@ def test_the_overlay_replaces_the_first_inputs_by_the_one_hot() -> None:
     assert float(train.plain.max()) == 1.0
 
 
+@pytest.mark.slow
 def test_center_and_standardize_are_fitted_on_the_training_partition_alone() -> None:
     centered, _, centered_test = load_samples(DatasetSpec(preprocess="center"), CPU)
     assert float(centered.plain.double().mean(0).abs().max()) < 1e-6

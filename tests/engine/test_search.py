@@ -222,6 +222,7 @@ def test_results_that_are_not_defined_to_be_known_change_nothing() -> None:
     assert propose(found, opposite, 20).params != expected
 
 
+@pytest.mark.slow
 def test_tpe_finds_more_than_chance() -> None:
     best = {
         method: max(trial.value or -9 for trial in run(parts(method=method, seed=3), 40)[20:])
@@ -337,5 +338,7 @@ def test_the_field_that_decides_is_the_most_important() -> None:
 
 
 def test_few_runs_and_one_value_have_no_importance() -> None:
+    alike = [{"width": n % 5, "lr": n % 5, "batch": n % 5} for n in range(20)]
+    assert list(importances(alike, [n % 5 for n in range(20)])) == ["batch", "lr", "width"]
     assert importances([{"epochs": n} for n in range(9)], list(range(9))) == {}
     assert importances([{"epochs": 1}] * 20, list(range(20))) == {}

@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ffengine
 from ffengine.baseline_training import Stack
-from ffengine.baselines import Batch, FFObjective
+from ffengine.baselines import Batch, CrossEntropy, FFObjective
 from ffengine.cost import train_cost
-from ffengine.datasets import DATASETS
+from ffengine.datasets import DATASETS, Datasets
+from ffengine.flow import flow_times
 from ffengine.monitor import paired
+from ffengine.onset import onset_of
 from ffengine.random_streams import Draws
 from ffengine.results import EpochRow, Split
 from ffengine.samples import load_samples
@@ -54,10 +58,10 @@ def sparsity(row: EpochRow) -> float:
 
 def test_a_positive_phase_comes_first_and_the_two_take_turns() -> None:
     phases = PhasesSpec(positive_steps=2, negative_steps=3)
-    assert [(phases.split_at(step) or "")[0] for step in range(11)] == list("ppnnnppnnnp")
-    assert {PhasesSpec(**SLEEP).split_at(step) for step in range(5)} == {"negative"}
-    assert {PhasesSpec(**WAKE).split_at(step) for step in range(5)} == {"positive"}
-    assert {PhasesSpec().split_at(step) for step in range(5)} == {None}
+    assert [(phases.split_at(step, 4) or "")[0] for step in range(11)] == list("ppnnnppnnnp")
+    assert {PhasesSpec(**SLEEP).split_at(step, 4) for step in range(5)} == {"negative"}
+    assert {PhasesSpec(**WAKE).split_at(step, 4) for step in range(5)} == {"positive"}
+    assert {PhasesSpec().split_at(step, 4) for step in range(5)} == {None}
 
 
 def test_a_spec_without_phases_keeps_its_digest() -> None:
@@ -66,9 +70,106 @@ def test_a_spec_without_phases_keeps_its_digest() -> None:
     said = TrainSpec.model_validate({"phases": {"positive_steps": 0, "negative_steps": 0}})
     assert digest(known) == digest(said)
     assert digest(known) != digest(TrainSpec.model_validate({"phases": SLEEP}))
-    older = known.model_dump_json().replace('"phases":{"positive_steps":0,"negative_steps":0},', "")
+    older = known.model_dump_json().replace(f'"phases":{known.phases.model_dump_json()},', "")
     older = older.replace('"decomposition":[],', "")  # came later still
     assert digest(TrainSpec.model_validate_json(older)) == digest(known)
+
+
+def test_phases_keep_the_digest_that_they_had_before_they_had_a_unit_and_a_rate() -> None:
+    spec = TrainSpec.model_validate({"phases": {"positive_steps": 10, "negative_steps": 10}})
+    assert digest(spec) == "8ad2ce5dcc5fe52fb9e6ea21ed6e7e01c2583351af33208ea34dfc1c6dcbc05c"
+    for change in ({"unit": "epochs"}, {"lr_ratio": 0.5}):
+        other = spec.phases.model_copy(update=change)
+        assert digest(spec.model_copy(update={"phases": other})) != digest(spec)
+
+
+@given(
+    positive=st.integers(0, 3),
+    negative=st.integers(0, 3),
+    unit=st.sampled_from(("steps", "epochs")),
+    epoch_steps=st.integers(1, 4),
+    steps=st.integers(0, 30),
+)
+def test_negative_steps_are_counted_as_they_come(
+    positive: int, negative: int, unit: str, epoch_steps: int, steps: int
+) -> None:
+    phases = PhasesSpec.model_validate(
+        {"positive_steps": positive, "negative_steps": negative, "unit": unit}
+    )
+    turns = "p" * positive + "n" * negative
+    expected = [
+        turns[(step if unit == "steps" else step // epoch_steps) % len(turns)] if turns else ""
+        for step in range(steps)
+    ]
+    found = [(phases.split_at(step, epoch_steps) or "")[:1] for step in range(steps)]
+    assert found == expected
+    assert phases.negative_before(steps, epoch_steps) == expected.count("n")
+
+
+def test_a_rate_of_negative_phases_needs_one() -> None:
+    with pytest.raises(ValueError, match=r"0\.5 is of negative phases, and there are none"):
+        PhasesSpec(positive_steps=1, lr_ratio=0.5)
+    assert PhasesSpec(negative_steps=1, lr_ratio=0.5).largest_rate == 0.5
+
+
+def in_epochs(ratio: float, **changes: Any) -> TrainSpec:
+    """An epoch up, an epoch down, of two steps and of a smaller third one each."""
+    spec = flow({"positive_steps": 1, "negative_steps": 1}, 3, 1, width=8, samples=50).model_dump()
+    spec["phases"] |= {"unit": "epochs", "lr_ratio": ratio}
+    return TrainSpec.model_validate(spec | {"batch_size": 20, "layers": "simultaneous"} | changes)
+
+
+def test_flow_time_and_step_size_are_those_of_the_phase() -> None:
+    optimizer = {"lr": 0.01, "weight_decay": 0.5, "schedule": "cosine"}
+    spec = in_epochs(0.25, optimizer=optimizer)
+    etas = [spec.optimizer.eta(8, epoch, 3) for epoch in (1, 2, 3)]
+    expected = [0.0]
+    for number, eta in enumerate(etas):
+        own = eta * (0.25 if number == 1 else 1)
+        expected.append(expected[-1] + 3 * own / (1 - 0.5 * own))
+    assert flow_times(spec, 50) == pytest.approx(expected)
+    rows = course(spec)
+    assert [row.tau for row in rows] == pytest.approx(expected)
+    # a row is about the step that comes next, with the schedule of the epoch that has ended
+    own = [etas[0], etas[0] * 0.25, etas[1], etas[2] * 0.25]
+    assert [row.eta for row in rows] == pytest.approx(own)
+
+
+def test_the_baseline_on_the_objective_learns_at_the_rates_of_the_phases() -> None:
+    """Without momentum the sum of its steps is that of the rates times the gradients."""
+    found = {}
+    for ratio in (1.0, 0.5):
+        spec = in_epochs(ratio)
+        train = load_samples(spec.dataset, torch.device("cpu")).train
+        for number, (baseline, epoch) in enumerate(
+            ((FFObjective(), 1), (FFObjective(), 2), (CrossEntropy(), 2))
+        ):
+            stack = Stack(baseline, spec, train, Draws(spec.seeds))
+            before = stack.network.weights[0].clone()
+            stack.learn(Batch(torch.arange(20).unsqueeze(0), (0,), epoch, 0))
+            found[ratio, number] = (stack.network.weights[0] - before).double()
+    for number, ratio in enumerate((1.0, 0.5, 1.0)):
+        torch.testing.assert_close(
+            found[0.5, number], found[1.0, number] * ratio, atol=1e-6, rtol=1e-3
+        )
+
+
+def test_no_onset_is_foretold_of_phases() -> None:
+    """What is known is of steps on both splits."""
+    datasets = Datasets.of_environment()
+    both, softplus = TrainSpec(), TrainSpec.model_validate({"objective": {"name": "softplus"}})
+    turns = {"phases": PhasesSpec(positive_steps=16, negative_steps=1)}
+    assert (found := onset_of(both, datasets)) is not None
+    assert found.tau_end is not None
+    found = onset_of(both.model_copy(update=turns), datasets)
+    assert found is not None
+    assert found.tau_star is found.tau_end is None
+    assert found.unknown["tau_star"] == "it is known of steps on both splits, not of phases"
+    assert (found := onset_of(softplus, datasets)) is not None
+    assert found.eta_c is not None
+    found = onset_of(softplus.model_copy(update=turns), datasets)
+    assert found is not None
+    assert found.eta_c is None
 
 
 @pytest.mark.parametrize("name", ["symba", "swish"])
@@ -108,7 +209,7 @@ def test_rows_are_measured_along_the_step_that_comes_next(phases: dict[str, int]
     x = paired(spec, train, index, draws, ("monitor-negatives", 0), None)[0].double()
     for epoch, report in enumerate(reports):
         weight = report.checkpoint.weights[0][0].double().requires_grad_()
-        split = spec.phases.split_at(epoch)
+        split = spec.phases.split_at(epoch, 1)
         h = torch.relu(x @ weight.T)
         own = h[:200] if split == "positive" else h[200:]
         loss = own.square().sum(-1).mean() * (-1 if split == "positive" else 1)
@@ -207,6 +308,7 @@ def test_in_sleep_s_rises_and_units_only_switch_off() -> None:
     assert goodness == sorted(goodness, reverse=True)
 
 
+@pytest.mark.slow
 def test_awake_all_units_turn_to_one_direction() -> None:
     rows = course(flow(WAKE, 200, 50))
     found = [sparsity(row) for row in rows]
@@ -221,6 +323,7 @@ def test_awake_all_units_turn_to_one_direction() -> None:
     assert float(values[1] / values[0]) < 0.01
 
 
+@pytest.mark.slow
 def test_up_and_down_in_turn_are_a_saw_tooth_that_drifts_towards_sleep() -> None:
     up_down = course(flow({"positive_steps": 10, "negative_steps": 10}, 120, 10))
     after_up = [sparsity(row) for row in up_down[3::2]]
@@ -263,7 +366,7 @@ def test_the_saw_tooth_is_that_of_the_theory() -> None:
     assert found[-1] == pytest.approx(0.586, abs=0.012)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_end_of_waking_is_that_of_the_theory() -> None:
     """S at rank one is (sqrt(n) - sum c / |c|) / (sqrt(n) - 1), .362 of the theory's draw; weights
     pass far beyond float32.

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from ffengine.entry import entries
-from ffengine.negatives import AnyNegatives, Noise
+from ffengine.negatives import AnyNegatives, Noise, NoNegatives
 from ffengine.objectives import AnyObjective, GoodnessEntry, SoftplusLoss
 from ffengine.optimizers import Adam, AnyOptimizer
 from ffengine.presets import PRESETS
@@ -32,7 +32,7 @@ def within(part: object, whole: object) -> bool:
 
 
 SPECS = [
-    *(TrainSpec(negatives=entry()) for entry in entries(AnyNegatives)),
+    *(TrainSpec(negatives=entry()) for entry in entries(AnyNegatives) if entry is not NoNegatives),
     *(TrainSpec(objective=entry()) for entry in entries(AnyObjective)),
     *(TrainSpec(objective=SoftplusLoss(goodness=entry())) for entry in entries(GoodnessEntry)),
     *(TrainSpec(optimizer=entry()) for entry in entries(AnyOptimizer)),

@@ -2,13 +2,13 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scipy import stats
 
 import ffengine
 from ffengine.cost import Limits, check_cost, estimate, train_cost
@@ -165,6 +165,8 @@ def test_a_share_has_the_wider_of_students_and_wilsons_interval_within_0_and_1(
     ("successes", "trials"), [(0, 10), (1, 1), (5, 10), (10, 10), (29_998, 30_000)]
 )
 def test_wilsons_interval_is_scipys(successes: int, trials: int) -> None:
+    from scipy import stats  # slow to import: every lane of the tests imports this file
+
     exact = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     assert wilson(successes, trials) == pytest.approx((exact.low, exact.high), abs=1e-7)
 
@@ -204,6 +206,7 @@ def test_intervals_of_earlier_versions_are_read_within_0_and_1() -> None:
     assert (goodness.low, goodness.high) == (-1.18, 2.53)
 
 
+@pytest.mark.slow
 def test_students_quantiles_are_those_of_sampling() -> None:
     generator = torch.Generator().manual_seed(0)
     for degrees in (3, 10, 40):
@@ -257,6 +260,7 @@ def test_results_are_summarised_over_seeds() -> None:
     assert cell.summary == figures
 
 
+@pytest.mark.slow
 def test_a_study_tells_the_act_of_each_run_and_when_the_next_was_expected() -> None:
     base = {
         "kind": "train",
@@ -425,10 +429,13 @@ def test_a_resolved_study_has_the_same_cells_however_it_is_written(
     )
     try:
         written = resolved(study)
-    except GridError as error:  # epochs, goodness or data that the preset's decomposition is not of
-        assume("monitor.decomposition" not in str(error))
+        cells = [(cell.part, cell.params, digest(cell.spec)) for cell in expand(study)]
+    except GridError as error:
+        # epochs, goodness or data that the preset's decomposition is not of, a share beside k,
+        # negatives of an objective over classes, labels beside an image that waves lie over
+        refused = "monitor.decomposition|k or share|makes no negatives|fourier patterns"
+        assume(not re.search(refused, str(error)))
         raise
-    cells = [(cell.part, cell.params, digest(cell.spec)) for cell in expand(study)]
     assert cells
     for document in (
         written.model_dump(mode="json"),

@@ -105,6 +105,7 @@ def test_the_system_says_how_long_threads_waited() -> None:
     assert all(nanoseconds >= 0 for nanoseconds in waited().values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_onednn(), reason="torch is built without oneDNN")
 @pytest.mark.parametrize(
     "changes",

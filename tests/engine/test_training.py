@@ -17,9 +17,9 @@ from ffengine.entry import entries, name_of
 from ffengine.inits import INITS
 from ffengine.interrupts import Control, Diverged, Interrupted
 from ffengine.monitor import paired
-from ffengine.negatives import AnyNegatives
+from ffengine.negatives import AnyNegatives, NoNegatives
 from ffengine.network import Network, normalized
-from ffengine.objectives import AnyObjective, GoodnessEntry
+from ffengine.objectives import AnyObjective, GoodnessEntry, Objective, Polar, Thresholded
 from ffengine.optimizers import SCHEDULES, AnyOptimizer
 from ffengine.random_streams import Draws
 from ffengine.results import Split
@@ -32,19 +32,46 @@ from tests.engine.reference import SIGMA, optimizer_of
 from tests.engine.specs import spec_of
 from tests.examples import examples
 
-OBJECTIVES = [name_of(entry, "name") for entry in entries(AnyObjective)]
-GOODNESS = [name_of(entry, "name") for entry in entries(GoodnessEntry)]
+# polar is of two halves of a layer: see test_polar.py
+PAIRWISE = [
+    entry
+    for entry in entries(AnyObjective)
+    if issubclass(entry, Objective) and not issubclass(entry, Polar)
+]
+OBJECTIVES = [name_of(entry, "name") for entry in PAIRWISE]
+# whitened goes by running moments, too: see test_whitened.py
+GOODNESS = [
+    name for entry in entries(GoodnessEntry) if (name := name_of(entry, "name")) != "whitened"
+]
 OPTIMIZERS = [name_of(entry, "name") for entry in entries(AnyOptimizer)]
-STRATEGIES = [entry for entry in entries(AnyNegatives) if not entry.asks_network]  # type: ignore[attr-defined]
+STRATEGIES = [
+    entry
+    for entry in entries(AnyNegatives)
+    if not entry.asks_network and entry is not NoNegatives  # type: ignore[attr-defined]
+]
 
-UNPAIRED = [name_of(entry, "name") for entry in entries(AnyObjective) if not entry.paired]  # type: ignore[attr-defined]
+UNPAIRED = [name_of(entry, "name") for entry in PAIRWISE if not entry.paired]
+
+THRESHOLDED = [
+    name_of(entry, "name") for entry in entries(AnyObjective) if issubclass(entry, Thresholded)
+]
 
 specs = st.builds(
-    lambda phases, objective, **rest: spec_of(
-        objective=objective, **({"phases": phases} if objective["name"] in UNPAIRED else {}), **rest
+    lambda phases, objective, negative_threshold, **rest: spec_of(
+        objective=objective
+        | ({"negative_threshold": negative_threshold} if objective["name"] in THRESHOLDED else {}),
+        **({"phases": phases} if objective["name"] in UNPAIRED else {}),
+        **rest,
     ),
+    negative_threshold=st.sampled_from([None, None, 0.1]),
     phases=st.sampled_from(
-        [{}, {}, *({"positive_steps": p, "negative_steps": n} for p, n in ((2, 1), (1, 0), (0, 3)))]
+        [
+            {},
+            {},
+            *({"positive_steps": p, "negative_steps": n} for p, n in ((2, 1), (1, 0), (0, 3))),
+            {"positive_steps": 1, "negative_steps": 1, "unit": "epochs", "lr_ratio": 0.5},
+            {"positive_steps": 3, "negative_steps": 2, "lr_ratio": 2.0},
+        ]
     ),
     network=st.fixed_dictionaries(
         {
@@ -52,7 +79,7 @@ specs = st.builds(
             "activation": st.sampled_from(sorted(SIGMA)),
             "bias": st.booleans(),
             "init": st.sampled_from(sorted(INITS)),
-            "normalize": st.sampled_from(["l2", "l2", "l2", "rms"]),
+            "normalize": st.sampled_from(["l2", "l2", "l2", "rms", "layer"]),
             "normalize_first": st.just(True),
         }
     ),
@@ -114,6 +141,27 @@ COLLAPSED = spec_of(
     optimizer={"name": "nesterov", "lr": 0.015625, "scale_lr_by_width": False},
 )
 
+RANDOM_LABELS, WAVES = (
+    spec_of(
+        network={
+            "widths": [9, 8],
+            "activation": "relu",
+            "bias": True,
+            "normalize": "l2",
+            "normalize_first": True,
+        },
+        layers="simultaneous",
+        objective={"name": "softplus", "goodness": "sum_squares"},
+        negatives={"redraw": redraw},
+        dataset={"label_code": code, "labels": place, "train_samples": 60, "test_samples": 20},
+        batch_size=25,
+        epochs=2,
+        optimizer={"name": "momentum", "lr": 0.01, "scale_lr_by_width": False},
+        seeds=[3, 8],
+    )
+    for code, place, redraw in (("random", "append", "once"), ("fourier", "overlay", "every_epoch"))
+)
+
 
 def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[torch.Tensor]:
     """The final weights of one replica by float64 autograd and torch's own optimisers, batch after
@@ -154,9 +202,7 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
         return SIGMA[spec.network.activation](x @ weights[layer].T)
 
     def loss(h: torch.Tensor, positives: int, layer: int, split: Split | None) -> torch.Tensor:
-        goodness = reference.GOODNESS[spec.objective.goodness.name](h) - spec.objective.offset(
-            h.shape[1]
-        )  # type: ignore[attr-defined]
+        goodness = reference.GOODNESS[spec.objective.goodness.name](h)  # type: ignore[attr-defined]
         positive, negative = (
             (goodness[:positives], goodness[positives:])
             if split is None
@@ -164,7 +210,13 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
             if split == "positive"
             else (goodness.detach(), goodness)
         )
-        loss = reference.pair_loss(spec.objective.model_dump(), positive, negative).mean()
+        threshold = spec.objective.offset(h.shape[1])
+        other = getattr(spec.objective, "negative_threshold", None)
+        loss = reference.pair_loss(
+            spec.objective.model_dump(),
+            positive - threshold,
+            negative - (threshold if other is None else other),
+        ).mean()
         if split == "negative":
             return loss
         running = activity[layer] * spec.objective.peer_momentum + h[:positives].mean(0) * (
@@ -189,9 +241,9 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
                     ].double()
                 else:
                     x = fixed[torch.cat([index[0], index[0] + len(train)])].double()
-                split = spec.phases.split_at(
-                    (epoch - 1) * (-(-len(train) // spec.batch_size)) + batch
-                )
+                steps = -(-len(train) // spec.batch_size)
+                split = spec.phases.split_at((epoch - 1) * steps + batch, steps)
+                rate = spec.phases.lr_ratio if split == "negative" else 1.0
                 if split is not None:
                     x = x.chunk(2)[("positive", "negative").index(split)]
                 for below in range(layers[0]):
@@ -204,7 +256,11 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
                     optimizers[layer].zero_grad()
                     h = forward(inputs[layer], layer)
                     loss(h, index.shape[1], layer, split).backward()  # type: ignore[no-untyped-call]
+                    for group in optimizers[layer].param_groups:
+                        group["lr"] *= rate
                     optimizers[layer].step()
+                    for group in optimizers[layer].param_groups:
+                        group["lr"] /= rate
     return [weight.detach() for weight in weights]
 
 
@@ -246,6 +302,8 @@ def assume_well_conditioned(spec: TrainSpec, replica: int, exact: list[torch.Ten
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs, st.sampled_from([7, 1000]))
 @example(COLLAPSED, 1000)
+@example(RANDOM_LABELS, 7)
+@example(WAVES, 1000)
 def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec, pairs_at_a_time: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layer_updates, "STEP_PAIRS", pairs_at_a_time)
@@ -259,6 +317,8 @@ def test_weights_equal_a_float64_autograd_loop(spec: TrainSpec, pairs_at_a_time:
 
 @settings(max_examples=examples(10), suppress_health_check=[HealthCheck.filter_too_much])
 @given(specs)
+@example(RANDOM_LABELS)
+@example(WAVES)
 def test_a_replica_equals_the_run_of_its_seed_alone(spec: TrainSpec) -> None:
     together = grown_moderately(spec)
     for replica, seed in enumerate(spec.seeds):
@@ -392,6 +452,7 @@ def test_strategies_without_labels_have_no_accuracy_by_label() -> None:
     assert ffengine.train(spec_of(negatives={"strategy": "hybrid"})).accuracy == ()
 
 
+@pytest.mark.slow
 def test_accuracy_equals_a_loop_over_samples_and_labels() -> None:
     spec = spec_of(network={"widths": [10, 8], "normalize": "l2"}, seeds=[5])
     weights = [w[0].double() for w in final_weights(spec)]

@@ -256,6 +256,7 @@ def read(archive: io.BytesIO) -> None:
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Reading")  # of a header as Python 2 has written it
 @settings(max_examples=examples(1_000), deadline=None)
 @given(
@@ -281,6 +282,7 @@ def test_no_header_escapes_as_another_error(pieces: list[str]) -> None:
         read(member("x.npy", npy("".join(pieces))))
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(500))
 @given(st.binary(max_size=200), st.integers(0, 1200))
 def test_no_damage_to_an_archive_escapes_as_another_error(noise: bytes, at: int) -> None:
@@ -600,15 +602,16 @@ def test_the_environment_says_where_data_sets_are(
     monkeypatch.setenv("HOME", str(tmp_path))
     usual = tmp_path / ".local" / "share" / "fflab"
     assert Datasets.of_environment() == Datasets(
-        usual / "data", usual / "datasets", usual / "cache"
+        usual / "data", usual / "datasets", usual / "cache", usual / "weights"
     )
-    monkeypatch.setenv("FFLAB_HOME", str(tmp_path / "lab"))
+    lab = tmp_path / "lab"
+    monkeypatch.setenv("FFLAB_HOME", str(lab))
     assert Datasets.of_environment() == Datasets(
-        tmp_path / "lab" / "data", tmp_path / "lab" / "datasets", tmp_path / "lab" / "cache"
+        lab / "data", lab / "datasets", lab / "cache", lab / "weights"
     )
     monkeypatch.setenv("FFLAB_DATA", "~/mounted")
     assert Datasets.of_environment() == Datasets(
-        tmp_path / "mounted", tmp_path / "lab" / "datasets", tmp_path / "lab" / "cache"
+        tmp_path / "mounted", lab / "datasets", lab / "cache", lab / "weights"
     )
     Datasets.of_environment().keep("mine", npz(x=images(200, 3, 3), y=np.arange(200) % 4))
     spec = {"dataset": MINE, "widths": [4], "samples": 20, "batch_size": 10, "seeds": [0]}

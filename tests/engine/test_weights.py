@@ -142,6 +142,7 @@ def test_no_damage_escapes_as_another_error(at: int, noise: bytes) -> None:
     assert back.layers[0].shape[:2] == (len(back.spec.seeds), back.spec.network.widths[0])
 
 
+@pytest.mark.slow
 def test_from_the_command_line_weights_are_written_and_checked(tmp_path: Path) -> None:
     from service.cli.local_run import run_here
 

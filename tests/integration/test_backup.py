@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 import ffengine
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS
 from service.artifacts import Artifacts
 from service.settings import Settings
 from service.stack.stack import Stack
@@ -79,7 +79,7 @@ def follow(title: str, user: Path, **more: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert done.returncode == 0, done.stderr
 
@@ -155,6 +155,7 @@ def upload(http: httpx.Client, user: Path) -> None:
     assert response.status_code == 201, response.text
 
 
+@pytest.mark.soak
 def test_a_stack_that_is_copied_while_it_runs_or_stopped_and_started_elsewhere_has_everything(
     user: Path,
 ) -> None:
@@ -262,7 +263,7 @@ def statements(url: str) -> Iterator[Any]:
 
 def stored(settings: Settings, jobs: list[str]) -> dict[str, Any]:
     """What database and folder hold of some jobs."""
-    store, artifacts = Store(settings.database), Artifacts(settings.artifacts)
+    store, artifacts = Store(settings.database), Artifacts(settings.artifact_place)
     try:
         rows = {
             job: (

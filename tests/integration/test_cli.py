@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.waiting import PATIENCE_SECONDS, wait_until
+from benchmarks.waiting import PROGRAM_SECONDS, wait_until
 from tests.ptys import Terminal
 from tests.stack import Lab, frozen
 
@@ -28,7 +28,7 @@ def fflab(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         env={**inherited, "FFLAB_URL": lab.stack.url},
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
 
 

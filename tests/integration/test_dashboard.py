@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from benchmarks.waiting import PATIENCE_SECONDS, wait_until
+from benchmarks.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS, wait_until
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import resolved
 from ffengine.text import bytes_in_words
@@ -27,7 +28,7 @@ from service.results.descriptions import duration
 from service.stack.stack import Stack
 from service.store import Store
 from service.web.auth import create_key
-from tests.chromium import chromium, witnessed
+from tests.chromium import chromium, hear, witnessed
 from tests.presets import EACH_PRESET
 from tests.stack import Lab, lab_settings
 
@@ -214,6 +215,9 @@ def shown_in(page: Page) -> dict[str, str]:
     return dict(page.locator("#form :is(input, select, textarea)[data-pointer]").evaluate_all(read))
 
 
+ENTRIES = ("goodness", "label_code")
+
+
 def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
     """The fields of a spec in the same form."""
     found: dict[str, str] = {}
@@ -225,14 +229,14 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
             found["search"] = "yes"
         if name == "space":  # a text
             found[prefix + name] = json.dumps(value, separators=(",", ":"))
-        elif name == "stop":  # whether there is one, and its fields
+        elif name in ("stop", "collaboration", "lesions"):  # whether there is one, and its fields
             found[prefix + name] = "yes" if value else "no"
             found |= flat(value or {}, f"{prefix}{name}/")
-        elif name == "baselines":  # a text
+        elif name in ("baselines", "layers") and isinstance(value, list):  # a text
             found[prefix + name] = json.dumps(value, separators=(",", ":"))
         elif name == "prune":  # a choice, of which null is one
             found[prefix + name] = value or "null"
-        elif name == "goodness" and isinstance(value, dict):  # one entry, with parameters
+        elif name in ENTRIES and isinstance(value, dict) and "name" in value:  # with parameters
             rest = {field: one for field, one in value.items() if field != "name"}
             found |= {prefix + name: value["name"]} | flat(rest, f"{prefix}{name}/")
         elif isinstance(value, dict):
@@ -331,6 +335,7 @@ def test_one_change_of_a_preset_is_one_change(page: Page, lab: Lab) -> None:
 def test_a_value_like_a_default_is_sent_as_any_other(page: Page, lab: Lab) -> None:
     page.goto("/new?preset=paper")
     training = page.locator("[data-part=training]")
+    training.locator("> summary").click()
     training.get_by_label("epochs", exact=True).fill("5")
     training.get_by_label("seeds", exact=True).fill("0")
     expect(page.locator("#difference li")).to_have_count(2)
@@ -541,7 +546,7 @@ def test_what_a_job_offers_to_paste_works_when_pasted(page: Page, lab: Lab, tmp_
             env=environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=PROGRAM_SECONDS,
         )
         assert done.returncode == 0, (name, done.stderr)
     jobs = lab.http.get("/v1/jobs").json()["items"]
@@ -802,8 +807,13 @@ def test_any_number_of_tabs_of_unfinished_jobs_leaves_the_browser_room(
         "request",
         lambda asked: streams.add(asked.url.split("?")[0]) if "/events" in asked.url else None,
     )
+
+    def opened(count: int) -> bool | None:
+        hear(tabs[0])
+        return len(streams) == count or None
+
+    tabs: list[Page] = []
     try:
-        tabs = []
         for job_id in (paused, *jobs):
             tabs.append(context.new_page())
             tabs[-1].goto(f"/jobs/{job_id}")
@@ -816,9 +826,7 @@ def test_any_number_of_tabs_of_unfinished_jobs_leaves_the_browser_room(
         ninth.goto("/new")
         expect(ninth.locator("#cost")).to_contain_text("run")
         assert tabs[0].evaluate("fetch('/healthz').then((answer) => answer.status)") == 200
-        wait_until(
-            lambda: len(streams) == 2 or None, "two streams serve all tabs", seen=streams.copy
-        )
+        wait_until(partial(opened, 2), "two streams serve all tabs", seen=streams.copy)
         assert not any(paused in address for address in streams)
         assert len(scripts) == 1, "a second copy of the script would hold a second stream"
         last = tabs[-1]
@@ -827,7 +835,7 @@ def test_any_number_of_tabs_of_unfinished_jobs_leaves_the_browser_room(
         tabs[1].get_by_role("button", name="Cancel").click()
         expect(tabs[1].locator("#head")).to_contain_text("cancelled")
         # its stream is free for a tab that had none
-        wait_until(lambda: len(streams) == 3 or None, "another tab has a stream", seen=streams.copy)
+        wait_until(partial(opened, 3), "another tab has a stream", seen=streams.copy)
         lab.http.post(f"/v1/jobs/{paused}/cancel")  # a page without a stream learns of it as well
         expect(tabs[0].locator("#head")).to_contain_text("cancelled")
     finally:

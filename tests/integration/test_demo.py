@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.soak
 def test_the_demo_says_what_was_found_first_and_leaves_report_and_result(tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("FFLAB_")}
     command = [

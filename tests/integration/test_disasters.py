@@ -37,6 +37,7 @@ from tests.stack import (
 
 Figures = tuple[Any, Any]
 MANY, LONG = SPECS["many epochs"], SPECS["long epochs"]
+ROOT = Path(__file__).parents[2]
 
 
 def one_history(lab: Lab, job_id: str, attempts: int = 1) -> None:
@@ -57,7 +58,8 @@ def one_history(lab: Lab, job_id: str, attempts: int = 1) -> None:
 # Redis
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("seconds", [5, 50])
 def test_redis_may_stand_still(lab: Lab, undisturbed: dict[str, Figures], seconds: int) -> None:
     running = lab.submit(MANY)
     lab.until_midway(running)
@@ -94,6 +96,7 @@ def test_an_api_that_is_killed_between_commit_and_message_loses_nothing(lab: Lab
         api = lab.child("api")
         api.kill()
         api.wait()
+    wait_until(lambda: answers(lab), "the API answers again")
     lab.until_state(job_id, "succeeded")
     one_history(lab, job_id)
 
@@ -179,6 +182,7 @@ def limited(process: psutil.Process, which: int, limit: int) -> Iterator[None]:
             resource.prlimit(process.pid, which, before)
 
 
+@pytest.mark.soak
 def test_a_full_disk_fails_the_job_with_that_reason_and_earlier_results_stay(lab: Lab) -> None:
     earlier = lab.submit(CHECK)
     lab.succeeded(earlier)
@@ -242,6 +246,7 @@ def test_a_poison_job_fails_after_three_workers_and_the_queue_goes_on(lab: Lab) 
 # Time
 
 
+@pytest.mark.soak
 def test_a_job_that_runs_for_too_long_fails_and_a_retry_goes_on_with_the_same_bits(
     lab: Lab, undisturbed: dict[str, Figures]
 ) -> None:
@@ -306,6 +311,87 @@ def frozen_tree(process: psutil.Process) -> Iterator[None]:
             one.resume()
 
 
+# Workers that are guests of a scheduler
+
+LATER = """
+import os, time
+true_time = time.time
+time.time = lambda: true_time() + (595 if os.path.exists({mark!r}) else 0)
+"""
+
+
+@contextmanager
+def guest(
+    lab: Lab, folder: Path, *options: str, startup: str = ""
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that stays for a while, beside that of the stack, which is held meanwhile."""
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(startup)
+    environment = environment_of(lab.stack.settings, lab.stack.redis_url)
+    command = [sys.executable, "-P", "-m", "service.cli", "worker", "--device", "cpu", *options]
+    with frozen_tree(lab.child("worker")), (folder / "log").open("wb") as log:
+        worker = subprocess.Popen(
+            command,
+            env=environment | {"PYTHONPATH": os.pathsep.join((str(folder), str(ROOT)))},
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+        )
+        try:
+            yield worker
+        finally:
+            worker.kill()
+            worker.wait(PATIENCE_SECONDS)
+
+
+def is_listed(lab: Lab, worker: "subprocess.Popen[bytes]") -> bool:
+    return any(one["pid"] == worker.pid for one in lab.http.get("/v1/workers").json()["items"])
+
+
+def test_a_guest_ends_once_it_has_had_no_job_for_so_long(lab: Lab, tmp_path: Path) -> None:
+    with guest(lab, tmp_path, "--exit-when-idle", "2") as worker:
+        lab.succeeded(lab.submit(CHECK))
+        assert worker.wait(PATIENCE_SECONDS) == 0
+        assert "this worker ends: it has had no job for 2 s" in (tmp_path / "log").read_text()
+        wait_until(lambda: not is_listed(lab, worker), "it has signed off")
+
+
+def test_a_guest_hands_its_job_back_before_its_time_is_over(
+    lab: Lab, undisturbed: dict[str, Figures], tmp_path: Path
+) -> None:
+    mark = tmp_path / "later"
+    until = str(int(time.time()) + 600)
+    with guest(lab, tmp_path, "--until", until, startup=LATER.format(mark=str(mark))) as worker:
+        job_id = lab.submit(MANY)
+        lab.until_state(job_id, "running")
+        wait_until(lambda: lab.job(job_id)["progress"]["fraction"] > 0, "it has begun")
+        mark.touch()
+        assert worker.wait(PATIENCE_SECONDS) == 0
+        assert "this worker ends: it stays until" in (tmp_path / "log").read_text()
+        assert lab.job(job_id)["state"] == "queued"
+    assert figures(lab.succeeded(job_id)) == undisturbed["many epochs"]
+    one_history(lab, job_id, attempts=2)
+    assert "lost" not in lab.http.get(f"/v1/jobs/{job_id}/log").text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--until", "soon"), "is no time"),
+        (("--until", "2020-01-01"), "2020-01-01 is over"),
+        (("--exit-when-idle", "-1"), "greater than or equal to 0"),
+    ],
+)
+def test_a_stay_that_cannot_be_is_refused_in_a_line(
+    lab: Lab, tmp_path: Path, options: tuple[str, ...], said: str
+) -> None:
+    with guest(lab, tmp_path, *options) as worker:
+        assert worker.wait(PATIENCE_SECONDS) == 2
+    log = (tmp_path / "log").read_text()
+    assert said in log
+    assert "Traceback" not in log
+
+
 # Order, identical jobs, studies
 
 
@@ -338,6 +424,7 @@ def test_identical_jobs_submitted_together_compute_once(lab: Lab) -> None:
     assert (again["state"], again["cached"]) == ("succeeded", True)
 
 
+@pytest.mark.soak
 def test_a_study_goes_through_a_killed_worker_and_a_failed_run(
     lab: Lab, undisturbed: dict[str, Figures]
 ) -> None:
@@ -454,13 +541,15 @@ def test_an_api_with_open_streams_ends_soon(lab: Lab) -> None:
     job_id = lab.submit({**LONG, "epochs": 500})
     lab.until_state(job_id, "running")
     api = lab.child("api")
-    with lab.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
-        lines = response.iter_lines()
-        next(lines)
-        os.kill(api.pid, signal.SIGTERM)
-        for _ in lines:
-            pass  # to its end: a stream that the API would have had to cut off raises an error
-        api.wait(PATIENCE_SECONDS)
-    wait_until(lambda: answers(lab), "the API is back")
-    lab.http.post(f"/v1/jobs/{job_id}/cancel")
+    try:
+        with lab.http.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            lines = response.iter_lines()
+            next(lines)
+            os.kill(api.pid, signal.SIGTERM)
+            for _ in lines:
+                pass  # to its end: a stream that the API would have had to cut off raises an error
+            api.wait(PATIENCE_SECONDS)
+    finally:  # it would hold up the tests of the same stack
+        wait_until(lambda: answers(lab), "the API is back")
+        lab.http.post(f"/v1/jobs/{job_id}/cancel")
     lab.until_state(job_id, "cancelled")

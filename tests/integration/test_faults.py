@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from benchmarks.stack import signalled
-from benchmarks.waiting import PATIENCE_SECONDS, wait_until
+from benchmarks.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS, wait_until
 from service.stack.stack import Stack, StackError, read_state
 from tests.stack import CHECK, SPECS, Lab, answers, events, figures, lab_settings
 
@@ -44,7 +44,7 @@ KILLS: dict[str, Callable[[Lab], object]] = {
         ("the whole worker", "many epochs"),
         pytest.param("Celery's main process", "long epochs", marks=pytest.mark.soak),
         pytest.param("Celery's child", "many epochs", marks=pytest.mark.soak),
-        ("the runner", "long epochs"),
+        pytest.param("the runner", "long epochs", marks=pytest.mark.soak),
     ],
 )
 def test_a_job_whose_worker_is_killed_resumes_with_the_same_bits(
@@ -68,6 +68,7 @@ def test_a_job_whose_worker_is_killed_resumes_with_the_same_bits(
     )
 
 
+@pytest.mark.soak
 def test_a_worker_that_was_frozen_past_its_lease_is_fenced_off(
     hasty_lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
 ) -> None:
@@ -104,6 +105,29 @@ def test_a_worker_that_is_asked_to_end_hands_its_job_back(
     assert not handed_back.get("losses")
 
 
+def test_five_stops_of_all_processes_at_once_cost_nothing(
+    lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
+) -> None:
+    """systemd and Slurm send SIGTERM to every process of a worker, runner and pool included."""
+    job_id = lab.submit(SPECS["long epochs"])
+    for stops in range(5):
+        lab.wait_for(
+            job_id,
+            lambda job, stops=stops: job["state"] == "running" and job["attempts"] > stops,  # type: ignore[misc]
+            f"running after {stops} stops",
+        )
+        family = lab.worker_tree()
+        signalled(family, lambda process: process.terminate())
+        _, alive = psutil.wait_procs(family, timeout=PATIENCE_SECONDS)
+        assert not alive
+        name = f"-{family[1].pid}"
+        assert not [one for one in lab.workers() if one["id"].endswith(name)], "it signed off"
+    assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
+    stored = events(lab, job_id)
+    assert not [event for event in stored if event["data"].get("losses")]
+    assert lab.job(job_id)["attempts"] == 6
+
+
 def test_a_paused_job_goes_on_with_the_same_bits(
     lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
 ) -> None:
@@ -115,6 +139,7 @@ def test_a_paused_job_goes_on_with_the_same_bits(
     assert figures(lab.succeeded(job_id)) == undisturbed["long epochs"]
 
 
+@pytest.mark.soak
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     lab: Lab, undisturbed: dict[str, tuple[Any, Any]]
 ) -> None:
@@ -122,7 +147,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     lab.until_midway(job_id)
     assert lab.http.post(f"/v1/jobs/{job_id}/pause").is_success
     lab.until_state(job_id, "paused")
-    folder = lab.stack.settings.artifacts / job_id
+    folder = lab.stack.settings.artifact_place / job_id
     for name in ("step.safetensors", sorted(path.name for path in folder.glob("epoch-*"))[-1]):
         if (folder / name).exists():
             with (folder / name).open("r+b") as file:
@@ -234,7 +259,7 @@ def test_a_port_in_use_is_said(stack: Stack, home: Path) -> None:
         capture_output=True,
         text=True,
         env=os.environ | {"FFLAB_HOME": str(home)},
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert api.returncode == 3
     assert len(api.stderr.splitlines()) == 1
@@ -250,7 +275,7 @@ def test_an_open_address_needs_keys(home: Path) -> None:
         capture_output=True,
         text=True,
         env=os.environ | {"FFLAB_HOME": str(home)},
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert api.returncode == 3
     assert "fflab keys create" in api.stderr

@@ -15,7 +15,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PROGRAM_SECONDS
 from service.artifacts import Artifacts
 from service.background.retention import UNKNOWN_SECONDS
 from service.stack.stack import Stack, StackError
@@ -101,7 +101,7 @@ def fflab(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProc
         capture_output=True,
         text=True,
         env=environment,
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
 
 
@@ -112,7 +112,13 @@ def fflab(home: Path, *arguments: str, **more: str) -> "subprocess.CompletedProc
 )
 @pytest.mark.parametrize(
     "program",
-    [API, WORKER, pytest.param(RETENTION, marks=pytest.mark.soak), (*RETENTION, "--apply")],
+    [
+        API,
+        *(
+            pytest.param(program, marks=pytest.mark.soak)
+            for program in (WORKER, RETENTION, (*RETENTION, "--apply"))
+        ),
+    ],
     ids=["the API", "a worker", "retention", "retention --apply"],
 )
 def test_a_home_whose_database_is_gone_is_refused_in_one_line(
@@ -182,7 +188,7 @@ def test_a_home_of_an_earlier_version_opens_and_goes_on(
         assert lab.http.get(f"/v1/jobs/{known['id']}/weights.safetensors").status_code == 200
         lab.succeeded(lab.submit(SPEC))
         store = Store(stack.settings.database)
-        assert Artifacts(stack.settings.artifacts).label() == store.database.service_id()
+        assert Artifacts(stack.settings.artifact_place).label() == store.database.service_id()
         store.close()
     after = artifacts_in(copy)
     assert before.items() <= after.items()

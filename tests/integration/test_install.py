@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PROGRAM_SECONDS
 from tests.needs import lacking
 from tests.stack import Lab
 
@@ -60,7 +60,7 @@ class Environment(NamedTuple):
             env=known | more,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=PROGRAM_SECONDS,
         )
 
     def python(self, code: str, lab: Lab) -> str:

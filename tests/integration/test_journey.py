@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import ffengine
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS
 from ffengine.results import CheckResult, ForecastResult, TrainResult
 from ffengine.spec import CheckSpec, ForecastSpec, StudySpec, TrainSpec
 from ffengine.study import expand, summarise
@@ -338,7 +338,7 @@ def fflab(lab: Lab, *arguments: str) -> "subprocess.CompletedProcess[str]":
         "PATH": "/usr/bin:/bin",
     }
     return subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=PATIENCE_SECONDS
+        command, capture_output=True, text=True, env=environment, timeout=PROGRAM_SECONDS
     )
 
 

@@ -111,7 +111,7 @@ def test_its_key_opens_it_and_none_does_not(old: Lab, home: Home) -> None:
 def test_its_artifacts_are_known_as_its_own(old: Lab) -> None:
     settings = Settings(home=old.stack.home)
     store = Store(settings.database)
-    assert store.database.service_id() == Artifacts(settings.artifacts).label()
+    assert store.database.service_id() == Artifacts(settings.artifact_place).label()
     store.close()
 
 

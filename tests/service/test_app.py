@@ -28,6 +28,7 @@ def test_making_an_app_touches_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.slow
 def test_an_app_leaves_no_thread_behind_and_can_be_started_again(settings: Settings) -> None:
     before = set(threading.enumerate())
     for _ in range(2):
@@ -41,6 +42,7 @@ def test_an_app_leaves_no_thread_behind_and_can_be_started_again(settings: Setti
         ]
 
 
+@pytest.mark.slow
 def test_settings_limit_the_size_of_bodies(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"max_body_bytes": 1_000}))
     with client_of(app) as client:

@@ -147,6 +147,7 @@ def test_first_lines_say_the_accuracy_of_baselines_and_whether_they_were_tuned()
     assert "best of 2 rates" in lines["Test accuracy of greedy_cross_entropy"].verdict
 
 
+@pytest.mark.slow
 def test_a_page_has_the_table_and_files_have_the_rows(client: httpx.Client, store: Store) -> None:
     new = NewJob(spec=TrainSpec(), spec_digest=digest(TrainSpec()))
     job = store.jobs.submit(new, max_queued=100).job.id

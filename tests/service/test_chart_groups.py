@@ -36,6 +36,7 @@ def test_the_first_theme_is_open_and_further_ones_while_there_are_few_panels() -
         ("accuracy_epochs", 9),
         ("loss_epochs", 6),
         ("deep_theorem2", 3),
+        ("phases", 18),
         ("study_scatter", 1),
         ("grid_sparsity", 4),
     ],

@@ -14,6 +14,7 @@ from ffengine.results import EpochRow
 from ffengine.spec import NetworkSpec, StudySpec, TrainSpec
 from service.jobs import JobState
 from service.store import Store
+from service.web.dashboard.templating import static_address
 from tests.chromium import chromium, faultless_page
 from tests.factories import HALF, LEASE, finished, read, submit
 from tests.service.samples import epoch_row, train_result
@@ -191,14 +192,14 @@ def test_axes_are_chosen_and_kept_in_the_address(page: Page, store: Store) -> No
 
     expect(page.locator("figure[data-name=sparsity_flow]")).to_be_hidden()
     basins = picture(chart(page, "basins"))  # has no twin over flow time: its own axis changes
-    page.get_by_label("flow time").check()
+    page.get_by_role("radio", name="flow time").check()
     expect(page.locator("figure[data-name=sparsity_flow]")).to_be_visible()
     expect(figure).to_be_hidden()
     becomes_another(chart(page, "basins"), basins)
 
     page.reload()
     expect(page).to_have_url(f"{page.url.partition('#')[0]}#over=flow&log=sparsity.y")
-    expect(page.get_by_label("flow time")).to_be_checked()
+    expect(page.get_by_role("radio", name="flow time")).to_be_checked()
     page.get_by_label("epochs").check()
     expect(chart(page, "sparsity").get_by_role("button", name="log y")).to_have_attribute(
         "aria-pressed", "true"
@@ -304,12 +305,62 @@ def test_what_is_secondary_of_a_study_is_folded_and_drawn_once_it_is_opened(
     units.locator("summary").focus()
     page.keyboard.press("Enter")
     expect(page.locator("figure[data-name=basins] canvas")).to_be_visible()
-    assert set(asked) - shown <= {"basins", "kappa_gap", "effective_sizes"}
-    page.get_by_label("flow time").check()
+    assert set(asked) - shown <= {
+        "basins",
+        "kappa_gap",
+        "effective_sizes",
+        "weight_norm",
+    }
+    page.get_by_role("radio", name="flow time").check()
     flowing = page.locator("figure[data-name=sparsity_flow]")
     expect(flowing).to_be_hidden()  # its theme is as the reader left it
     page.locator("details.theme > summary").filter(has_text="Sparsity").click()
     expect(flowing.locator("canvas")).to_be_visible()
+
+
+CLIPPED = """async (address) => {
+  const { ChartSpec } = await import(address);
+  const axis = (field) => ({ field, type: "quantitative" });
+  const layer = { mark: "point", encoding: { x: axis("a"), y: axis("b") } };
+  const datasets = { d: [{ a: 0, b: 0 }, { a: 1, b: 1 }] };
+  const document_ = { datasets, data: { name: "d" }, layer: [layer] };
+  const spec = new ChartSpec(document_);
+  spec.connect({ range: {}, hidden: {} });
+  const target = document.body.appendChild(document.createElement("div"));
+  const options = { ast: true, actions: false, defaultStyle: false };
+  const { view } = await window.vegaEmbed(target, document_, options);
+  const clips = () => {
+    const found = [];
+    const walk = (mark) => {
+      if (mark.marktype === "symbol") found.push(Boolean(mark.clip));
+      for (const item of mark.items ?? []) (item.items ?? []).forEach(walk);
+    };
+    walk(view.scenegraph().root);
+    return found;
+  };
+  const whole = clips();
+  await view.signal("range_x", [0.2, 0.8]).runAsync();
+  return [whole, clips()];
+}"""
+
+
+def test_markers_at_the_edge_are_whole_until_somebody_zooms(page: Page, store: Store) -> None:
+    page.goto(f"/jobs/{trained(store, rows())}")
+    chart(page, "sparsity")
+    assert page.evaluate(CLIPPED, static_address("chart-spec.js")) == [[False], [True]]
+
+
+def test_a_chart_that_is_alone_takes_the_width_of_its_card(page: Page, store: Store) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"/jobs/{trained(store, rows())}")
+    figure = chart(page, "basins")
+    beside = page.locator("details.theme").filter(has=figure).locator(DRAWN)
+    expect(beside).to_have_count(1)
+    wide, room = (
+        figure.locator(part).evaluate("part => part.clientWidth") for part in ("canvas", ".drawing")
+    )
+    assert room > 1_000
+    assert wide > 0.9 * room
 
 
 SHIFT = """() => new Promise((done) => {

@@ -3,6 +3,7 @@ values against their definitions.
 """
 
 import csv
+import gc
 import html
 import io
 import json
@@ -16,7 +17,6 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 import ffengine
 from ffengine.checking import CellsReport
@@ -93,9 +93,10 @@ DEEP = TrainSpec.model_validate(
         **TINY,
         "dataset": {**TINY["dataset"], "validation_samples": 30},
         "network": {"widths": [12, 8], "normalize": "l2"},
-        "objective": {"name": "softplus"},
+        "objective": {"name": "softplus", "collaboration": {}},
         "layers": "simultaneous",
-        "monitor": {"accuracy": True},
+        "monitor": {"accuracy": True, "measures": ["weights"]},
+        "evaluation": {"usage": True, "selectivity": True, "lesions": {"shares": [0.5]}},
     }
 )
 CHECKS = [
@@ -117,6 +118,7 @@ STUDY = StudySpec(
     grid={"optimizer.lr": [0.5, 1.0], "negatives.strategy": ["wrong_label", "noise", "hybrid"]},
 )
 OF_SEVERAL_RUNS = ("sparsity_widths", "theorem2_inputs")
+OF_OTHER_RUNS = (*OF_SEVERAL_RUNS, "phases")  # than those of `sources`
 OWNER = "job_" + "0" * 31 + "7"
 SPLITS: tuple[Split, Split] = ("positive", "negative")
 Rows = list[dict[str, Any]]
@@ -181,6 +183,7 @@ def centering() -> list[ChartSource]:
     return [StudyGrid("", found, "centering"), *runs]
 
 
+@pytest.mark.slow
 def test_the_chart_of_a_finding_is_there_once_all_its_runs_are(
     centering: list[ChartSource], sources: list[ChartSource]
 ) -> None:
@@ -228,11 +231,12 @@ def sources(
 
 @pytest.fixture(scope="module")
 def alike() -> list[ChartSource]:
-    """Runs that differ in their width alone, and in their preprocessing alone."""
+    """Runs that differ in their width alone, in their preprocessing alone, and in their phases."""
     changes: list[dict[str, Any]] = [
         {},
         {"network": {"widths": [16]}, "optimizer": {"name": "sgd", "lr": 2.0}},
         {"dataset": {**TINY["dataset"], "preprocess": "center"}, "epochs": 1},
+        {"phases": {"positive_steps": 1, "negative_steps": 1, "unit": "epochs"}},
     ]
     specs = [TrainSpec.model_validate({**TINY, "seeds": [0, 1], **change}) for change in changes]
     return [Source(str(at), ffengine.train(spec), spec) for at, spec in enumerate(specs)]
@@ -262,7 +266,7 @@ def many_cells(sources: list[ChartSource]) -> StudyGrid:
 
 def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource]) -> None:
     of_many = {"search_importance"}
-    assert set(available(sources)) == set(CHARTS) - {"finding", *OF_SEVERAL_RUNS} - of_many
+    assert set(available(sources)) == set(CHARTS) - {"finding", *OF_OTHER_RUNS} - of_many
     assert of_many <= set(available([many_cells(sources)]))
     assert available(sources[2:3]) == ["theorem1_widths", "margins", "geometry", "agreement_widths"]
     assert available(sources[:1]) == [
@@ -278,6 +282,7 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         "kappa_gap",
         "basins",
         "effective_sizes",
+        "weight_norm",
         "log_goodness_flow",
         "sparsity_flow",
         "theorem2_flow",
@@ -358,8 +363,9 @@ def test_every_chart_renders_in_every_format(
     alike: list[ChartSource],
     name: str,
 ) -> None:
-    drawn = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else sources
+    drawn = centering if name == "finding" else alike if name in OF_OTHER_RUNS else sources
     drawn = [many_cells(sources)] if name == "search_importance" else drawn
+    CHARTS[name].draw(drawn).to_dict(validate=True)  # by the schema of Vega-Lite
     starts = {
         "png": b"\x89PNG",
         "svg": b"<svg",
@@ -380,7 +386,7 @@ def test_no_two_series_of_a_chart_look_alike(
     name: str,
 ) -> None:
     """Series differ in colour, and by dash or shape too, for readers who see no colours."""
-    drawn = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else sources
+    drawn = centering if name == "finding" else alike if name in OF_OTHER_RUNS else sources
     drawn = [many_cells(sources)] if name == "search_importance" else drawn
     document = json.loads(render(name, drawn, "json"))
     for views in layered(document):
@@ -399,7 +405,7 @@ def test_no_two_series_of_a_chart_look_alike(
 
 WITHOUT_SERIES = {  # one series in each panel, or a colour for each number
     *("search_history", "search_importance", "search_parallel", "study_scatter"),
-    *("receptive_fields", "weight_histogram", "unit_lengths"),
+    *("receptive_fields", "weight_histogram", "unit_lengths", "selectivity"),
     *("grid_theorem1", "grid_theorem2", "grid_sparsity", "grid_accuracy", "grid_agreement"),
 }
 BY_SIDE = {"geometry"}  # bars above and below zero, and a line
@@ -438,7 +444,7 @@ def test_every_chart_names_its_data_and_leaves_the_colours_of_text_to_the_page(
     name: str,
 ) -> None:
     there = [source for source in sources if available([source]) and name in available([source])]
-    there = centering if name == "finding" else alike if name in OF_SEVERAL_RUNS else there
+    there = centering if name == "finding" else alike if name in OF_OTHER_RUNS else there
     there = [many_cells(sources)] if name == "search_importance" else there
     assert "mnist-mini" in caption_of(name, there)
     document = render(name, there, "json").decode()
@@ -578,6 +584,8 @@ def test_no_interval_of_a_share_leaves_0_and_1(grid: StudyGrid) -> None:
 
 
 def test_a_curves_values_are_means_over_seeds(sources: list[ChartSource]) -> None:
+    from scipy import stats  # slow to import: every lane of the tests imports this file
+
     points = rows_of("sparsity", sources[:1], "epoch")
     assert len(points) == 6
     for point in points:
@@ -641,6 +649,21 @@ def test_goodness_has_the_threshold_of_the_objective_and_only_where_there_is_one
     assert rows_of("goodness", sources[:1], "label") == []  # difference has none
     so_far = PartialRun("", [epoch_row(0)], spec=DEEP)
     assert "the objective's threshold, 2" in caption_of("goodness", [so_far])
+    objective = {"name": "softplus", "threshold": 2.0, "negative_threshold": 1.5}
+    two = PartialRun("", [epoch_row(0)], spec=TrainSpec.model_validate({"objective": objective}))
+    assert "threshold, 2 of positives and 1.5 of negatives" in caption_of("goodness", [two])
+
+
+def test_what_is_left_of_a_gradient_is_seen_far_below_one_and_far_above() -> None:
+    rows = [
+        epoch_row(0, split).model_copy(update={"gradient_share": share})
+        for split, share in (("positive", 0.02), ("negative", 30.0))
+    ]
+    document = json.loads(render("gradient_share", [PartialRun("", rows)], "json"))
+    scales = re.findall(r'"scale": (\{"clamp": true[^}]*\})', json.dumps(document, sort_keys=True))
+    assert [json.loads(scale) for scale in scales[:1]] == [
+        {"clamp": True, "domain": [0.01, 60.0], "nice": False, "type": "log"}
+    ]
 
 
 def test_theorem_1_while_training_is_drawn_only_where_it_was_monitored() -> None:
@@ -755,6 +778,11 @@ def test_axis_titles_never_collide_and_every_axis_has_a_panel(layers: int) -> No
         assert document["resolve"]["axis"] == {"x": "independent", "y": "independent"}
 
 
+def test_the_collector_does_not_look_through_the_charting_library() -> None:
+    assert gc.get_freeze_count() > 100_000
+
+
+@pytest.mark.slow
 def test_huge_values_have_short_tick_labels() -> None:
     rows = [
         epoch_row(epoch).model_copy(update={"goodness": epoch * 1.3333333e37}) for epoch in range(4)
@@ -768,6 +796,20 @@ def test_huge_values_have_short_tick_labels() -> None:
     assert [tip["format"] for tip in tips if tip["field"] == "mean"] == [".4~g"]
 
 
+def test_an_axis_with_one_value_is_spoken_of_as_that_value() -> None:
+    for epochs, spoken in (
+        (1, "linear scale at 0"),
+        (3, "linear scale with values from 0.0 to 2.0"),
+    ):
+        rows = [epoch_row(epoch) for epoch in range(epochs)]
+        labels = re.findall(
+            'aria-label="X-axis ([^"]*)"',
+            render("goodness", [PartialRun("", rows)], "svg").decode(),
+        )
+        assert [label.partition(" for a ")[2] for label in labels] == [spoken]
+
+
+@pytest.mark.slow
 def test_a_dark_chart_has_a_dark_page_and_colours_that_are_seen_on_it(
     sources: list[ChartSource],
 ) -> None:
@@ -1083,6 +1125,7 @@ def test_one_varied_field_is_points_with_intervals_more_than_two_are_panels() ->
     assert layer["color"]["scale"]["domainMid"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_study_of_checks_has_their_widths_as_an_axis() -> None:
     specs = [
         cell.spec
@@ -1386,7 +1429,7 @@ def test_the_report_stands_alone(sources: list[ChartSource]) -> None:
         }
     )
     page = report(job, sources)
-    drawn = set(CHARTS) - {"finding", "search_importance", *OF_SEVERAL_RUNS}
+    drawn = set(CHARTS) - {"finding", "search_importance", *OF_OTHER_RUNS}
     assert page.count("data:image/svg+xml") == len(drawn)
     assert "<b>bold" not in page
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -1427,6 +1470,7 @@ def a_run(lr: float, width: int, epochs: int = 2) -> TrainSpec:
     )
 
 
+@pytest.mark.slow
 def test_points_of_a_few_epochs_tell_splits_of_a_long_line_apart() -> None:
     run = Source("", training([(0.5, 0.4 + epoch / 1_000) for epoch in range(200)]))
     rows = [row for row in rows_of("prediction", [run], "marked") if row["split"] == "positive"]

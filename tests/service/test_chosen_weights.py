@@ -63,6 +63,7 @@ def job(
     return found
 
 
+@pytest.mark.slow
 def test_a_download_without_an_epoch_has_the_weights_that_were_chosen(
     client: httpx.Client, job: str, trained: tuple[TrainResult, list[EpochReport], Checkpoint]
 ) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PATIENCE_SECONDS, PROGRAM_SECONDS
 from ffengine.spec import TrainSpec
 from service.cli import job_watcher, options
 from service.store import Store
@@ -73,7 +73,7 @@ def process(*arguments: str, url: str, code: str | None = None, **environment: s
         capture_output=True,
         text=True,
         env={**inherited, "FFLAB_URL": url, **environment},
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     return Ended(found.returncode, found.stdout, found.stderr)
 
@@ -121,6 +121,7 @@ def test_jobs_in_a_pipe_are_lines_of_stable_columns(fflab: Fflab, store: Store) 
     assert fflab("jobs", "--state", "failed").lines == listed.lines[:1]
 
 
+@pytest.mark.slow
 def test_what_may_be_asked_of_a_job(fflab: Fflab, store: Store) -> None:
     job = submit(store)
     assert fflab("pause", "last").out == f"{job.id} paused\n"
@@ -138,10 +139,11 @@ def test_what_may_be_asked_of_a_job(fflab: Fflab, store: Store) -> None:
     assert fflab("show", job.id).code == 4
 
 
+@pytest.mark.slow
 def test_workers_estimates_and_logs_are_plain_lines(
     fflab: Fflab, store: Store, tmp_path: Path
 ) -> None:
-    assert fflab("workers").lines == ["id\thost\tdevice\tname\tmemory\tjob\theard"]
+    assert fflab("workers").lines == ["id\thost\tdevice\tname\tmemory\tthreads\ttags\tjob\theard"]
     assert json.loads(fflab("workers", "--json").out) == []
     estimate = fflab("estimate", "quick")
     assert "runs\t3" in estimate.lines
@@ -459,7 +461,7 @@ def test_a_pipe_that_is_closed_is_the_end_and_no_fault(store: Store, client: htt
         capture_output=True,
         text=True,
         env=environment,
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, "[\n", "")
 
@@ -524,6 +526,7 @@ def test_a_client_needs_the_base_install_alone(
         (("keys", "create", "x"), "server"),
         (("retention",), "server"),
         (("run", "quick"), "worker"),
+        (("bench", "small"), "worker"),
         (("data", "fetch", "kmnist"), "worker"),
     ],
 )
@@ -569,8 +572,9 @@ def test_the_shell_completes_jobs_specs_fields_values_and_files(
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     assert complete("fflab show ", url) == ["last", job.id, "mine"]
     assert complete("fflab watch m", url) == ["mine"]
-    assert complete("fflab submit p", url) == ["paper"]
-    assert complete("fflab submit m", url) == ["mpezeshki", "mine.yaml"]
+    assert complete("fflab submit pa", url) == ["paper"]
+    assert complete("fflab submit mi", url) == ["mine.yaml"]
+    assert complete("fflab submit mp", url) == ["mpezeshki"]
     assert complete("fflab submit mine.yaml --set negatives.s", url) == [
         "negatives.strategy=",
         "negatives.scale=",

@@ -29,6 +29,7 @@ def test_the_version_says_what_to_cite(fflab: Fflab) -> None:
     assert "arXiv 2311.05667" in said.out
 
 
+@pytest.mark.slow
 def test_presets_are_listed_and_written_as_files_to_start_from(
     fflab: Fflab, tmp_path: Path, client: httpx.Client
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_catalogue_is_listed_by_part(fflab: Fflab, client: httpx.Client) -> 
     assert (wrong.code, "did you mean 'negatives'?" in wrong.err) == (4, True)
 
 
+@pytest.mark.slow
 def test_results_and_rows_go_to_standard_output_and_to_files(
     fflab: Fflab, store: Store, tmp_path: Path
 ) -> None:
@@ -82,6 +84,7 @@ def test_results_and_rows_go_to_standard_output_and_to_files(
         assert "choose a name that ends in .csv or .parquet" in refused.err
 
 
+@pytest.mark.slow
 def test_a_dash_is_standard_output(fflab: Fflab, store: Store) -> None:
     job = submit(store)
     name, attempt = claimed(store, job)
@@ -131,6 +134,7 @@ def test_a_refusal_of_the_service_is_in_the_json(fflab: Fflab, store: Store) -> 
     assert refused["problem"]["status"] == 409
 
 
+@pytest.mark.slow
 def test_lists_are_longer_than_a_page_and_have_tags(
     fflab: Fflab, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +209,7 @@ def test_data_sets_are_those_of_the_service_that_is_named(
     assert fflab("data", "list").out == here.out
 
 
+@pytest.mark.slow
 def test_the_doctor_of_a_healthy_machine_warns_of_nothing(
     fflab: Fflab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +229,7 @@ def test_the_doctor_of_a_healthy_machine_warns_of_nothing(
     assert "come with fflab" in said["data"]["finding"], "what is fetched when wanted is no fault"
 
 
+@pytest.mark.slow
 def test_the_doctor_says_first_what_needs_action(
     fflab: Fflab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def job_json(state: str = "queued", **fields: Any) -> str:
 # Against the API
 
 
+@pytest.mark.slow
 def test_a_job_is_submitted_followed_and_read(call: Caller, user: Any, store: Store) -> None:
     job = call(
         user.submit(
@@ -154,6 +155,7 @@ def test_the_choice_of_a_catalogue_arrives_also_where_nothing_but_its_defaults_w
     assert call(user.submit(spec)).job.spec == spec
 
 
+@pytest.mark.slow
 def test_the_name_of_a_preset_is_a_spec(call: Caller, user: Any) -> None:
     job = call(user.submit("quick"))
     assert (job.job.kind, job.job.spec.preset) == ("study", "quick")
@@ -237,6 +239,7 @@ def test_jobs_come_page_after_page(call: Caller, user: Any) -> None:
     assert call(user.get("/v1/workers")) == {"items": []}
 
 
+@pytest.mark.slow
 def test_what_a_job_does_can_be_changed(call: Caller, user: Any, store: Store) -> None:
     job = call(user.submit(SPEC))
     for act, state in (
@@ -268,6 +271,7 @@ def test_a_wait_that_takes_too_long_is_over_and_the_job_goes_on(call: Caller, us
     assert over.value.job.id == job.id
 
 
+@pytest.mark.slow
 def test_events_from_the_end_on_are_none_and_the_stream_is_over(
     call: Caller, user: Any, store: Store
 ) -> None:
@@ -325,6 +329,7 @@ def test_the_charts_of_a_job_are_named_and_shown_as_pictures(
         charts["nothing"]
 
 
+@pytest.mark.slow
 def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
     call: Caller, user: Any, store: Store
 ) -> None:
@@ -353,6 +358,7 @@ def test_a_study_is_a_tidy_table_of_what_was_varied_and_found(
     )
 
 
+@pytest.mark.slow
 def test_a_key_that_is_missing_or_unknown_is_said_with_what_to_do(
     call: Caller, client: httpx.Client, resources: Resources
 ) -> None:
@@ -580,6 +586,7 @@ def test_a_cancelled_task_ends_at_once_and_leaves_no_connection() -> None:
         assert hung_up.wait(PATIENCE_SECONDS)
 
 
+@pytest.mark.slow
 def test_many_jobs_are_waited_for_at_once(client: httpx.Client, store: Store) -> None:
     async def all_of_them() -> list[JobState]:
         async with AsyncClient(str(client.base_url)) as user:

@@ -70,6 +70,7 @@ def test_a_small_answer_is_sent_as_it_is(client: httpx.Client) -> None:
     assert json.loads(body) == {"status": "ok"}
 
 
+@pytest.mark.slow
 def test_pages_are_compressed(client: httpx.Client) -> None:
     response, body = raw(client, "/", GZIP)
     assert response.headers["content-encoding"] == "gzip"

@@ -149,6 +149,7 @@ def test_the_head_of_a_second_request_must_come_in_time(settings: Settings) -> N
         assert line.rest().startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.slow
 def test_a_head_that_comes_letter_by_letter_must_come_in_time(settings: Settings) -> None:
     deadlines = PATIENT._replace(head=SOON)
     with (
@@ -264,6 +265,7 @@ def test_a_client_that_was_answered_may_stay(settings: Settings, store: Store) -
         assert "event: end" in list(lines), "a request that is answered is not cut"
 
 
+@pytest.mark.slow
 def test_one_address_has_a_share(settings: Settings, store: Store) -> None:
     job = submit(store)
     asked = f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()

@@ -138,6 +138,7 @@ def test_any_origin_changes_something_with_a_key_in_a_header(serve: Serve, key: 
     assert SHARED not in null.headers
 
 
+@pytest.mark.slow
 def test_pages_are_never_shared(serve: Serve) -> None:
     client = serve("*")
     for page in ("/", "/jobs", "/new", "/datasets", "/login"):

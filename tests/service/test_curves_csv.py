@@ -36,6 +36,7 @@ def measured(store: Store, job: str) -> int:
     return claim.attempt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["running", "failed", "cancelled", "succeeded"])
 def test_a_job_in_any_state_gives_its_curves(
     client: httpx.Client, store: Store, state: str
@@ -62,6 +63,7 @@ def test_a_job_in_any_state_gives_its_curves(
     assert ("result.npz" in page) is (state == "succeeded")
 
 
+@pytest.mark.slow
 def test_curves_that_grow_have_another_etag_and_no_parts(
     client: httpx.Client, store: Store
 ) -> None:
@@ -149,6 +151,7 @@ def test_the_result_of_a_study_is_a_tidy_table(client: httpx.Client, store: Stor
     assert {row["epoch"] for row in rows if row["figure"] == "sparsity"} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_every_table_says_along_which_direction_theorem_2_is_measured(
     client: httpx.Client, store: Store
 ) -> None:

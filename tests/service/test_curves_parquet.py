@@ -92,6 +92,7 @@ def test_a_result_names_its_data_and_can_be_had_in_parts(
     assert client.head(address).headers["content-type"] == MEDIA_TYPE
 
 
+@pytest.mark.slow
 def test_a_study_has_every_run_and_the_varied_fields_have_types(
     client: httpx.Client, store: Store
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_check_has_its_cells(client: httpx.Client, store: Store) -> None:
     refused(client.get(f"/v1/jobs/{NOBODY}/curves.parquet"), 404, "no-such-job")
 
 
+@pytest.mark.slow
 def test_seeds_beyond_float64_are_exact_and_large_tables_have_several_groups() -> None:
     row = train_result().curves[0].model_dump(mode="json") | {"seed": 2**63 - 1}
     runs = [MeasuredRun("job", "train", {"mixed": "8 · 16"}), MeasuredRun("other", "train", {})]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import event
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PROGRAM_SECONDS
 from service.cli.doctor import Check, _database
 from service.host.start_failures import MARK, ServeError
 from service.settings import Settings
@@ -127,7 +127,7 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(
         capture_output=True,
         text=True,
         env=environment,
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert ended.returncode == 3
     name, _, said = ended.stderr.strip().splitlines()[-1].partition(f" {MARK}")

@@ -93,6 +93,7 @@ def test_all_that_is_answered_of_a_diverged_job_is_json(client: httpx.Client, jo
         assert client.get(path).status_code == 200, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_row_that_is_not_finite_is_never_answered(
     client: httpx.Client, store: Store, value: float

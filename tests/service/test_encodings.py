@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PROGRAM_SECONDS
 from service.store import Store
 from tests.factories import submit
 
@@ -24,7 +24,7 @@ def fflab(client: httpx.Client, environment: dict[str, str], *arguments: str) ->
         [sys.executable, "-P", "-m", "service.cli", *arguments],
         env=os.environ | {"FFLAB_URL": str(client.base_url)} | environment,
         capture_output=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.decode("latin-1")

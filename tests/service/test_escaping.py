@@ -135,6 +135,7 @@ def test_a_header_is_one_line_of_ascii_with_both_names(text: str) -> None:
     assert unquote(found[2] or ascii_name) == name
 
 
+@pytest.mark.slow
 def test_a_download_has_the_name_of_its_job_in_its_own_script(
     client: httpx.Client, store: Store
 ) -> None:
@@ -208,6 +209,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "retry": ("JOB",),
     "open": ("JOB", "--print"),
     "run": ("学习率.yaml",),
+    "bench": ("学习率",),
     "data list": (),
     "data fetch": ("学习率",),
     "data import": ("学习率", "学习率.npz"),
@@ -215,10 +217,15 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys list": (),
     "keys create": ("学习率",),
     "keys revoke": ("学习率",),
+    "keys limit": ("学习率", "--max-queued", "5"),
     "keys clear": (),
+    "slurm scale": ("学习率.sbatch", "--max", "1"),
     "retention": (),
     "weights convert": ("学习率.npz",),
     "weights evaluate": ("学习率.safetensors",),
+    "weights upload": ("学习率.safetensors", "--name", "学习率"),
+    "weights list": (),
+    "weights delete": ("学习率",),
     "plugin list": (),
     "plugin test": ("学习率",),
     "presets": (),

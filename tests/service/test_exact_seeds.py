@@ -57,6 +57,7 @@ def test_answers_have_the_seeds_to_the_last_digit(client: httpx.Client, job: str
         assert {line["seed"] for line in lines} == {*WRITTEN}, path
 
 
+@pytest.mark.slow
 def test_the_archive_has_them_as_integers(client: httpx.Client, job: str) -> None:
     content = client.get(f"/v1/jobs/{job}/result.npz").content
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:

@@ -56,6 +56,7 @@ def hparams(folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_a_folder_for_each_seed_and_a_second_export_replaces_it(
     fflab: Fflab, store: Store, tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_tensorboard_reads_a_folder_for_each_seed_and_a_second_export_replaces_i
     assert hparams(folder / "seed-1")["optimizer.scale_lr_by_width"] is True
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_runs_of_a_study_by_what_varies_and_of_what_runs(
     fflab: Fflab, store: Store, tmp_path: Path
 ) -> None:
@@ -105,6 +107,7 @@ def test_tensorboard_has_the_runs_of_a_study_by_what_varies_and_of_what_runs(
     ]
 
 
+@pytest.mark.slow
 def test_the_table_of_weights_and_biases_has_a_line_for_each_epoch(
     fflab: Fflab, store: Store, tmp_path: Path
 ) -> None:
@@ -240,6 +243,7 @@ def _without_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", absent)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_without_packages")
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
     fflab: Fflab, store: Store, tmp_path: Path

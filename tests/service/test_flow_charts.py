@@ -237,15 +237,38 @@ def test_sizes_of_weights_are_drawn_once_for_both_splits() -> None:
     }
 
 
+def test_norms_of_weights_are_drawn_once_for_both_splits() -> None:
+    norms = {"log_weight_norm": -3.0, "log_spectral_norm": -4.0}
+    run = trained(norms, {**norms, "seed": 1, "log_weight_norm": 5.0})
+    assert "weight_norm" in available([run])
+    assert "weight_norm" not in available([trained({"log_spectral_norm": 1.0})])
+    found = points("weight_norm", run)
+    assert {(row["what"], row["mean"]) for row in found} == {
+        ("Frobenius norm", 1.0),
+        ("spectral norm", -4.0),
+    }
+    assert len(found) == 2 * 5
+    without = trained({"log_weight_norm": -3.0})
+    assert {row["what"] for row in points("weight_norm", without)} == {"Frobenius norm"}
+
+
 FIGURES = {
     "sparsity_flow": "sparsity",
     "theorem2_flow": "theorem2_ratio",
     "log_goodness_flow": "log_goodness",
     "effective_sizes": "effective_units",
+    "weight_norm": "log_weight_norm",
     "deep_theorem2": "theorem2_total_ratio",
     "deep_agreement": "total_agreement",
 }
-ALL = {**DEEP, "log_goodness": 1.0, "effective_units": 2.0, "effective_rank": 2.0, "basins": 2.0}
+ALL = {
+    **DEEP,
+    "log_goodness": 1.0,
+    "log_weight_norm": 1.0,
+    "effective_units": 2.0,
+    "effective_rank": 2.0,
+    "basins": 2.0,
+}
 
 
 @pytest.mark.parametrize("name", FIGURES)

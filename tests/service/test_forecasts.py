@@ -228,6 +228,7 @@ def test_the_command_line_runs_a_study_of_forecasts_here(tmp_path: Path) -> None
     assert "measured\t" not in done.output
 
 
+@pytest.mark.slow
 def test_the_report_has_the_table_of_epochs(store: Store, result: ForecastResult) -> None:
     job_id, attempt = claimed(store, submit(store, SPEC, fresh=True))
     store.queue.finish(job_id, attempt, result)
@@ -237,6 +238,7 @@ def test_the_report_has_the_table_of_epochs(store: Store, result: ForecastResult
     assert "Measured beside published" not in page
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_a_forecast_here(tmp_path: Path) -> None:
     file = tmp_path / "forecast.json"
     file.write_text(SPEC.model_dump_json(exclude_unset=True))

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
 from pydantic import JsonValue
+from safetensors.numpy import save
 
 from benchmarks.waiting import PATIENCE_SECONDS
 from ffengine.presets import PRESETS
@@ -60,8 +62,9 @@ def fields(document: JsonValue, prefix: str = "") -> dict[str, JsonValue]:
 
 
 def fill(page: Page, part: str, field: str, typed: str) -> None:
-    """Type a value into a field of a part's base."""
+    """Type a value into a field of a part's base, which may be folded."""
     control = page.locator(f"[data-pointer='/spec/parts/{part}/base/{field.replace('.', '/')}']")
+    control.evaluate("one => { one.closest('[data-part]').open = true; }")
     if control.evaluate("one => one.localName") == "select":
         control.select_option(typed)
     else:
@@ -181,8 +184,9 @@ def test_the_parts_of_a_clone_keep_their_order(page: Page, client: httpx.Client)
     first = client.post("/v1/jobs", json={"spec": {"kind": "study", "parts": parts}}).json()
     page.goto(f"/new?like={first['id']}")
     expect(page.locator("#difference")).to_contain_text("unchanged")
-    legends = page.locator("[data-part] > legend")
-    expect(legends).to_have_text(["part b", "part 2", "part 1"])
+    titles = page.locator("[data-part] > summary")
+    expect(titles).to_have_text(["part b train", "part 2 train", "part 1 train"])
+    page.locator("[data-part='2'] > summary").click()
     page.locator("[data-part='2']").get_by_label("epochs", exact=True).fill("0")
     expect(page.locator("[data-part='2'] .wrong")).to_be_visible()
     page.locator("[data-part='2']").get_by_label("epochs", exact=True).fill("2")
@@ -191,6 +195,29 @@ def test_the_parts_of_a_clone_keep_their_order(page: Page, client: httpx.Client)
     assert list(again["parts"]) == ["b", "2", "1"]
     first["spec"]["parts"]["2"]["base"]["epochs"] = 2
     assert again == first["spec"]
+
+
+def test_parts_are_folded_say_what_they_vary_and_open_where_something_is_wrong(page: Page) -> None:
+    page.goto("/new?preset=loewe")
+    expect(page.locator("[data-part] > summary")).to_have_count(1)
+    expect(page.locator("[data-part][open]")).to_have_count(1)
+    page.goto("/new?preset=quick")
+    parts = page.locator("[data-part]")
+    expect(parts).to_have_count(3)
+    expect(page.locator("[data-part][open]")).to_have_count(0)
+    first = page.locator("[data-part=training]")
+    first.locator("> summary").click()
+    first.get_by_role("button", name="Vary a field").click()
+    field, values = first.locator(".grid .line").last.locator("input").all()
+    field.fill("epochs")
+    values.fill("1, 2")
+    expect(first.locator("> summary")).to_contain_text("epochs")
+    first.locator("[data-pointer$='/optimizer/name']").select_option("sgd")  # makes the form anew
+    expect(first).to_have_attribute("open", "")
+    values = first.locator(".grid .line").last.locator("input").last
+    values.fill("-1")
+    first.locator("> summary").click()
+    expect(first).to_have_attribute("open", "")  # as soon as the service has refused it
 
 
 def test_the_difference_is_told_to_screen_readers_and_reached_by_keyboard(page: Page) -> None:
@@ -368,6 +395,26 @@ def test_a_check_of_trained_weights_shows_no_widths(page: Page, client: httpx.Cl
     page.get_by_label("at", exact=True).select_option("initialization")
     expect(widths).to_be_visible()
     expect(widths).to_have_value("64, 256, 512")
+
+
+def test_a_check_of_uploaded_weights_names_them(page: Page, client: httpx.Client) -> None:
+    weights = save({"w": np.ones((4, 64), dtype=np.float32)})
+    client.post("/v1/weights?name=mine&data=digits", content=weights)
+    page.goto("/new")
+    page.get_by_label("kind", exact=True).select_option("check")
+    page.get_by_label("at", exact=True).select_option("uploaded weights")
+    expect(page.locator("[data-pointer='/spec/widths']")).to_have_count(0)
+    expect(page.get_by_label("epoch", exact=True)).to_have_count(0)
+    page.get_by_label("weights", exact=True).fill("mine")
+    spec = {"kind": "check", "at": {"weights": "mine"}, "dataset": {"name": "digits"}, "seeds": [0]}
+    job = client.post("/v1/jobs", json={"spec": spec}).json()["id"]
+    page.goto(f"/new?like={job}")
+    expect(page.get_by_label("at", exact=True)).to_have_value("uploaded weights")
+    expect(page.get_by_label("weights", exact=True)).to_have_value("mine")
+    page.locator(".submit button").click()
+    page.wait_for_url(re.compile(r"/jobs/job_"))
+    at = client.get(f"/v1/jobs/{page.url.rpartition('/')[2]}").json()["spec"]["at"]
+    assert at["weights"] == "mine"
 
 
 def test_a_phone_shows_all_pages_and_more_fields_than_one(page: Page) -> None:

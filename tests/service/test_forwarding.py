@@ -21,6 +21,7 @@ def server_of(client: httpx.Client, **headers: str) -> Any:
     return client.get("/openapi.json", headers=headers).json()["servers"][0]["url"]
 
 
+@pytest.mark.slow
 def test_a_trusted_proxy_names_the_prefix(client: httpx.Client) -> None:
     assert server_of(client) == "/"
     assert server_of(client, **SAID) == "/fflab"
@@ -42,6 +43,7 @@ def test_others_are_not_believed(settings: Settings) -> None:
         assert server_of(client, **SAID) == "/"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["/lab/fflab", "lab/fflab/"])
 def test_the_setting_goes_before_and_either_kind_of_proxy_will_do(
     settings: Settings, given: str

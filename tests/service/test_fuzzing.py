@@ -27,9 +27,9 @@ from tests.needs import program
 from tests.serving import http_client
 
 SEED = int(os.environ.get("FFLAB_FUZZ_SEED", "1"))
-EXAMPLES = int(os.environ.get("FFLAB_FUZZ_EXAMPLES", "16"))  # of each operation; for stateful, too
+EXAMPLES = int(os.environ.get("FFLAB_FUZZ_EXAMPLES", "10"))  # of each operation; for stateful, too
 OF_EACH_KIND = 10
-LEAST_REQUESTS = {"sqlite": 5_000, "postgres": 1_000, "pages": 500}
+LEAST_REQUESTS = {"sqlite": 4_000, "postgres": 700, "pages": 400}
 
 LONGEST_SECONDS = 3_600
 

@@ -13,16 +13,22 @@ import pytest
 from sqlalchemy import event, update
 
 import ffengine
+from ffengine.checkpoint import Position
+from ffengine.interrupts import Control, Interrupted
 from ffengine.results import CheckResult, EpochRow, RunResult, Split, TrainResult
 from ffengine.spec import AnySpec, CheckSpec, StudySpec, TrainSpec
+from ffengine.training import EpochReport
 from service.cli.job_watcher import JobProgress
 from service.cli.live_view import newest
-from service.headline import headline, newest_complete
+from service.headline import FIGURES, headline, newest_complete
 from service.jobs import Event, Job
+from service.lists.conditions import parse_order
+from service.results.row_keys import EpochRef, RowKey, quantity_of
 from service.store import Store
 from service.store.tables import ResultRow
 from tests.factories import HALF, LEASE, claimed, read, submit
 from tests.service.samples import check_cell, epoch_row, train_result
+from workers.attempt import resumed_in_words
 
 TINY: dict[str, Any] = {
     "dataset": {"train_samples": 60, "test_samples": 30},
@@ -57,6 +63,28 @@ SPECS: dict[str, AnySpec] = {
     ),
 }
 SPLITS: tuple[Split, ...] = ("positive", "negative")
+# accuracy is measured while they learn
+FOLLOWED: dict[str, AnySpec] = {
+    "monitored": TrainSpec.model_validate(
+        {
+            **TINY,
+            "dataset": TINY["dataset"] | {"validation_samples": 20},
+            "network": {"widths": [8, 6]},
+            "monitor": {"samples": 40, "accuracy": True},
+            "seeds": [0, 1],
+        }
+    ),
+    "stopped": TrainSpec.model_validate(
+        {
+            **TINY,
+            "dataset": TINY["dataset"] | {"validation_samples": 20},
+            "network": {"widths": [8]},
+            "epochs": 5,
+            "stop": {"patience": 1},
+            "seeds": [0, 1],
+        }
+    ),
+}
 SIGNS = {"positive": "+", "negative": "−"}
 
 
@@ -64,7 +92,7 @@ SIGNS = {"positive": "+", "negative": "−"}
 def results() -> dict[str, RunResult]:
     return {
         name: ffengine.train(spec) if isinstance(spec, TrainSpec) else ffengine.check(spec)
-        for name, spec in SPECS.items()
+        for name, spec in (SPECS | FOLLOWED).items()
     }  # type: ignore[arg-type]
 
 
@@ -116,6 +144,7 @@ def text_of(store: Store, job: Job) -> str:
     return store.jobs.headlines([read(store, job.id)])[job.id].text
 
 
+@pytest.mark.slow
 def test_the_headline_is_the_mean_over_seeds_at_the_end(
     either_store: Store, results: dict[str, RunResult]
 ) -> None:
@@ -231,6 +260,7 @@ def test_a_study_has_no_headline_its_runs_have(either_store: Store) -> None:
     assert [found[job.id].text[:7] for job in (study, first, second)] == ["", "epoch 1", ""]
 
 
+@pytest.mark.slow
 def test_a_retry_is_not_taken_for_what_it_was(either_store: Store) -> None:
     job = submit(either_store, TrainSpec(epochs=4))
     _, attempt = claimed(either_store, job)
@@ -248,6 +278,40 @@ def test_a_retry_is_not_taken_for_what_it_was(either_store: Store) -> None:
     assert text_of(either_store, job).startswith("epoch 1")
 
 
+@pytest.mark.parametrize("name", ["one layer", "monitored", "stopped"])
+def test_accuracies_of_the_monitor_are_figures_of_the_last_epoch(
+    either_store: Store, results: dict[str, RunResult], name: str
+) -> None:
+    spec, result = (SPECS | FOLLOWED)[name], results[name]
+    assert isinstance(spec, TrainSpec)
+    assert isinstance(result, TrainResult)
+    job = finish(either_store, submit(either_store, spec), result)
+    found = either_store.jobs.headlines([job])[job.id].figures
+    everything = tuple(range(len(spec.network.widths)))
+    wanted: dict[str, float] = {}
+    for partition in ("train", "validation"):
+        for field in ("accuracy", "auc"):
+            last = []
+            for seed in spec.seeds:
+                rows = [
+                    row
+                    for row in result.accuracy_curves
+                    if (row.seed, row.partition, row.layers, row.method)
+                    == (seed, partition, everything, "goodness")
+                ]
+                last += [getattr(max(rows, key=lambda one: one.epoch), field)] if rows else []
+            if last:
+                wanted[f"{partition}_{field}"] = sum(last) / len(last)
+    assert len(wanted) == (0 if name == "one layer" else 4)
+    assert {one: found[one] for one in found if one.startswith(("train", "valid"))} == (
+        pytest.approx(wanted)
+    )
+    assert set(found) <= set(FIGURES)
+    either_store.jobs.refresh_figures()
+    by_auc = parse_order("-train_auc")
+    assert [one.id for one in either_store.jobs.page(limit=5, order=by_auc).jobs] == [job.id]
+
+
 @contextmanager
 def counted(store: Store) -> Iterator[list[str]]:
     """The statements that are sent meanwhile."""
@@ -258,6 +322,7 @@ def counted(store: Store) -> Iterator[list[str]]:
     event.remove(store.database.engine, "before_cursor_execute", listen)
 
 
+@pytest.mark.slow
 def test_hundreds_of_jobs_take_as_many_queries_as_one(either_store: Store) -> None:
     jobs = [
         finish(either_store, submit(either_store, TrainSpec(epochs=1), fresh=True), train_result())
@@ -282,6 +347,27 @@ def test_rows_that_do_not_fit_the_spec_are_shown_as_they_are(either_store: Store
         session.execute(update(ResultRow).where(ResultRow.job_id == job.id).values(document="{}"))
     changed = job.model_copy(update={"finished_at": job.created_at})
     assert either_store.jobs.headlines([changed])[job.id].text == "epoch 1: S+ 0.500 T2+ 0.750"
+
+
+def test_large_numbers_have_marks_of_thousands() -> None:
+    long = TrainSpec(epochs=20_000)
+    rows = [epoch_row(12_345).model_dump()]
+    assert headline(long, rows).text.startswith("epoch 12,345: ")
+    reports: list[EpochReport] = []
+
+    def stop(report: EpochReport) -> Control:
+        reports.append(report)
+        return "stop"
+
+    with pytest.raises(Interrupted):
+        ffengine.train(
+            TrainSpec.model_validate({**TINY, "network": {"widths": [4]}, "epochs": 20_000}),
+            on_epoch=stop,
+        )
+    assert [one.message for one in reports] == ["layer 0: epoch 0 of 20,000"]
+    assert resumed_in_words(long, Position(0, 12_345)) == "resumed at epoch 12,345"
+    key = RowKey("theorem2_training", at=EpochRef(12_345), width=4096)
+    assert quantity_of(key) == "Theorem 2 along the training step, epoch 12,345, n = 4,096"
 
 
 def test_dead_samples_have_no_sparsity_to_show() -> None:

@@ -42,6 +42,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_database_is_in_the_home(tmp_path: Path, name: str) -> None:
     home = tmp_path / name
@@ -59,6 +60,7 @@ def test_the_database_is_in_the_home(tmp_path: Path, name: str) -> None:
     assert [check.verdict for check in _artifacts(settings)] == ["ok"]
 
 
+@pytest.mark.slow
 def test_two_homes_that_differ_behind_a_question_mark_share_nothing(tmp_path: Path) -> None:
     jobs = []
     for name in ("exp?lr=1", "exp?lr=2"):
@@ -114,7 +116,7 @@ def test_a_database_that_an_earlier_version_kept_elsewhere_is_named(
         job, service_id = submit(store).id, store.database.service_id()
     if labelled:
         assert service_id is not None
-        Artifacts(settings.artifacts).put_label(service_id)
+        Artifacts(settings.artifact_place).put_label(service_id)
     for _ in range(2):
         with pytest.raises(ServeError) as refused:
             refuse_others_state(settings)
@@ -129,6 +131,7 @@ def test_a_database_that_an_earlier_version_kept_elsewhere_is_named(
         assert [job] == [one.id for one in store.jobs.page(limit=9).jobs]
 
 
+@pytest.mark.slow
 def test_the_database_of_another_home_is_not_taken_for_one_of_this(tmp_path: Path) -> None:
     other, settings = Settings(home=tmp_path / "run A"), Settings(home=tmp_path / "run%20A")
     refuse_others_state(other)
@@ -136,4 +139,4 @@ def test_the_database_of_another_home_is_not_taken_for_one_of_this(tmp_path: Pat
     (tmp_path / "exp").write_text("a file of somebody else")
     assert earlier_place(tmp_path / "exp?lr=1" / "fflab.db") is None
     with Store(settings.database) as store:
-        assert refusal(store, Artifacts(settings.artifacts)) is None
+        assert refusal(store, Artifacts(settings.artifact_place)) is None

@@ -45,7 +45,7 @@ settings = Settings()
 sys.stdin.readline()
 refuse_others_state(settings)
 store = Store(settings.database)
-print(store.database.service_id(), Artifacts(settings.artifacts).label())
+print(store.database.service_id(), Artifacts(settings.artifact_place).label())
 store.close()
 """
 
@@ -176,6 +176,7 @@ def test_nothing_is_deleted_where_the_database_file_is_gone_meanwhile(
     store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("put_there", ["nothing", "an empty file"])
 def test_nothing_is_accepted_where_the_database_file_is_gone_meanwhile(
     tmp_path: Path, put_there: str
@@ -219,7 +220,7 @@ def test_a_refused_start_and_the_doctor_make_no_database(
     tmp_path: Path, artifacts: Artifacts
 ) -> None:
     settings = Settings(home=artifacts.root.parent)
-    assert settings.artifacts == artifacts.root
+    assert settings.artifact_place == artifacts.root
     file = settings.root / "fflab.db"
     found = {check.what: check for check in (*_database(settings), *_artifacts(settings))}
     assert {check.verdict for check in found.values()} == {"ok"}

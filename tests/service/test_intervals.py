@@ -180,6 +180,7 @@ def of_counts(
         yield Source("", result, spec), result, cells
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from([0, 1, 20, 39, 40]), min_size=2, max_size=3)
     | st.lists(st.integers(0, SAMPLES), min_size=2, max_size=5)

@@ -276,6 +276,7 @@ def key_of(column: Column, value: Any) -> Any:
     return PRIORITIES.index(value) if column.name == "priority" else value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("descending", [False, True])
 def test_every_column_sorts_the_whole_list_and_its_pages(
     either_store: Store, jobs: list[Job], descending: bool

@@ -56,6 +56,15 @@ def states(client: httpx.Client, jobs: list[str]) -> list[str]:
     return [one.json()["state"] if one.status_code == 200 else "gone" for one in answers]
 
 
+def test_a_list_says_once_what_was_cancelled_before_it_began(
+    client: httpx.Client, jobs: list[str]
+) -> None:
+    text = page(client, "/", state="cancelled")
+    assert listed(text) == [jobs[2]]
+    assert "never begun" in text
+    assert "0 %" not in text
+
+
 def test_columns_sorting_and_filters_are_in_the_address(
     client: httpx.Client, jobs: list[str]
 ) -> None:
@@ -107,6 +116,7 @@ def test_a_filter_that_is_not_understood_shows_no_list(
     assert "The list is not shown" in text
 
 
+@pytest.mark.slow
 def test_a_list_that_is_sorted_has_pages(client: httpx.Client, jobs: list[str]) -> None:
     for number in range(60):
         submit(client, name=f"n {number:02}", fresh=True)
@@ -120,6 +130,7 @@ def test_a_list_that_is_sorted_has_pages(client: httpx.Client, jobs: list[str]) 
     assert len(listed(page(client, "/", rows="100"))) == 63
 
 
+@pytest.mark.slow
 def test_cancelling_is_asked_first_and_what_could_not_be_is_said(
     client: httpx.Client, jobs: list[str]
 ) -> None:
@@ -140,6 +151,7 @@ def test_cancelling_is_asked_first_and_what_could_not_be_is_said(
     assert states(client, jobs) == ["succeeded", "queued", "queued"]
 
 
+@pytest.mark.slow
 def test_all_that_match_are_found_on_the_server(client: httpx.Client, jobs: list[str]) -> None:
     text = post(client, "delete", all="yes", where="state=ended", job=jobs[1])
     assert "<h1>Delete 2 jobs?</h1>" in text
@@ -155,6 +167,7 @@ def test_all_that_match_are_found_on_the_server(client: httpx.Client, jobs: list
     assert "there is no such job any more" in text
 
 
+@pytest.mark.slow
 def test_tags_and_projects_are_given_to_many(client: httpx.Client, jobs: list[str]) -> None:
     assert "3 jobs tagged" in post(client, "tag", job=jobs, given_tag="talk")
     assert "1 job left without the tag" in post(client, "untag", job=jobs[:1], given_tag="talk")
@@ -198,6 +211,7 @@ def test_forms_that_no_page_sends_are_refused(
     assert said in html.unescape(answer.text)
 
 
+@pytest.mark.slow
 def test_pages_of_other_sites_change_nothing(client: httpx.Client, jobs: list[str]) -> None:
     elsewhere = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
     for path, fields in (
@@ -209,12 +223,14 @@ def test_pages_of_other_sites_change_nothing(client: httpx.Client, jobs: list[st
     assert (job["state"], job["name"]) == ("queued", "second")
 
 
+@pytest.mark.slow
 def test_nobody_is_sent_elsewhere(client: httpx.Client, jobs: list[str]) -> None:
     for back in ("//elsewhere.example", "https://elsewhere.example", "/\\elsewhere.example"):
         text = post(client, "retry", job=jobs[2], back=back)
         assert 'href="/">Back to the list' in text
 
 
+@pytest.mark.slow
 def test_a_job_is_edited_on_its_page(client: httpx.Client, jobs: list[str]) -> None:
     hostile = "<script>alert(1)</script>\r\n</textarea>& \"'"
     fields = {"name": "renamed", "tags": "a, b,, a", "project": "Paper", "note": hostile}
@@ -271,6 +287,7 @@ def hidden(form: str) -> dict[str, str]:
     return {name: html.unescape(value) for name, value in found}
 
 
+@pytest.mark.slow
 def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, store: Store) -> None:
     study = submit(client, STUDY, name="many").id
     runs = client.get("/v1/jobs", params={"parent": study, "sort": "run"}).json()["items"]
@@ -295,6 +312,7 @@ def test_a_study_has_a_table_of_its_runs_with_the_best(client: httpx.Client, sto
     assert client.get("/jobs/job_0/runs").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_long_study_has_pages_of_runs(client: httpx.Client) -> None:
     grid = {"epochs": list(range(1, 71))}
     study = submit(client, {"kind": "study", "base": {"kind": "train"}, "grid": grid}).id
@@ -313,6 +331,7 @@ def test_the_form_of_a_job_knows_projects(client: httpx.Client) -> None:
     assert '<option value="Paper">' in text
 
 
+@pytest.mark.slow
 def test_runs_of_studies_are_found_where_they_are_asked_for(
     client: httpx.Client, store: Store, jobs: list[str]
 ) -> None:
@@ -337,6 +356,7 @@ def test_runs_of_studies_are_found_where_they_are_asked_for(
     assert "the filter, too" not in page(client, "/"), "without a filter nothing is missed"
 
 
+@pytest.mark.slow
 def test_all_that_match_are_those_that_are_listed(client: httpx.Client, jobs: list[str]) -> None:
     study = submit(client, STUDY, tags=["mine"]).id
     runs = [item["id"] for item in client.get(f"/v1/jobs?parent={study}").json()["items"]]
@@ -357,6 +377,7 @@ def test_projects_are_offered_with_the_number_of_their_jobs(client: httpx.Client
     assert "<option selected>gone</option>" in page(client, "/", project="gone")
 
 
+@pytest.mark.slow
 def test_a_study_that_has_ended_is_read_once_and_shown_as_it_is(
     client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

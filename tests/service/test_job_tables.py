@@ -40,6 +40,7 @@ def listed(client: httpx.Client, **query: str) -> list[str]:
     return [item["id"] for item in response.json()["items"]]
 
 
+@pytest.mark.slow
 def test_a_list_is_filtered_and_sorted(client: httpx.Client, jobs: list[str]) -> None:
     assert listed(client, where="widths>=256 lr<0.1") == [jobs[2]]
     assert listed(client, where="T2+>0.5") == [jobs[0]]
@@ -71,6 +72,7 @@ def test_totals_are_by_state(client: httpx.Client, jobs: list[str]) -> None:
     assert client.get("/v1/jobs").json()["states"] is None
 
 
+@pytest.mark.slow
 def test_values_of_columns_are_sent_beside_the_jobs(client: httpx.Client, jobs: list[str]) -> None:
     query = {"columns": "widths,T2\u2212,tag,project,bias,duration", "fields": "id", "limit": 2}
     page = client.get("/v1/jobs", params={**query, "sort": "lr"}).json()
@@ -110,6 +112,7 @@ def test_hostile_filters_are_values_and_nothing_else(client: httpx.Client, jobs:
         assert listed(client, where=where) == [], where
 
 
+@pytest.mark.slow
 def test_a_project_and_a_note_are_given_and_changed(client: httpx.Client, jobs: list[str]) -> None:
     job = client.get(f"/v1/jobs/{jobs[1]}").json()
     assert (job["project"], job["note"]) == ("paper", "two\nlines")
@@ -133,6 +136,7 @@ def test_runs_share_the_project_of_their_study_and_not_its_note(client: httpx.Cl
     ]
 
 
+@pytest.mark.slow
 def test_clients_read_tables(client: httpx.Client, jobs: list[str]) -> None:
     url = str(client.base_url)
     with Client(url) as fflab:
@@ -156,6 +160,7 @@ def test_clients_read_tables(client: httpx.Client, jobs: list[str]) -> None:
     assert [row["lr"] for row in asyncio.run(read())] == [0.01, 0.1, 0.5, 1.0]
 
 
+@pytest.mark.slow
 def test_the_command_filters_sorts_and_shows_columns(fflab: Fflab, jobs: list[str]) -> None:
     found = fflab("jobs", "--where", "kind=train", "--sort", "-lr", "--columns", "name,lr,T2+")
     assert found.lines == [
@@ -173,6 +178,7 @@ def test_the_command_filters_sorts_and_shows_columns(fflab: Fflab, jobs: list[st
     assert "'wdth' is not a column; did you mean 'widths'?" in wrong.err
 
 
+@pytest.mark.slow
 def test_the_command_gives_and_changes_project_and_note(
     fflab: Fflab, client: httpx.Client, jobs: list[str]
 ) -> None:
@@ -189,6 +195,7 @@ def test_the_command_gives_and_changes_project_and_note(
     assert (changed["project"], changed["note"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_runs_of_studies_are_listed_where_they_are_asked_for(
     client: httpx.Client, jobs: list[str], fflab: Fflab
 ) -> None:
@@ -217,6 +224,7 @@ def test_runs_of_studies_are_listed_where_they_are_asked_for(
     assert found.lines == ["id\twidths", f"{wide}\t512", f"{narrow}\t64"]
 
 
+@pytest.mark.slow
 def test_projects_are_listed(client: httpx.Client, jobs: list[str], fflab: Fflab) -> None:
     study = {"kind": "study", "base": train(0.1, 8), "grid": {"epochs": [1, 2]}}
     submit(client, study, project="thesis")

@@ -150,6 +150,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HOSTILE)
 def test_the_first_of_very_many_errors_are_told(client: httpx.Client, what: str) -> None:
     body = json.dumps(HOSTILE[what])
@@ -167,6 +168,7 @@ def test_errors_beyond_the_first_items_are_told(client: httpx.Client) -> None:
     assert problem.errors[0].pointer.startswith("/spec/seeds")
 
 
+@pytest.mark.slow
 def test_others_are_answered_while_a_hostile_body_is_looked_at(client: httpx.Client) -> None:
     body = json.dumps(HOSTILE["190,000 seeds"])
     answers: list[httpx.Response] = []
@@ -187,6 +189,7 @@ def test_others_are_answered_while_a_hostile_body_is_looked_at(client: httpx.Cli
     print(f"the longest answer took {longest:.2f} s")  # noqa: T201 - for who looks; load varies it
 
 
+@pytest.mark.slow
 def test_no_more_errors_than_are_told_are_described(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from ffengine.objectives import Objective
 from ffengine.presets import PRESETS
 from ffengine.references import REFERENCES, SOURCES, references_of
 from ffengine.results import Interval, StudyCell
@@ -192,12 +193,32 @@ SPECS: dict[str, AnySpec] = {
             "methods": ["exact"],
         }
     ),
+    **{
+        f"labels {code}": TrainSpec.model_validate({"dataset": {"label_code": code, **more}})
+        for code, more in (("random", {}), ("fourier", {}), ("fourier", {"label_strength": 0.2}))
+    },
+    **{
+        f"halves {form}": TrainSpec.model_validate(
+            {
+                "objective": {"name": "polar", "form": form, "goodness": "sum_squares"},
+                "network": {"widths": [8] * layers, "normalize": "halves", "normalize_first": True},
+            }
+        )
+        for form, layers in (("sigma", 2), ("symmetric", 1))
+    },
+    "labels at every layer": TrainSpec.model_validate(
+        {
+            "dataset": {"labels": "every_layer", "label_strength": 3},
+            "network": {"widths": [9, 8], "normalize": "rms"},
+        }
+    ),
+    "check of labels": CheckSpec.model_validate({"dataset": {"label_code": "random"}}),
     "everything": TrainSpec.model_validate(
         {
             "dataset": {"validation_samples": 100, "label_strength": 0.5, "labels": "append"},
             "network": {"widths": [8, 16], "normalize": "l2", "bias": True, "init": "he"},
             "optimizer": {"name": "adamw", "schedule": "cosine", "weight_decay": 0.1},
-            "phases": {"positive_steps": 2, "negative_steps": 1},
+            "phases": {"positive_steps": 2, "negative_steps": 1, "lr_ratio": 0.5},
             "objective": {"name": "softplus", "peer_normalization": 0.1},
             "evaluation": {
                 "linear_classifier": True,
@@ -205,15 +226,37 @@ SPECS: dict[str, AnySpec] = {
                 "ensembles": True,
                 "baselines": ["cross_entropy", "ff_objective"],
             },
-            "monitor": {"measures": ["gini", "kurtosis"], "every_epochs": 2},
+            "monitor": {
+                "measures": ["gini", "kurtosis", "spectral_norm", "weights"],
+                "every_epochs": 2,
+            },
             "seeds": [0, 1],
         }
     ),
 }
 
 
+OF_HALVES = ("sigma", "symmetric")
+
+
 def runs_of(spec: AnySpec) -> list[Any]:
     return [cell.spec for cell in expand(spec)] if isinstance(spec, StudySpec) else [spec]
+
+
+def test_the_methods_say_how_halves_are_compared_and_scaled() -> None:
+    of_two, of_one = (methods(SPECS[f"halves {form}"], [], form="txt") for form in OF_HALVES)
+    assert "p = sigmoid(1 (G(P) - G(N)))" in of_two
+    assert "p = (G(P) + 1e-6) / (G(P) + G(N) + 2e-6)" in of_one
+    assert "first layer is scaled to length 1, and that of every layer above is scaled so" in of_two
+    assert "The input of the layer is scaled to length 1." in of_one
+
+
+def test_the_methods_say_that_every_layer_receives_the_label() -> None:
+    text = methods(SPECS["labels at every layer"], [], form="txt")
+    said = "the same for each layer and not normalised, of the activations that each layer above"
+    assert said in text
+    assert "with 3 in place of 1" in text
+    assert "karkehabadi2024" in references_of(SPECS["labels at every layer"])
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -229,10 +272,14 @@ def test_the_methods_name_what_the_spec_uses_and_nothing_else(name: str) -> None
     used = {
         "The data set is {}": {run.dataset.name for run in runs},
         "preprocessed as {}:": {run.dataset.preprocess for run in runs},
-        "Negatives are made by {}:": {run.negatives.strategy for run in with_negatives},
+        "Negatives are made by {}:": {run.negatives.strategy for run in with_negatives} - {"none"},
         "the objective {}:": {run.objective.name for run in learning},
         "The optimiser is {} ": {run.optimizer.name for run in learning},
         "initialised by {}:": {run.network.init for run in learning},
+        "A label is the code {}:": {
+            run.dataset.label_code.name for run in with_negatives if run.negatives.labelled
+        }
+        - {"one_hot"},
         "Its schedule is {}:": {run.optimizer.schedule for run in learning} - {"constant"},
     }
     known = {
@@ -241,6 +288,7 @@ def test_the_methods_name_what_the_spec_uses_and_nothing_else(name: str) -> None
         "the objective {}:": SOURCES["objectives"],
         "The optimiser is {} ": SOURCES["optimizers"],
         "initialised by {}:": SOURCES["inits"],
+        "A label is the code {}:": SOURCES["label_codes"],
     }
     for form, names in used.items():
         for one in names:
@@ -256,13 +304,17 @@ def test_the_methods_name_what_the_spec_uses_and_nothing_else(name: str) -> None
     trainings = [run for run in runs if isinstance(run, TrainSpec)]
     for words, said in {
         "Steps take one side": any(run.phases.alternate for run in trainings),
+        "times the learning rate": any(run.phases.lr_ratio != 1 for run in trainings),
         "Ensembles": any(run.evaluation.ensembles for run in trainings),
         "linear classifier": any(run.evaluation.linear_classifier for run in trainings),
-        "Peer normalisation": any(run.objective.peer_normalization for run in learning),
+        "Peer normalisation": any(
+            isinstance(run.objective, Objective) and run.objective.peer_normalization
+            for run in learning
+        ),
         "weight decay": any(run.optimizer.weight_decay for run in learning),
         "95 %": any(len(run.seeds) > 1 and not isinstance(run, ForecastSpec) for run in runs),
         "baseline": any(run.evaluation.baselines for run in trainings),
-        "theorem 1": any(1 in run.monitor.theorems for run in trainings)
+        "theorem 1": any(1 in run.monitor.theorems and not run.learns_classes for run in trainings)
         or any(isinstance(run, CheckSpec) and run.theorem == 1 for run in runs),
         "Figures are computed by": False,
     }.items():
@@ -312,6 +364,7 @@ def catalogued() -> Iterator[tuple[str, str]]:
             yield from ((catalogue, line["name"]) for line in catalog[catalogue])
 
 
+@pytest.mark.slow
 def test_every_entry_of_the_catalogues_knows_its_sources() -> None:
     for catalogue, name in catalogued():
         assert name in SOURCES[catalogue], f"{catalogue}: {name}"

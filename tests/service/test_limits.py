@@ -27,6 +27,7 @@ from tests.ports import free_port
 from tests.serving import http_client
 
 
+@pytest.mark.slow
 def test_streams_beyond_the_bound_are_refused_and_clients_read_pages(
     client: httpx.Client,
     resources: Resources,

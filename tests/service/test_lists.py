@@ -50,6 +50,7 @@ def test_the_next_page_keeps_all_filters(client: httpx.Client, jobs: list[str]) 
     assert found == [jobs[3], jobs[2], jobs[0]]
 
 
+@pytest.mark.slow
 def test_jobs_of_a_time_are_listed(client: httpx.Client, jobs: list[str]) -> None:
     times = [client.get(f"/v1/jobs/{job}").json()["created_at"] for job in jobs]
     assert listed(client, f"created_after={times[2]}") == [jobs[3], jobs[2]]
@@ -65,6 +66,7 @@ def test_jobs_of_a_time_are_listed(client: httpx.Client, jobs: list[str]) -> Non
         assert problem.errors[0].pointer == "query/created_after"
 
 
+@pytest.mark.slow
 def test_a_total_is_counted_where_it_is_asked_for(client: httpx.Client, jobs: list[str]) -> None:
     assert client.get("/v1/jobs").json()["total"] is None
     page = client.get("/v1/jobs?total=true&limit=1").json()
@@ -75,6 +77,7 @@ def test_a_total_is_counted_where_it_is_asked_for(client: httpx.Client, jobs: li
     assert client.get("/v1/jobs?total=true&tag=nothing").json()["total"] == 0
 
 
+@pytest.mark.slow
 def test_some_fields_are_sent_alone(client: httpx.Client, jobs: list[str]) -> None:
     page = client.get("/v1/jobs?fields=id,name,%20state&limit=2").json()
     assert page["items"] == [
@@ -88,6 +91,7 @@ def test_some_fields_are_sent_alone(client: httpx.Client, jobs: list[str]) -> No
         refused(client.get(f"/v1/jobs?fields={nothing}"), 422, "invalid")
 
 
+@pytest.mark.slow
 def test_clients_filter_count_and_read_some_fields(client: httpx.Client, jobs: list[str]) -> None:
     url = str(client.base_url)
     hour = timedelta(hours=1)
@@ -110,6 +114,7 @@ def test_clients_filter_count_and_read_some_fields(client: httpx.Client, jobs: l
     assert asyncio.run(count()) == (2, [jobs[3], jobs[0]])
 
 
+@pytest.mark.slow
 def test_the_command_lists_several_states_and_times_and_counts(
     fflab: Fflab, jobs: list[str]
 ) -> None:

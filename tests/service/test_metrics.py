@@ -78,6 +78,7 @@ def test_the_size_of_either_database_is_known(either_store: Store) -> None:
     assert either_store.database.size_bytes() > 50_000
 
 
+@pytest.mark.slow
 def test_requests_are_counted_by_route_method_and_status(client: httpx.Client) -> None:
     for path in ("/v1/jobs", "/v1/jobs/job_none", "/", "/jobs/job_none", "/static/style.css"):
         client.get(path)
@@ -99,6 +100,7 @@ def test_requests_are_counted_by_route_method_and_status(client: httpx.Client) -
     assert requests(found, "GET", "none", "4xx") == 1
 
 
+@pytest.mark.slow
 def test_no_path_that_a_client_makes_up_is_a_series(app: FastAPI, client: httpx.Client) -> None:
     for number in range(30):
         client.get(f"/made-up-{number}")
@@ -201,6 +203,7 @@ def test_what_is_remembered_of_events_does_not_grow(
         assert not histograms._counted
 
 
+@pytest.mark.slow
 def test_two_apps_of_one_process_count_for_themselves(
     client: httpx.Client, tmp_path: Path, settings: Settings
 ) -> None:

@@ -160,6 +160,7 @@ def test_a_name_that_was_stored_once_aborts_and_scripts_nothing(
     assert client.get("/compare", params={"job": [job_id, job_id]}).status_code == 200
 
 
+@pytest.mark.slow
 def test_it_can_be_listed_searched_changed_and_deleted(store: Store, client: httpx.Client) -> None:
     job_id = stored_once(store)
     assert [job["name"] for job in client.get("/v1/jobs").json()["items"]] == [HOSTILE]
@@ -177,6 +178,7 @@ def test_it_can_be_listed_searched_changed_and_deleted(store: Store, client: htt
     assert client.delete(f"/v1/jobs/{job_id}").status_code == 204
 
 
+@pytest.mark.slow
 def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
     job_id = stored_once(store)
     store.api_keys.add("key_1", HOSTILE, fingerprint("x"))
@@ -204,6 +206,7 @@ def test_a_terminal_is_told_nothing_by_it(store: Store, fflab: Fflab) -> None:
         assert not HIDDEN.search(ended.out.replace("\n", "") + ended.err.replace("\n", "")), command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["</script><script>alert(1)</script>", "<!--<script>", "]]>", "\u2028", "&lt;/script&gt;"],

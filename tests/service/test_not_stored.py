@@ -80,6 +80,7 @@ def without_reserve(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Sett
     return settings.model_copy(update={"disk_reserve": 0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_form", [False, True], ids=["a body", "a form"])
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_failure_to_store_an_upload_names_the_folder(

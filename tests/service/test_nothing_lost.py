@@ -82,7 +82,7 @@ def test_a_worker_puts_back_what_a_kill_left_aside_before_its_first_job(settings
 
 def put_away(settings: Settings, database: str) -> None:
     """Make the database of a home another than the one that its shell knows."""
-    Artifacts(settings.artifacts).put_label("the id of a service on PostgreSQL")
+    Artifacts(settings.artifact_place).put_label("the id of a service on PostgreSQL")
     for file in settings.root.glob("fflab.db*"):
         if database == "none":
             file.unlink()
@@ -114,7 +114,7 @@ def test_no_command_uses_a_home_with_another_database(
     code, said, told = command_line(*command)
     assert (code, said) == (3, "")
     assert len(told.splitlines()) == 1
-    assert f"the artifacts in {settings.artifacts} are not those of the database" in told
+    assert f"the artifacts in {settings.artifact_place} are not those of the database" in told
     assert settings.datasets.uploaded() == ["mine"]
     assert sorted(settings.root.rglob("*")) == files, "nothing is made"
     if database == "another":
@@ -183,6 +183,7 @@ def test_a_data_set_is_needed_by_what_asks_for_weights_that_were_trained_on_it(
     assert either_store.jobs.needing_dataset("aa") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["REST", "the command"])
 def test_the_data_set_of_weights_is_kept_while_a_check_of_them_waits(
     how: str, client: httpx.Client, store: Store, fflab: Fflab

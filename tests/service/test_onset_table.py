@@ -118,6 +118,7 @@ def submitted(store: Store, *, spec: TrainSpec | CheckSpec) -> str:
     return store.jobs.submit(NewJob(spec=spec, spec_digest=digest(spec)), max_queued=100).job.id
 
 
+@pytest.mark.slow
 def test_a_jobs_page_says_the_same_before_and_after_the_run(
     client: httpx.Client, store: Store
 ) -> None:

@@ -135,6 +135,7 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
             "read_spec_schema",
         ),
         *("list_datasets", "read_dataset", "upload_dataset", "delete_dataset"),
+        *("list_weights", "read_uploaded_weights", "upload_weights", "delete_weights"),
         *("list_workers", "list_projects", "read_retention"),
         *("read_health", "read_readiness", "read_metrics", "read_problem"),
     }
@@ -159,6 +160,7 @@ def test_keys_are_security_schemes_and_no_parameters(document: dict[str, Any]) -
         assert ("403" in operation["responses"]) == (method != "get"), path
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_where_the_document_says_so_and_taken_as_it_says(
     client: httpx.Client, store: Store, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +254,8 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
         ),
         (422, "post", "/v1/datasets", "/v1/datasets", {"files": {"wrong": b"a"}}),
         (404, "get", "/v1/datasets/{name}", "/v1/datasets/nothing", {}),
+        (422, "post", "/v1/weights", "/v1/weights?name=a&data=digits", {"content": b"nothing"}),
+        (404, "get", "/v1/weights/{name}", "/v1/weights/nothing", {}),
         (404, "get", "/problems/{code}", "/problems/nothing", {}),
     ]
     answers = [
@@ -272,6 +276,7 @@ def test_real_problems_are_documented_for_their_route_and_fit_their_shape(
         )
 
 
+@pytest.mark.slow
 def test_a_form_that_cannot_be_read_is_not_called_json(client: httpx.Client) -> None:
     answer = client.post(
         "/v1/datasets",

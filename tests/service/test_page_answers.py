@@ -18,7 +18,7 @@ from service.settings import Settings
 from service.store import Store
 from service.web import auth
 from service.web.auth import create_key
-from tests.chromium import chromium, faultless_page
+from tests.chromium import chromium, faultless_page, hear
 from tests.over_http import submit
 
 PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
@@ -168,6 +168,7 @@ def test_a_second_click_after_a_gateway_gave_up_makes_no_second_job(
         of_nginx(504)(route)
 
     def sent(times: int) -> bool | None:
+        hear(page)
         return len(keys) == times or None
 
     page.goto("/new")

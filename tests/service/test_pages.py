@@ -28,6 +28,7 @@ from service.jobs import JobError, JobState, Progress
 from service.store import NewJob, Store
 from service.store.tables import JobRow
 from service.web.auth import create_key
+from service.web.dashboard.templating import NO_BREAK, evidence_in_words, together
 from service.web.dashboard.view_models import name_of_copy, seconds_left
 from service.web.dependencies import Resources
 from tests.factories import HALF, LEASE, claimed, finished, read, submit
@@ -58,6 +59,7 @@ def status_of(hardy: httpx.Client) -> Callable[[str], int]:
     return cache(lambda address: hardy.get(address).status_code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_every_page_loads_nothing_from_elsewhere_and_no_inline_script(
     hardy: httpx.Client, status_of: Callable[[str], int], path: str
@@ -82,6 +84,7 @@ def test_every_negative_strategy_has_its_picture(client: httpx.Client) -> None:
         )
 
 
+@pytest.mark.slow
 def test_what_people_write_is_shown_as_text(client: httpx.Client, store: Store) -> None:
     job = submitted(store, name="<script>alert(1)</script>", tags=["<b>"])
     for path in (
@@ -117,7 +120,39 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
     chart = client.get(f"/v1/jobs/{job}/chart/theorem2.json").json()
     measured = [row for rows in chart["datasets"].values() for row in rows if "epoch" in row]
     assert sorted({row["epoch"] for row in measured}) == [0, 1]
-    assert ">epoch 1: S+ 0.500 S− 0.500 T2+ 0.750 T2− 0.750</td>" in client.get("/").text
+    assert ">epoch~1: S+~0.500 S−~0.500 T2+~0.750 T2−~0.750</td>".replace("~", NO_BREAK) in (
+        client.get("/").text
+    )
+
+
+def test_no_line_ends_between_a_name_and_its_number() -> None:
+    for text in (
+        "layer~3, epoch~1,200: S+~0.445 S−~−0.442 T2-~-0.1 accuracy~0.222",
+        "n~=~128: T1~0.7500",
+        "26~% [0,~100]~/~15~% [0,~52] of samples",
+        "0.4~/~0.5 → 0.6".replace("→ ", "→~"),
+        "seeds~0 1 2 3",  # a list may be long
+    ):
+        assert together(text.replace("~", " ")) == text.replace("~", NO_BREAK)
+    assert evidence_in_words(0.09489423774022372) == "0.09489"
+    assert evidence_in_words(2**60) == str(2**60)
+    assert evidence_in_words(["a", None]) == '["a", null]'
+
+
+def test_a_job_that_was_cancelled_in_the_queue_says_that_it_never_began(
+    client: httpx.Client, store: Store
+) -> None:
+    job = submitted(store)
+    client.post(f"/v1/jobs/{job}/cancel")
+    assert "Stopped before it began." in client.get(f"/jobs/{job}").text
+
+
+@pytest.mark.slow
+def test_a_lost_page_speaks_to_people(client: httpx.Client) -> None:
+    answer = client.get(f"/jobs/job_{32 * '0'}")
+    assert answer.status_code == 404
+    assert "may be mistyped" in answer.text
+    assert "GET /v1/jobs" not in answer.text
 
 
 @pytest.mark.slow
@@ -213,6 +248,7 @@ def test_a_page_and_its_report_open_with_what_was_found(client: httpx.Client, st
     job = submitted(store)
     finished(store, job, train_result((0, 1)).model_copy(update={"curves": tuple(rows)}))
     page, report = client.get(f"/jobs/{job}").text, client.get(f"/v1/jobs/{job}/report.html").text
+    page, report = (text.replace("\xa0", " ") for text in (page, report))
     for document in (page, report):
         answer = document.index(
             "0.470 / 0.470 → 0.400 / 0.400 (epoch 1) → 0.460 / 0.460 at epoch 2"
@@ -290,7 +326,7 @@ def test_a_job_that_failed_says_once_why_and_how_far_it_came(
     store.queue.fail(job, attempt, error, (finding,))
     page = client.get(f"/jobs/{job}").text
     assert page.count(detail) == 1 + page.partition('id="log"')[2].count(detail)
-    assert "Stopped at 50%, epoch 1 of 2." in page
+    assert "Stopped at 50 %, epoch 1 of 2." in page
     assert (">Retry</button>" in page) == (code != "diverged")  # which it would again
 
 
@@ -322,6 +358,7 @@ def test_a_clone_has_a_name_of_its_own(name: str, copy: str) -> None:
     assert name_of_copy(name) == copy
 
 
+@pytest.mark.slow
 def test_pages_link_to_the_documentation_where_its_address_is_known(
     client: httpx.Client, monkeypatch: pytest.MonkeyPatch, resources: Resources
 ) -> None:
@@ -401,6 +438,7 @@ def begun(client: httpx.Client, query: str) -> dict[str, Any]:
     return dict(json.loads(html.unescape(found[1])))
 
 
+@pytest.mark.slow
 def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> None:
     for preset in client.get("/v1/presets").json()["items"]:
         assert json.dumps(begun(client, f"preset={preset['name']}")["spec"]) == json.dumps(
@@ -422,6 +460,7 @@ def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> N
     assert check["at"] == {"job": job, "epoch": 2, "layer": 0}
 
 
+@pytest.mark.slow
 def test_a_study_of_an_earlier_version_is_cloned_as_it_is_today(
     client: httpx.Client, store: Store
 ) -> None:
@@ -546,6 +585,7 @@ def test_pages_of_its_own_change_what_they_like(client: httpx.Client, store: Sto
     assert client.post(f"/v1/jobs/{job}/cancel", headers=own).status_code in (200, 202)
 
 
+@pytest.mark.slow
 def test_findings_are_listed_with_what_would_falsify_them_and_run_again(
     client: httpx.Client,
 ) -> None:

@@ -212,6 +212,7 @@ def test_a_zip_leaves_out_what_cannot_be_drawn(
     assert "fig:loss" not in text
 
 
+@pytest.mark.slow
 def test_a_large_file_is_sent_in_pieces(job: Job) -> None:
     chance = random.Random(0)  # so that it stays large when it is compressed
     rows = (",".join(str(chance.random()) for _ in range(200)) for _ in range(200))

@@ -193,6 +193,7 @@ def test_the_form_sends_utf_8(shared_client: httpx.Client, content: bytes) -> No
     )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=examples(300),
     suppress_health_check=[HealthCheck.function_scoped_fixture],

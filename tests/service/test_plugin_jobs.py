@@ -230,6 +230,7 @@ def orphans(store: Store) -> tuple[str, str]:
     return study.id, first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [

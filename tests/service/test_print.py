@@ -171,6 +171,7 @@ def test_a_pdf_carries_its_fonts_and_its_words() -> None:
     assert "Hoyer sparsity S" in page.extract_text()
 
 
+@pytest.mark.slow
 def test_without_a_title_there_is_neither_title_nor_caption() -> None:
     plain, bare = (
         json.loads(render("sparsity", [source()], "json", look=look))
@@ -181,6 +182,7 @@ def test_without_a_title_there_is_neither_title_nor_caption() -> None:
     assert not words(render("sparsity", [source()], "svg", look=COLUMN)) & {plain["title"]["text"]}
 
 
+@pytest.mark.slow
 def test_a_title_is_wrapped_to_a_narrow_column() -> None:
     look = ChartLook(width_mm=60, font_pt=8)
     spec = json.loads(render("sparsity", [source()], "json", look=look))

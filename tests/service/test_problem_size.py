@@ -77,6 +77,7 @@ def test_neither_does_one_of_what_is_no_request(hardy: httpx.Client, body: str) 
     assert len(response.content) < 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["kind: {0}", "{0}: 1", "kind: train\n{0}: 1", "!!{0} 1", "a: &{0} 1", '"{0}": 1', "- {0}"],
@@ -140,6 +141,7 @@ DOCUMENTS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60))
 @given(
     st.sampled_from(["/v1/jobs", "/v1/estimate", "/spec.json"]),
@@ -177,6 +179,7 @@ def test_a_name_that_is_cut_says_so(hardy: httpx.Client) -> None:
     assert problem.errors[0].pointer.endswith("x…")
 
 
+@pytest.mark.slow
 def test_the_service_answers_while_a_large_body_is_validated(
     hardy: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_field_of_the_request_that_is_not_known_names_the_nearest_one() -> Non
     assert alone.message == "is not a known field"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
@@ -273,6 +274,7 @@ def test_what_no_database_stores_is_found(document: object, pointer: str | None)
     assert unstorable(document) == pointer
 
 
+@pytest.mark.slow
 def test_depth_is_no_danger() -> None:
     document: object = "\x00"
     for _ in range(100_000):

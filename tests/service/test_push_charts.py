@@ -169,6 +169,7 @@ def test_potentials_and_pushes_are_csv_files_too(client: httpx.Client, store: St
     assert "Who pushes a sample" in page
 
 
+@pytest.mark.slow
 def test_rows_that_a_check_lacks_are_a_header_and_other_jobs_are_refused(
     client: httpx.Client, store: Store
 ) -> None:

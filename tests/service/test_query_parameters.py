@@ -45,6 +45,7 @@ def test_states_are_given_as_often_as_wished(client: httpx.Client) -> None:
     assert client.get("/v1/jobs?state=queued&state=running").status_code == 200
 
 
+@pytest.mark.slow
 def test_every_route_of_the_api_refuses_unknown_parameters(
     client: httpx.Client, app: FastAPI, store: Store
 ) -> None:

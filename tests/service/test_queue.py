@@ -29,11 +29,14 @@ from ffengine.spec import StudySpec, TrainSpec, digest
 from ffengine.study import expand, resolved
 from ffengine.version import NUMERICS_VERSION
 from service.jobs import TERMINAL, TRANSITIONS, Command, JobState
+from service.schemas import WorkerInfo
 from service.store import LeaseLost, NotAllowed, PartOfStudy, Queue, StillNeeded, Store
 from service.store.database import Database
 from service.store.inserts import PRIORITIES, PRIORITY_SECONDS, rank_of
 from service.store.job_cache import to_job
+from service.store.leases import MOST_RETURNS
 from service.store.migrations.versions import __file__ as versions
+from service.store.queue import AVOID_SECONDS
 from service.store.tables import JobRow, WorkerRow, now_seconds
 from tests.examples import examples
 from tests.factories import (
@@ -46,7 +49,9 @@ from tests.factories import (
     end,
     history,
     let_lease_run_out,
+    losses,
     read,
+    set_values,
     submit,
 )
 from tests.service.arrays import X, Y, npz
@@ -67,11 +72,6 @@ def said(store: Store, job_id: str) -> list[str]:
     return [event.data["message"] for event in events if event.type == "log"]
 
 
-def set_values(store: Store, job_id: str, **values: object) -> None:
-    with store.database.writing() as session:
-        session.execute(update(JobRow).where(JobRow.id == job_id).values(**values))
-
-
 # Who goes first
 
 
@@ -89,6 +89,91 @@ def test_jobs_are_taken_by_priority_then_age(either_store: Store) -> None:
     assert claim_all(either_store) == expected
 
 
+# Jobs that a machine gave back
+
+
+def worker_of(store: Store, host: str, paused: str | None = None) -> str:
+    """Let a worker of a host be alive."""
+    info = WorkerInfo(
+        id=f"{host}-1",
+        host=host,
+        pid=1,
+        device="cpu",
+        device_name=None,
+        memory_bytes=None,
+        version="1",
+        job=None,
+        paused=paused,
+        plugins=[],
+    )
+    store.workers.heartbeat(info)
+    return info.id
+
+
+@pytest.mark.parametrize("how", ["given back", "lost"])
+def test_a_job_goes_to_another_machine_first(either_store: Store, how: str) -> None:
+    here, there = (Queue(either_store.database, host=host) for host in ("here", "there"))
+    worker = worker_of(either_store, "here")
+
+    def taken_and_let_go() -> str:
+        claim = here.claim_next(worker, LEASE)
+        assert claim is not None
+        if how == "lost":
+            here.lose(claim.job_id, claim.attempt, "a test", max_losses=99)
+        else:
+            here.return_unfit(claim.job_id, claim.attempt, "EROFS")
+        return claim.job_id
+
+    job_id = submit(either_store, TRAIN).id
+    assert taken_and_let_go() == job_id
+    assert taken_and_let_go() == job_id, "there is no other machine"
+    worker_of(either_store, "there", paused="cannot compute")
+    assert taken_and_let_go() == job_id, "the other machine begins no job"
+    worker_of(either_store, "there")
+    assert here.claim_next(worker, LEASE) is None
+    set_values(either_store, job_id, queued_at=JobRow.queued_at - AVOID_SECONDS)
+    assert taken_and_let_go() == job_id, "it does not wait for ever"
+    assert here.claim_next(worker, LEASE) is None
+    claim = there.claim_next("there-1", LEASE)
+    assert claim is not None
+    assert claim.job_id == job_id
+
+
+def test_what_a_machine_gives_back_is_no_loss_and_goes_round_ten_times(either_store: Store) -> None:
+    job_id = submit(either_store, TRAIN).id
+    for count in range(1, MOST_RETURNS + 1):
+        claim = either_store.queue.claim(job_id, "w", LEASE)
+        assert claim is not None
+        assert claim.attempt == count
+        state = either_store.queue.return_unfit(job_id, claim.attempt, "EROFS")
+    assert state == JobState.failed
+    job = read(either_store, job_id)
+    assert job.error is not None
+    assert (job.error.code, job.error.evidence) == ("no_fit_worker", {"returns": MOST_RETURNS})
+    assert "EROFS" in job.error.detail
+    assert losses(either_store, job_id) == 0
+    either_store.actions.retry(job_id)
+    claim = either_store.queue.claim(job_id, "w", LEASE)
+    assert claim is not None
+    assert either_store.queue.return_unfit(job_id, claim.attempt, "EROFS") == JobState.queued
+
+
+@pytest.mark.parametrize(("action", "state"), [("cancel", "cancelled"), ("pause", "paused")])
+def test_what_is_given_back_obeys_its_user(either_store: Store, action: str, state: str) -> None:
+    job_id, attempt = claimed(either_store)
+    getattr(either_store.actions, action)(job_id)
+    either_store.queue.return_unfit(job_id, attempt, "EROFS")
+    assert read(either_store, job_id).state == state
+    with pytest.raises(LeaseLost):
+        either_store.queue.return_unfit(job_id, attempt, "EROFS")
+
+
+def test_a_worker_that_signs_off_is_listed_no_longer(either_store: Store) -> None:
+    first, second = (worker_of(either_store, host) for host in ("here", "there"))
+    either_store.workers.sign_off(first)
+    assert [worker.id for worker in either_store.workers.alive(600.0)] == [second]
+
+
 @pytest.fixture(scope="module")
 def one_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store = Store(f"sqlite:///{tmp_path_factory.mktemp('queue') / 'fflab.db'}")
@@ -97,6 +182,7 @@ def one_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(30), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20_000), st.sampled_from(PRIORITIES)), min_size=2, max_size=8)
@@ -153,6 +239,7 @@ def test_a_changed_priority_moves_a_job_and_a_studys_runs(either_store: Store) -
         either_store.actions.update("job_" + "0" * 32, given={"name": "nobody"})
 
 
+@pytest.mark.slow
 def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> None:
     """Ten workers over two stores: two API processes' worth of connections."""
     stores = [Store(database_url) for _ in range(2)]
@@ -286,6 +373,7 @@ def test_identical_jobs_compute_once(either_store: Store) -> None:
         assert history(either_store, job.id) == ["state queued", "state succeeded", "end succeeded"]
 
 
+@pytest.mark.slow
 def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> None:
     stores = [Store(database_url) for _ in range(2)]
     stores[0].migrate()
@@ -305,6 +393,7 @@ def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> Non
         store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["failed", "cancelled", "paused", "deleted"])
 def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_on(
     either_store: Store, ending: str
@@ -557,6 +646,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.studies.CELLS_AT_ONCE", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) -> None:
     study = submit(either_store, big_study(5))
@@ -588,6 +678,7 @@ def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) ->
     )
 
 
+@pytest.mark.slow
 def test_a_study_whose_runs_are_of_several_versions_says_so(
     either_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -606,6 +697,7 @@ def test_a_study_whose_runs_are_of_several_versions_says_so(
         history(either_store, study.id)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> None:
     study = submit(either_store, big_study(3))
@@ -693,6 +785,7 @@ OF_EARLIER_VERSIONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(
     either_store: Store,
 ) -> None:

@@ -100,6 +100,7 @@ def as_if_dispatched_long_ago(store: Store) -> None:
         session.execute(update(JobRow).values(dispatched_at=long_ago))
 
 
+@pytest.mark.slow
 def test_each_queued_run_is_dispatched_once(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
@@ -128,6 +129,7 @@ def worker(store: Store, **said: Any) -> None:
     store.workers.heartbeat(WorkerInfo.model_validate(info | said))
 
 
+@pytest.mark.slow
 def test_a_job_that_nobody_can_begin_says_why_until_somebody_can(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
@@ -161,6 +163,7 @@ def test_a_job_that_nobody_can_begin_says_why_until_somebody_can(
     broker.start()
 
 
+@pytest.mark.slow
 def test_an_api_without_a_broker_says_so_in_the_jobs_that_wait(
     own_store: Store, settings: Settings
 ) -> None:
@@ -182,6 +185,7 @@ def test_the_sweep_removes_unfinished_uploads(store: Store, settings: Settings) 
     assert [path.name for path in folder.iterdir()] == [".draft-new"]
 
 
+@pytest.mark.slow
 def test_a_job_that_waits_for_room_on_the_disk_says_so(
     reconciler: Reconciler, own_store: Store
 ) -> None:
@@ -192,7 +196,7 @@ def test_a_job_that_waits_for_room_on_the_disk_says_so(
     reconciler.settings = enough.model_copy(update={"disk_reserve": 2**60})
     explained(reconciler)
     said = read(own_store, job.id).progress.message
-    assert said.startswith(f"waits: {enough.artifacts} has ")
+    assert said.startswith(f"waits: {enough.artifact_place} has ")
     assert " free, less than the reserve of 1.0 EiB (FFLAB_DISK_RESERVE): " in said
     assert not (enough.root / "ballast").exists()
     reconciler.settings = enough.model_copy(update={"disk_reserve": 1000})
@@ -201,6 +205,7 @@ def test_a_job_that_waits_for_room_on_the_disk_says_so(
     assert (enough.root / "ballast").stat().st_blocks * 512 >= BALLAST_BYTES
 
 
+@pytest.mark.slow
 def test_a_lost_message_is_sent_again_but_a_long_queue_is_not_flooded(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
@@ -241,6 +246,7 @@ def test_a_broker_that_does_not_answer_is_no_wait_for_ever(broker: Broker) -> No
     dispatcher.close()
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_vanished_is_queued_and_dispatched_in_one_tick(
     reconciler: Reconciler, own_store: Store, broker: Broker
 ) -> None:
@@ -253,6 +259,7 @@ def test_a_job_whose_worker_vanished_is_queued_and_dispatched_in_one_tick(
     assert broker.take_messages() == [job_id]
 
 
+@pytest.mark.slow
 def test_studies_are_advanced(reconciler: Reconciler, own_store: Store) -> None:
     study = submit(own_store, STUDY)
     for child, _ in own_store.jobs.children(study.id):
@@ -261,6 +268,7 @@ def test_studies_are_advanced(reconciler: Reconciler, own_store: Store) -> None:
     assert read(own_store, study.id).state is JobState.succeeded
 
 
+@pytest.mark.slow
 def test_two_reconcilers_do_everything_once(
     reconciler: Reconciler, own_store: Store, broker: Broker, settings: Settings
 ) -> None:
@@ -323,6 +331,7 @@ def test_the_thread_dispatches_when_woken_and_outlives_the_database(
     assert not reconciler.is_alive()
 
 
+@pytest.mark.slow
 def test_no_lease_is_taken_back_right_after_the_database_was_away(
     own_store: Store, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -357,6 +366,7 @@ def test_no_lease_is_taken_back_right_after_the_database_was_away(
     )
 
 
+@pytest.mark.slow
 def test_no_lease_is_taken_back_right_after_the_machine_slept(
     reconciler: Reconciler, own_store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +389,7 @@ def test_no_lease_is_taken_back_right_after_the_machine_slept(
     assert read(own_store, running).state is JobState.queued
 
 
+@pytest.mark.slow
 def test_one_study_that_cannot_be_made_to_its_end_fails_and_does_not_stop_the_others(
     reconciler: Reconciler, own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -424,6 +435,7 @@ def test_artifacts_of_no_job_are_left_alone_and_logged_once(
     assert known not in logged
 
 
+@pytest.mark.slow
 def test_nothing_is_swept_where_it_is_not_certain_whose_it_is(
     own_store: Store, broker: Broker, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -438,8 +450,8 @@ def test_nothing_is_swept_where_it_is_not_certain_whose_it_is(
     assert reconciler.artifacts.owners() == [job.id]
     assert own_store.jobs.get(job.id) is not None
     [logged] = [message for message in caplog.messages if message.startswith("nothing is swept")]
-    assert str(settings.artifacts) in logged
-    (settings.artifacts / ".service").unlink()
+    assert str(settings.artifact_place) in logged
+    (settings.artifact_place / ".service").unlink()
     sweep_now(reconciler)
     assert reconciler.artifacts.owners() == []
     assert own_store.jobs.get(job.id) is None

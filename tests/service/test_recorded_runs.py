@@ -1,5 +1,7 @@
 """Runs that another program computed: what is taken, and how they are shown."""
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +98,19 @@ def test_it_is_shown_with_charts_and_says_everywhere_that_it_was_recorded(
     assert table[0]["S+"] == pytest.approx(0.42)
 
 
+@pytest.mark.slow  # a chart is drawn in a process of its own
+@pytest.mark.parametrize("splits", [["positive"], ["positive", "negative"]])
+def test_legends_name_the_splits_that_there_are(
+    api: Client, client: httpx.Client, splits: list[str]
+) -> None:
+    job = api.submit_run("mine", [row for row in rows() if row["split"] in splits])
+    chart = client.get(f"/v1/jobs/{job.id}/chart/sparsity.json")
+    assert chart.status_code == 200
+    named = re.findall(r'"values": ?(\[[^\]]*"positive"[^\]]*\])', chart.text)
+    assert all(json.loads(one) == splits for one in named)
+    assert bool(named) == (len(splits) == 1)  # else a legend has all of its scale
+
+
 @pytest.mark.slow
 def test_it_is_compared_and_exported_beside_others(
     api: Client, client: httpx.Client, fflab: Fflab
@@ -162,6 +177,7 @@ def test_a_number_that_is_none_is_refused(client: httpx.Client) -> None:
     assert client.post("/v1/runs", content=body, headers=headers).status_code in (400, 422)
 
 
+@pytest.mark.slow
 def test_a_recorded_run_is_never_submitted_as_a_job(client: httpx.Client, api: Client) -> None:
     answer = client.post("/v1/jobs", json={"spec": {"kind": "recorded"}})
     assert answer.status_code == 422

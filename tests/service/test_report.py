@@ -24,6 +24,7 @@ from tests.service.samples import provenance, train_result
 MARKUP = "<script>alert('&')</script>"
 
 
+@pytest.mark.slow
 def test_no_text_of_a_result_becomes_markup(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     finding = Diagnostic(code="a", severity="info", message=MARKUP, suggestion=MARKUP)
     facts = provenance().model_copy(update={"device_name": MARKUP})
@@ -50,6 +51,7 @@ def test_a_report_without_charts_and_findings_says_so(store: Store) -> None:
     assert job.id in page
 
 
+@pytest.mark.slow
 def test_a_report_of_a_small_job_is_a_small_file(store: Store) -> None:
     """Its pictures have text, not outlines of each letter."""
     small = {"name": "digits", "train_samples": 100, "test_samples": 20}

@@ -155,6 +155,7 @@ def test_figures_of_samples_come_as_arrays(client: httpx.Client, store: Store) -
     refused(client.get(f"/v1/jobs/{study.id}/result.npz"), 409, "no-result-yet")
 
 
+@pytest.mark.slow
 def test_intervals_that_an_earlier_version_stored_are_answered_within_0_and_1(
     client: httpx.Client, store: Store
 ) -> None:
@@ -236,10 +237,11 @@ def test_jobs_beyond_the_retention_go_with_their_artifacts_and_pinned_ones_stay(
     )
     assert [job.id for job in sweep(either_store, artifacts, policy)] == [old]
     assert sweep(either_store, artifacts, policy) == []
-    assert sorted(artifacts.owners(older_than=time.time() + 9)) == sorted([new, pinned, running])
+    assert sorted(artifacts.owners()) == sorted([new, pinned, running])
     assert either_store.jobs.get(old) is None
 
 
+@pytest.mark.slow
 def test_so_many_of_a_kind_are_kept_the_newest(either_store: Store, tmp_path: Path) -> None:
     jobs = [ended(either_store, number, 10 - number) for number in range(1, 6)]
     pinned = ended(either_store, 9, 50, pinned=True)
@@ -382,6 +384,7 @@ def test_artifacts_of_no_job_are_reported_after_a_while_and_removed_only_where_i
     assert find_unknown(either_store, artifacts) == remove_unknown(either_store, artifacts) == []
 
 
+@pytest.mark.slow
 def test_what_would_go_can_be_seen_before(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, retention=Retention.model_validate({"train": {"days": 7}}))
     with client_of(create_app(settings)) as client:

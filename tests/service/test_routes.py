@@ -27,8 +27,9 @@ from service.web.app import create_app
 from service.web.dependencies import Resources
 from service.web.problems import PROBLEMS, ProblemDetails
 from tests.commands import Fflab
-from tests.factories import ERROR, HALF, LEASE, finished
+from tests.factories import ERROR, HALF, LEASE, claimed, finished
 from tests.over_http import NOBODY, TRAIN, refused, submit, succeed
+from tests.presets import EACH_PRESET
 from tests.service.samples import check_result, epoch_row, train_result
 from tests.serving import client_of
 
@@ -64,6 +65,7 @@ def test_an_idempotency_key_is_answered_with_the_same_job(client: httpx.Client) 
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
 
+@pytest.mark.slow
 def test_a_key_in_flight_is_refused_and_many_at_once_make_one_job(
     client: httpx.Client, resources: Resources
 ) -> None:
@@ -135,6 +137,7 @@ def test_a_full_queue_refuses_for_a_while(strict: httpx.Client) -> None:
     assert int(response.headers["retry-after"]) > 0
 
 
+@pytest.mark.slow
 def test_a_check_at_trained_weights_is_refused_until_they_are_there(
     client: httpx.Client, store: Store
 ) -> None:
@@ -241,12 +244,40 @@ def test_results_are_refused_until_there_are_some(client: httpx.Client, store: S
     assert client.get(f"/v1/jobs/{job.id}").json()["error"] == ERROR.model_dump(mode="json")
 
 
+def test_the_refusal_of_a_result_says_how_there_will_be_one(
+    client: httpx.Client, store: Store
+) -> None:
+    def detail(job: str) -> str:
+        return refused(client.get(f"/v1/jobs/{job}/result"), 409, "no-result-yet").detail
+
+    never = submit(client).id
+    assert detail(never).startswith(f"{never} is queued and has no result. Wait until")
+    store.actions.cancel(never)
+    assert detail(never) == (
+        f"{never} is cancelled and has no result. POST /v1/jobs/{never}/retry queues it again."
+    )
+    paused = submit(client).id
+    store.actions.pause(paused)
+    assert detail(paused).endswith(f"POST /v1/jobs/{paused}/resume lets it go on.")
+    job, attempt = claimed(store, store.jobs.get(submit(client).id))
+    store.queue.record(job, attempt, lease_seconds=LEASE, progress=HALF)
+    store.queue.fail(job, attempt, ERROR)
+    assert detail(job) == (
+        f"{job} is failed and has no result: {ERROR.detail.rstrip('.')}. It came to 50%. "
+        f"POST /v1/jobs/{job}/retry queues it again, and it goes on from its last checkpoint."
+    )
+    job, attempt = claimed(store, store.jobs.get(submit(client).id))
+    store.queue.fail(job, attempt, ERROR.model_copy(update={"code": "diverged"}))
+    assert detail(job).endswith("A retry would fail in the same way: submit a changed spec.")
+
+
 def table(response: httpx.Response, job_id: str) -> list[dict[str, str]]:
     assert response.headers["content-type"].startswith("text/csv")
     assert f'-{job_id}-result.csv"' in response.headers["content-disposition"]
     return list(csv.DictReader(io.StringIO(response.text)))
 
 
+@pytest.mark.slow
 def test_every_kind_of_result_is_json_and_a_table(client: httpx.Client, store: Store) -> None:
     train, check = submit(client), submit(client, {"kind": "check", "theorem": 1})
     study = submit(client, {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [4, 5]}})
@@ -333,6 +364,7 @@ def test_deleting_a_job_takes_its_artifacts(client: httpx.Client, resources: Res
     refused(client.delete(f"/v1/jobs/{job.id}"), 404, "no-such-job")
 
 
+@pytest.mark.slow
 def test_a_training_is_kept_while_a_check_of_its_weights_waits(
     client: httpx.Client, resources: Resources
 ) -> None:
@@ -377,47 +409,51 @@ def test_the_catalogue_describes_every_choice_and_its_schema(client: httpx.Clien
     assert "oneOf" in catalog["spec_schema"] or "discriminator" in catalog["spec_schema"]
 
 
-@pytest.mark.slow
-def test_every_preset_can_be_submitted(client: httpx.Client) -> None:
-    for preset in client.get("/v1/presets").json()["items"]:
-        assert client.post("/v1/estimate", json={"spec": preset["spec"]}).json()["problems"] == []
-        by_name = {"kind": "study", "preset": preset["name"]}
-        assert (
-            client.post("/v1/estimate", json={"spec": by_name}).json()
-            == client.post("/v1/estimate", json={"spec": preset["spec"]}).json()
-        )
+def preset_of(client: httpx.Client, name: str) -> dict[str, Any]:
+    found = client.get("/v1/presets").json()["items"]
+    return next(preset for preset in found if preset["name"] == name)
 
 
 @pytest.mark.slow
-def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) -> None:
-    for preset in client.get("/v1/presets").json()["items"]:
-        job = client.post(
-            "/v1/jobs", json={"spec": {"kind": "study", "preset": preset["name"]}}
-        ).json()
-        assert job["spec"] == preset["spec"]
-        searches = {"search"} & set(job["spec"])
-        assert set(job["spec"]) == {"kind", "preset", "parts"} | searches
-        assert client.get(f"/v1/jobs/{job['id']}").json()["spec"] == job["spec"]
-        listed = client.get("/v1/jobs?limit=1").json()["items"]
-        assert [one["spec"] for one in listed] == [job["spec"]]
-        again = client.post("/v1/jobs", json={"spec": job["spec"]}).json()
-        assert (again["spec"], again["spec_digest"]) == (job["spec"], job["spec_digest"])
-        runs = [
-            [child.spec_digest for child, _ in store.jobs.children(one["id"])]
-            for one in (job, again)
-        ]
-        if not searches:  # whose trials are chosen one after the other
-            assert runs[0] == runs[1]
-            assert runs[0]
-        client.post(f"/v1/jobs/{again['id']}/cancel")
-        assert client.get(f"/v1/jobs/{again['id']}?wait=60").json()["state"] == "cancelled"
-        report = html.unescape(client.get(f"/v1/jobs/{again['id']}/report.html").text)
-        assert f'"preset": "{preset["name"]}"' in report
-        assert '"epochs": 5,' not in report or 5 in [
-            part["base"].get("epochs") for part in job["spec"]["parts"].values()
-        ]
-        page = client.get(f"/jobs/{job['id']}").text
-        assert f"preset: {preset['name']}\nparts:\n" in page, "the YAML"
+@pytest.mark.parametrize("name", EACH_PRESET)
+def test_a_preset_can_be_submitted_by_its_name(client: httpx.Client, name: str) -> None:
+    by_spec = client.post("/v1/estimate", json={"spec": preset_of(client, name)["spec"]}).json()
+    assert by_spec["problems"] == []
+    by_name = {"kind": "study", "preset": name}
+    assert client.post("/v1/estimate", json={"spec": by_name}).json() == by_spec
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH_PRESET)
+def test_a_preset_is_answered_as_what_runs(client: httpx.Client, store: Store, name: str) -> None:
+    preset = preset_of(client, name)
+    job = client.post("/v1/jobs", json={"spec": {"kind": "study", "preset": preset["name"]}}).json()
+    assert job["spec"] == preset["spec"]
+    searches = {"search"} & set(job["spec"])
+    assert set(job["spec"]) == {"kind", "preset", "parts"} | searches
+    assert client.get(f"/v1/jobs/{job['id']}").json()["spec"] == job["spec"]
+    listed = client.get("/v1/jobs?limit=1").json()["items"]
+    assert [one["spec"] for one in listed] == [job["spec"]]
+    again = client.post("/v1/jobs", json={"spec": job["spec"]}).json()
+    assert (again["spec"], again["spec_digest"]) == (job["spec"], job["spec_digest"])
+    runs = [
+        [child.spec_digest for child, _ in store.jobs.children(one["id"])] for one in (job, again)
+    ]
+    if not searches:  # whose trials are chosen one after the other
+        assert runs[0] == runs[1]
+        assert runs[0]
+    client.post(f"/v1/jobs/{again['id']}/cancel")
+    assert client.get(f"/v1/jobs/{again['id']}?wait=60").json()["state"] == "cancelled"
+    report = html.unescape(client.get(f"/v1/jobs/{again['id']}/report.html").text)
+    assert f'"preset": "{preset["name"]}"' in report
+    assert '"epochs": 5,' not in report or 5 in [
+        part["base"].get("epochs") for part in job["spec"]["parts"].values()
+    ]
+    page = client.get(f"/jobs/{job['id']}").text
+    assert f"preset: {preset['name']}\nparts:\n" in page, "the YAML"
+
+
+def test_a_study_is_answered_with_its_changes(client: httpx.Client) -> None:
     changed = {"kind": "study", "preset": "quick", "base": {"kind": "train", "epochs": 2}}
     spec = client.post("/v1/jobs", json={"spec": changed}).json()["spec"]
     quick = next(
@@ -432,6 +468,7 @@ def test_a_study_is_answered_as_what_runs(client: httpx.Client, store: Store) ->
     assert grid["base"]["network"]["widths"] == [500]
 
 
+@pytest.mark.slow
 def test_the_document_of_the_api_describes_a_study_in_an_answer(client: httpx.Client) -> None:
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     studies = [schema for name, schema in schemas.items() if name.startswith("StudySpec")]
@@ -481,7 +518,7 @@ def test_a_worker_that_cannot_compute_is_shown_as_such(
     assert f"\t{why}\t" in fflab("workers").out
 
 
-def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
+def test_live_workers_are_shown(client: httpx.Client, store: Store, fflab: Fflab) -> None:
     info = WorkerInfo(
         id="w1",
         host="h",
@@ -489,10 +526,18 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store) -> None:
         device="cpu",
         device_name="a processor",
         memory_bytes=2**40,
+        host_memory_bytes=2**41,
+        threads=12,
+        tags=["a100", "<b>"],
         version="0",
         job=None,
     )
     store.workers.heartbeat(info)
+    page = client.get("/workers").text
+    assert "<td>a100, &lt;b&gt;</td>" in page
+    assert '<td class="number">12</td>' in page
+    assert "\t12\ta100,<b>\t" in fflab("workers").out
+    assert 'fflab_device_workers{device="cpu"} 1.0' in client.get("/metrics").text
     (shown,) = client.get("/v1/workers").json()["items"]
     beside = {"silent_seconds": shown["silent_seconds"], "can_compute": True}
     assert {**info.model_dump(), **beside} == shown
@@ -657,6 +702,7 @@ def operations(app: FastAPI) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -875,6 +921,8 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
         "/v1/presets": {"get"},
         "/v1/datasets": {"get", "post"},
         "/v1/datasets/{name}": {"get", "delete"},
+        "/v1/weights": {"get", "post"},
+        "/v1/weights/{name}": {"get", "delete"},
         "/v1/workers": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},

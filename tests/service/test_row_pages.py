@@ -110,6 +110,7 @@ def test_both_clients_follow_the_pages(
         assert plain.rows(job) == store.jobs.rows(job) == asyncio.run(rows())
 
 
+@pytest.mark.slow
 def test_a_page_of_large_events_ends_early(
     client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +188,7 @@ def test_the_result_of_a_training_run_as_csv_is_its_rows(
     assert client.get(f"/v1/jobs/{job}/result.csv").text == to_csv(result)
 
 
+@pytest.mark.slow
 def test_large_results_are_taken_into_memory_one_after_the_other(
     client: httpx.Client, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

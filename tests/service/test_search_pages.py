@@ -68,8 +68,11 @@ def drawn(name: str, grid: StudyGrid) -> dict[str, Any]:
 
 
 def rows_of(name: str, grid: StudyGrid, field: str) -> list[dict[str, Any]]:
-    datasets = drawn(name, grid)["datasets"].values()
-    return next(rows for rows in datasets if field in rows[0])
+    return _rows(drawn(name, grid), field)
+
+
+def _rows(document: dict[str, Any], field: str) -> list[dict[str, Any]]:
+    return next(rows for rows in document["datasets"].values() if field in rows[0])
 
 
 # Charts
@@ -83,6 +86,21 @@ def test_the_history_has_the_best_so_far() -> None:
     smallest = objective_of("accuracy", "minimize")
     rows = rows_of("search_history", StudyGrid("", shuffled, objective=smallest), "best")
     assert [round(row["best"] * 12) for row in rows] == [3, 1, 1, 1, 1, 0]
+
+
+def test_the_history_of_unlike_parts_names_them() -> None:
+    found = [
+        cell._replace(found=cell.found.model_copy(update={"part": part}))
+        for cell, part in zip(cells()[:4], ("one", "one", "other", "other"), strict=True)
+    ]
+    document = drawn("search_history", StudyGrid("", found))
+    caption = " ".join(document["title"]["subtitle"])
+    assert "of 2 parts of the study" in caption
+    assert "compare within a part" in caption
+    parts = [row["params"].partition(",")[0] for row in _rows(document, "best")]
+    assert parts == ["one", "one", "other", "other"]
+    alike = drawn("search_history", StudyGrid("", cells()[:4]))
+    assert "parts" not in " ".join(alike["title"]["subtitle"])
 
 
 def test_parallel_axes_place_numbers_in_proportion_on_their_scale() -> None:
@@ -197,6 +215,7 @@ def test_the_best_so_far_is_answered_while_a_search_runs(
     assert smallest["best"]["params"]["network.widths.0"] == min(map(int, map(str, widths)))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_said(client: httpx.Client, store: Store, ended: str) -> None:
     refused = client.get(f"/v1/jobs/{submit(store).id}/search")
     assert (refused.status_code, refused.json()["code"]) == (409, "no-trials")
@@ -234,6 +253,7 @@ def test_views_of_a_chart_have_validators_of_their_own(client: httpx.Client, end
     assert same.status_code == 304
 
 
+@pytest.mark.slow
 def test_show_says_the_best_so_far(fflab: Fflab, ended: str, client: httpx.Client) -> None:
     best = client.get(f"/v1/jobs/{ended}/search").json()["best"]
     done = fflab("show", ended)

@@ -31,6 +31,7 @@ def _short_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "STARTUP_TRIALS", STARTUP)
 
 
+@pytest.mark.slow
 def test_a_search_makes_a_trial_when_those_that_it_may_know_have_ended(either_store: Store) -> None:
     study = submit(either_store, search()).id
     assert runs_of(either_store, study) == []
@@ -92,6 +93,7 @@ def test_two_processes_make_no_trial_twice(either_store: Store) -> None:
         store.close()
 
 
+@pytest.mark.slow
 def test_failed_trials_count_and_the_search_goes_on(either_store: Store) -> None:
     study = submit(either_store, search(trials=4, at_once=1)).id
     advance(either_store, study)
@@ -116,6 +118,7 @@ def test_a_cancelled_search_makes_no_more_trials(either_store: Store) -> None:
     assert len(runs_of(either_store, study)) == 8
 
 
+@pytest.mark.slow
 def test_a_paused_search_goes_on_when_it_is_resumed(either_store: Store) -> None:
     study = submit(either_store, search()).id
     either_store.actions.pause(study)
@@ -180,6 +183,7 @@ def run_to_the_end(store: Store, job: Job, sparsity: float) -> None:
     store.queue.finish(job.id, claim.attempt, result.model_copy(update={"curves": curves}))
 
 
+@pytest.mark.slow
 def test_a_worse_trial_is_stopped_and_counts_as_pruned(either_store: Store) -> None:
     study = submit(either_store, pruning()).id
     advance(either_store, study)
@@ -204,6 +208,7 @@ def test_a_worse_trial_is_stopped_and_counts_as_pruned(either_store: Store) -> N
     assert len(runs_of(either_store, study)) == 7, "the search goes on"
 
 
+@pytest.mark.slow
 def test_a_worse_trial_that_ended_before_it_was_stopped_counts_as_pruned(
     either_store: Store,
 ) -> None:

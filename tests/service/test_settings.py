@@ -23,6 +23,7 @@ CASES = [
     ("FFLAB_RETENTION", '{"trian": {"days": 30}}', "FFLAB_RETENTION__TRIAN: Extra inputs are not"),
     ("FFLAB_RETENTION", '{"train": {"day": 30}}', "FFLAB_RETENTION__TRAIN__DAY: Extra inputs are"),
     ("FFLAB_LIMITS", '{"memory_byte": 1}', "FFLAB_LIMITS__MEMORY_BYTE: Extra inputs are not"),
+    ("FFLAB_WORKER_TAGS", "a100,8 gb", "FFLAB_WORKER_TAGS: '8 gb' is not a tag of a worker"),
     ("FFLAB_MAX_QUEUED", "0", "FFLAB_MAX_QUEUED: Input should be greater than or equal to 1, got"),
 ]
 

@@ -53,6 +53,7 @@ def lock(app: FastAPI, store: Store) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
+@pytest.mark.slow
 def test_a_link_shows_the_job_without_a_key_and_nothing_else(
     client: httpx.Client, app: FastAPI, store: Store, job: str
 ) -> None:
@@ -150,6 +151,7 @@ def test_charts_and_report_are_drawn_for_a_link(client: httpx.Client, job: str) 
     assert link not in report.text
 
 
+@pytest.mark.slow
 def test_a_link_of_a_study_shows_its_runs(client: httpx.Client, app: FastAPI, store: Store) -> None:
     spec = {"kind": "study", "base": {"kind": "train", "epochs": 1}, "grid": {"seeds": [[0], [1]]}}
     study = submit(client, spec).id
@@ -259,6 +261,7 @@ def test_a_job_has_so_many_links_and_no_more(store: Store) -> None:
     assert store.shares.revoke(job) == MOST_SHARES
 
 
+@pytest.mark.slow
 def test_who_guesses_is_stopped(client: httpx.Client, job: str) -> None:
     link = shared(client, job)
     for _ in range(WRONG_GUESSES):

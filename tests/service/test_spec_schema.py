@@ -40,6 +40,7 @@ def of_the_pages() -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_presets_defaults_and_the_specs_of_the_pages_are_valid(
     validator: jsonschema.Draft7Validator,
 ) -> None:

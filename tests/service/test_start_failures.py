@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.waiting import PATIENCE_SECONDS
+from benchmarks.waiting import PROGRAM_SECONDS
 from service.host.start_failures import MARK, reason_in
 from service.settings import Settings
 from service.stack.child_process import ChildProcess
@@ -18,7 +18,7 @@ from service.store import Store
 from tests.ports import free_port
 
 NEWER = (
-    "was written by a newer fflab (schema 9999, this one knows 0010): upgrade fflab, or restore "
+    "was written by a newer fflab (schema 9999, this one knows 0013): upgrade fflab, or restore "
     "the backup from before the upgrade"
 )
 DAMAGED = "is damaged ("
@@ -68,7 +68,7 @@ def started(home: Path, *command: str) -> "subprocess.CompletedProcess[str]":
         capture_output=True,
         text=True,
         env=os.environ | {"FFLAB_HOME": str(home), "FFLAB_REDIS_URL": "redis://127.0.0.1:1/0"},
-        timeout=PATIENCE_SECONDS,
+        timeout=PROGRAM_SECONDS,
     )
 
 
@@ -115,7 +115,7 @@ def test_a_setting_that_is_wrong_is_named(home: Path) -> None:
             capture_output=True,
             text=True,
             env=os.environ | {"FFLAB_HOME": str(home), "FFLAB_MAX_LOSSES": "none"},
-            timeout=PATIENCE_SECONDS,
+            timeout=PROGRAM_SECONDS,
         )
         assert ended.returncode == 3
         assert f"{MARK}FFLAB_MAX_LOSSES: " in ended.stderr.splitlines()[-1]

@@ -515,6 +515,7 @@ def test_cancelling_a_study_cancels_its_runs(either_store: Store) -> None:
     assert read(either_store, study.id).state is JobState.cancelled
 
 
+@pytest.mark.slow
 def test_a_study_is_paused_resumed_and_retried_through_its_runs(either_store: Store) -> None:
     study = submit(either_store, STUDY)
     children = [child for child, _ in either_store.jobs.children(study.id)]

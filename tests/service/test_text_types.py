@@ -31,6 +31,7 @@ OWN_SHAPES = {
     *(
         "PluginLine",
         "PluginUse",
+        "WeightsProvenance",
         "PresetLine",
         "ProblemDetails",
         "Progress",
@@ -41,11 +42,14 @@ OWN_SHAPES = {
     *("DatasetProvenance", "Delivery", "DeliveryAttempt"),
 }
 OWN_FIELDS = {
+    "Job.held_up",
     *("DatasetFacts.digest", "DatasetFacts.licence", "DatasetFacts.source", "Event.job"),
     *("ExpiredJob.id", "ExpiredJob.reason", "JobPage.next_cursor"),
     *("JobPage.states", "RowPage.next_cursor", "SamplePicture.pixels"),
     *("Job.cached_from", "Job.id", "Job.links", "Job.parent", "Job.spec_digest", "Job.waits_for"),
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
+    *("WeightsFacts.digest", "WeightsFacts.file_digest", "WeightsFacts.labels"),
+    *("WeightsFacts.normalize", "WeightsFacts.preprocess"),
     *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
 }
@@ -165,6 +169,8 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
         *("Job.project", "Job.note", "Job.label", "Share.created_by", "NewShare.created_by"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
+        *("WeightsFacts.name", "WeightsFacts.meaning", "WeightsFacts.uploaded_by"),
+        *("WeightsFacts.dataset", "WeightsFacts.activation"),
         *("ExpiredJob.name", "StudyCell.part", "SearchReport.objective", "ProjectLine.name"),
         *("RecordedBy.recorded_by", "RecordedBy.versions", "RecordedBy.device"),
     }

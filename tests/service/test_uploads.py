@@ -249,6 +249,19 @@ def test_what_an_upload_has_not_is_refused_where_it_is_submitted(client: httpx.C
             assert wrong["message"].startswith(message)
 
 
+def test_samples_without_labels_need_no_room_for_them(client: httpx.Client) -> None:
+    y = np.arange(64) % 8
+    x = np.eye(8, 5)[y] * 1000 + np.arange(64)[:, None]
+    client.post("/v1/datasets", params={"name": "narrow"}, content=npz(x=x, y=y))
+    spec = {"kind": "train", "dataset": {"name": "narrow"}, "network": {"widths": [9]}}
+    labelled = client.post("/v1/jobs", json={"spec": spec})
+    refused(labelled, 422, "invalid")
+    assert "8 classes leave nothing of 5 inputs; use append" in labelled.text
+    for without in ({"objective": {"name": "mono_forward"}}, {"negatives": {"strategy": "hybrid"}}):
+        job = client.post("/v1/jobs", json={"spec": spec | without})
+        assert job.status_code == 202, job.text
+
+
 def test_two_apps_in_one_process_have_their_own_data(client: httpx.Client, tmp_path: Path) -> None:
     client.post("/v1/datasets", params={"name": "mine"}, content=npz(x=X, y=Y))
     other = create_app(Settings(home=tmp_path / "other"))
@@ -317,6 +330,7 @@ def test_the_doctor_tells_of_a_folder_that_takes_no_uploads(settings: Settings) 
 SPEC = {"kind": "train", "dataset": {"name": "mine"}, "batch_size": 24}
 
 
+@pytest.mark.slow
 def test_an_upload_is_removed_once_no_job_needs_it_and_its_name_is_free(
     client: httpx.Client, settings: Settings
 ) -> None:
@@ -376,6 +390,7 @@ def test_data_sets_of_the_catalogue_and_of_other_places_stay(
     assert client.get("/v1/datasets/earlier").status_code == 200
 
 
+@pytest.mark.slow
 def test_uploads_are_listed_by_the_key_that_they_came_with(
     client: httpx.Client, settings: Settings
 ) -> None:
@@ -449,6 +464,7 @@ def test_the_command_removes_an_upload_that_no_job_needs(
     assert fflab("data", "remove", "mine")[0] != 0
 
 
+@pytest.mark.slow
 def test_the_page_of_a_job_says_what_became_of_its_data(
     client: httpx.Client, settings: Settings
 ) -> None:
@@ -476,6 +492,7 @@ def test_the_page_of_a_job_says_what_became_of_its_data(
     assert 'data-delete="/v1/datasets/digits"' not in listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "code", "said"),
     [
@@ -560,7 +577,7 @@ def test_one_upload_is_checked_at_a_time(
 def test_an_upload_that_waits_too_long_is_told_when_to_come_again(
     client: httpx.Client, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.web.routes.datasets.TURN_SECONDS", 0.1)
+    monkeypatch.setattr("service.web.uploading.TURN_SECONDS", 0.1)
     monkeypatch.setattr(app.state.resources, "upload_turn", asyncio.Semaphore(0))
     for body in ({"content": npz(x=X, y=Y)}, {"files": {"file": npz(x=X, y=Y)}}):
         answer = client.post("/v1/datasets", params={"name": "mine"}, **body)
@@ -587,7 +604,7 @@ def test_a_body_that_would_take_up_the_reserve_is_refused_before_it_is_received(
         507,
         "no-room",
     )
-    monkeypatch.setattr("service.web.routes.datasets.ROOM_STEP", 1)
+    monkeypatch.setattr("service.web.uploading.ROOM_STEP", 1)
     monkeypatch.setattr("service.host.disk.free_bytes", lambda _folder: free - 2_000)
     refused(
         client.post("/v1/datasets", params={"name": "mine"}, content=iter([archive])),

@@ -233,6 +233,7 @@ def test_the_services_own_secret_signs_where_a_job_has_none(
     ), "it is kept"
 
 
+@pytest.mark.slow
 def test_a_failed_try_is_repeated_with_the_same_words(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_failed_try_is_repeated_with_the_same_words(
     ], "a redirect is not followed"
 
 
+@pytest.mark.slow
 def test_who_is_gone_is_not_asked_again(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
@@ -285,6 +287,7 @@ def test_who_does_not_answer_is_tried_again(
     )
 
 
+@pytest.mark.slow
 def test_a_slow_receiver_does_not_hold_up_the_others(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:
@@ -303,6 +306,7 @@ def test_a_slow_receiver_does_not_hold_up_the_others(
     slow.close()
 
 
+@pytest.mark.slow
 def test_two_senders_send_each_message_once(
     either_store: Store, private: Settings, receiver: Receiver
 ) -> None:
@@ -487,6 +491,7 @@ def app_private(private: Settings) -> FastAPI:
     return create_app(private)
 
 
+@pytest.mark.slow
 def test_a_job_names_its_webhook_and_its_messages_can_be_read_and_sent_again(
     app_private: FastAPI, receiver: Receiver
 ) -> None:
@@ -536,7 +541,10 @@ def test_other_keys_see_no_more_of_an_address_than_its_origin(
     url = "http://127.0.0.1:9/hooks/T0/secret?token=secret"
     with client_of(app_private) as client:
         keys = app_private.state.resources.store.api_keys
-        ada, bob = ({"X-API-Key": create_key(keys, name).secret} for name in ("ada", "bob"))
+        ada, bob = (
+            {"X-API-Key": create_key(keys, name, scope=scope).secret}
+            for name, scope in (("ada", "submit"), ("bob", "admin"))
+        )
         request = {"spec": {"kind": "train", "epochs": 2}, "webhook": url}
         job = client.post("/v1/jobs", json=request, headers=ada).json()
         assert job["webhook"] == url
@@ -557,6 +565,7 @@ def test_other_keys_see_no_more_of_an_address_than_its_origin(
         assert client.get(f"/v1/jobs/{job['id']}", headers=ada).json()["webhook"] == url
 
 
+@pytest.mark.slow
 def test_messages_are_sent_again_a_few_times_a_minute(
     app_private: FastAPI, receiver: Receiver
 ) -> None:
@@ -595,6 +604,7 @@ def test_a_limit_lets_through_again_and_forgets() -> None:
     assert len(limit._done) < MOST_KEYS
 
 
+@pytest.mark.slow
 def test_the_log_says_with_whose_key_something_was_asked(
     app_private: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -645,7 +655,7 @@ def test_the_message_of_a_deleted_job_is_sent_until_it_is_delivered(
     else:
         aged(either_store, job.id, 40)
         policy = Retention.model_validate({"train": {"days": 30}})
-        [gone] = sweep(either_store, Artifacts(private.artifacts), policy)
+        [gone] = sweep(either_store, Artifacts(private.artifact_place), policy)
         assert gone.id == job.id
     assert either_store.jobs.get(job.id) is None
     for count in (2, 3):
@@ -659,6 +669,7 @@ def test_the_message_of_a_deleted_job_is_sent_until_it_is_delivered(
         assert json.loads(body)["data"]["id"] == job.id
 
 
+@pytest.mark.slow
 def test_a_job_may_be_deleted_by_who_is_told_of_its_end(
     either_store: Store, webhook_sender: WebhookSender, receiver: Receiver
 ) -> None:

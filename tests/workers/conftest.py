@@ -27,7 +27,7 @@ def store(settings: Settings) -> Iterator[Store]:
 
 @pytest.fixture
 def artifacts(settings: Settings) -> Artifacts:
-    return Artifacts(settings.artifacts)
+    return Artifacts(settings.artifact_place)
 
 
 @pytest.fixture

@@ -1,14 +1,22 @@
 """The queue's mode, and what the worker's command refuses."""
 
 import argparse
+import io
+from contextlib import closing
+from unittest.mock import MagicMock
 
 import pytest
 from pydantic import SecretStr
 
+from ffengine.spec import TrainSpec
 from service.background.dispatcher import QUEUE, TASK
+from service.host.stay import FOR_EVER
+from service.jobs import JobError, Progress
 from service.settings import Settings
+from service.store import NewJob, Store
+from tests.service.arrays import X, Y, npz
 from workers.__main__ import device
-from workers.app import NoBroker, configuration, create_app
+from workers.app import NoBroker, WorkerSlot, configuration, create_app
 
 
 @pytest.fixture
@@ -44,3 +52,36 @@ def test_devices_are_known_by_form(text: str) -> None:
 def test_other_devices_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="cuda:N"):
         device(text)
+
+
+def test_a_job_that_is_retried_on_other_arrays_goes_on_from_no_checkpoint(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = MagicMock()
+    monkeypatch.setattr("workers.app.Supervisor", supervisor)
+    monkeypatch.setattr("workers.app.HeartbeatThread", MagicMock())
+    WorkerSlot(settings, "cpu", MagicMock(), FOR_EVER).open()
+    queue = supervisor.call_args.args[0]
+    datasets = settings.datasets
+    before = datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    spec = TrainSpec.model_validate({"dataset": {"name": "mine"}})
+    with closing(Store(settings.database, datasets)) as store:
+        store.migrate()
+        job_id = store.jobs.submit(NewJob(spec=spec), max_queued=9).job.id
+        first = queue.claim(job_id, "w", 60.0)
+        queue.record(
+            job_id,
+            first.attempt,
+            lease_seconds=60.0,
+            progress=Progress(fraction=0.5, message="half", eta_seconds=None),
+            checkpoint="step.safetensors",
+        )
+        queue.fail(job_id, first.attempt, JobError(code="x", title="x", detail="x"))
+        store.actions.retry(job_id)
+        queue.finish_stopped(job_id, queue.claim(job_id, "w", 60.0).attempt)
+        assert queue.latest_checkpoint(job_id) == "step.safetensors", "the same arrays: it goes on"
+        datasets.remove("mine")
+        assert datasets.keep("mine", io.BytesIO(npz(x=255 - X, y=Y))).digest != before.digest
+        queue.claim(job_id, "w", 60.0)
+        assert queue.latest_checkpoint(job_id) is None
+    queue._database.close()

@@ -1,6 +1,7 @@
 """The recorder of an attempt: checkpoints, rows, what a later attempt resumes from, the fence."""
 
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -122,6 +123,7 @@ def test_a_stop_saves_the_place_within_the_epoch(
     assert job.progress.fraction == done == 10 / 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damaged", "resumed_at"),
     [
@@ -152,6 +154,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", [(), (STEP, epoch_name(0, 2))])
 def test_who_pushes_is_known_of_the_epochs_before_a_checkpoint(
     claim: ClaimJob,
@@ -178,6 +181,7 @@ def test_who_pushes_is_known_of_the_epochs_before_a_checkpoint(
         assert getattr(result, found) == getattr(undisturbed, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", [(), (STEP,), (STEP, states_name(epoch_name(0, 2)))])
 def test_chosen_weights_outlive_an_interruption_and_are_kept(
     claim: ClaimJob,
@@ -214,6 +218,7 @@ def test_chosen_weights_outlive_an_interruption_and_are_kept(
         assert torch.equal(chosen.weights[0][at], own.weights[0][at])
 
 
+@pytest.mark.slow
 def test_only_the_newest_checkpoints_keep_the_optimisers_tensors(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
@@ -233,6 +238,7 @@ def test_only_the_newest_checkpoints_keep_the_optimisers_tensors(
     assert artifacts.names(first.job_id) == [*epochs, epoch_name(0, 4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damaged", "resumed_at"),
     [
@@ -265,6 +271,7 @@ def test_with_adam_a_damaged_checkpoint_gives_way_to_the_one_before(
     assert (result.curves, result.accuracy) == (undisturbed.curves, undisturbed.accuracy)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_an_earlier_version_has_the_optimisers_tensors_inside(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
@@ -290,7 +297,6 @@ def keep_first(
     return "run"
 
 
-slow = partial(pytest.param, marks=pytest.mark.slow)
 soak = partial(pytest.param, marks=pytest.mark.soak)
 
 
@@ -323,11 +329,25 @@ class Axe:
         return at_risk
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+# Each pair of values once in `make test`, all of them in `make test-all`.
+KILLS = [
+    pytest.param(
+        *values,
+        marks=pytest.mark.slow if number in (0, 3, 5, 6) else pytest.mark.soak,
+        id="-".join(map(str, names)),
+    )
+    for number, (values, names) in enumerate(
+        zip(
+            itertools.product(["sgd", "adam"], [False, True], [False, True]),
+            itertools.product(["sgd", "adam"], ["before", "after"], ["epochs", "batches"]),
+            strict=True,
+        )
+    )
+]
+
+
+@pytest.mark.parametrize(("optimizer", "after", "every_batch"), KILLS)
 @pytest.mark.parametrize("damage_latest", [False, soak(True)], ids=["whole", "damaged"])
-@pytest.mark.parametrize("every_batch", [False, slow(True)], ids=["epochs", "batches"])
 @pytest.mark.parametrize("record_seconds", [0.0, soak(1e9)], ids=["each", "together"])
 def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
     claim: ClaimJob,
@@ -372,6 +392,7 @@ def test_killed_at_any_write_the_next_attempt_ends_as_if_nothing_had_been(
     assert writes >= 5
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_spec_is_not_used(
     interrupted: Claim, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
@@ -446,6 +467,7 @@ def test_a_cancelled_job_stops_at_the_next_record(
     assert artifacts.names(claimed.job_id) == [epoch_name(0, 0)]
 
 
+@pytest.mark.slow
 def test_a_check_resumes_with_the_cells_it_has(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:
@@ -498,6 +520,7 @@ def test_a_recorded_cell_has_its_margins(
     }
 
 
+@pytest.mark.slow
 def test_the_archive_of_a_resumed_check_is_that_of_an_undisturbed_one(
     claim: ClaimJob, store: Store, artifacts: Artifacts, settings: Settings
 ) -> None:

@@ -177,7 +177,7 @@ def run(job: NewJob, settings: Settings, store: Store, artifacts: Artifacts) -> 
 
 
 def files(settings: Settings, pattern: str) -> int:
-    return sum(path.stat().st_size for path in settings.artifacts.rglob(pattern))
+    return sum(path.stat().st_size for path in settings.artifact_place.rglob(pattern))
 
 
 def database_bytes(settings: Settings, store: Store) -> int:

@@ -57,3 +57,16 @@ def test_a_sticky_device_error_is_the_process_s_and_not_the_job_s() -> None:
     assert not is_device_failure(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(broken)
     assert not is_device_failure(CPU_ALLOCATOR)
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        (6_040_000_000, "this one has 6.0 GB, and a retry with --needs memory_gb=6.1 goes to none"),
+        (40_000_000_000, "this one has 40.0 GB, and a retry with --needs memory_gb=40.1 goes to"),
+    ],
+)
+def test_a_run_that_was_too_large_says_what_would_fit(memory: int, words: str) -> None:
+    failure = failure_of(MemoryError(), memory)
+    assert words in failure.detail
+    assert failure.evidence["memory_bytes"] == memory

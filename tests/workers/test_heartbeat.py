@@ -93,7 +93,7 @@ def test_a_worker_that_cannot_reach_the_artifacts_pauses(
     monkeypatch.setattr("workers.supervisor.lack_of_room", gone)
     beating.tick()
     (worker,) = store.workers.alive(600.0)
-    folder = supervisor.settings.artifacts
+    folder = supervisor.settings.artifact_place
     assert worker.paused == f"{folder} cannot be reached (Stale file handle)"
     assert not supervisor.has_room()
 

@@ -2,18 +2,31 @@
 
 import io
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
+from pydantic import BaseModel
 
 import ffengine
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.datasets import Datasets
 from ffengine.results import CheckResult, ForecastPoint, ForecastResult, TrainResult
-from ffengine.spec import CheckSpec, DatasetSpec, NetworkSpec, Sgd, TrainedWeights, TrainSpec
-from service.artifacts import Artifacts
+from ffengine.spec import (
+    CheckSpec,
+    DatasetSpec,
+    NetworkSpec,
+    Sgd,
+    TrainedWeights,
+    TrainSpec,
+    UploadedWeights,
+)
+from ffengine.uploaded_weights import Description, WeightUploads
+from ffengine.weights import Weights, export_weights
+from service.artifacts import Artifacts, epoch_name
 from service.jobs import Job, JobState
 from service.settings import Settings
 from service.store import Claim, Store
@@ -151,6 +164,35 @@ def test_weights_of_every_layer_are_found(
             assert {(cell.layer, cell.width) for cell in cells} == {(layer, width)}
 
 
+def test_uploaded_weights_are_checked_with_the_bits_of_the_job_that_trained_them(
+    runner: RunnerProcess, store: Store, claim: ClaimJob, settings: Settings
+) -> None:
+    training = claim(TRAIN)
+    assert outcome(runner, training) == "succeeded"
+    data = Artifacts(settings.artifact_place).get(training.job_id, epoch_name(0, 2))
+    file = export_weights(Weights.from_checkpoint(data, TRAIN, 2))
+    kept = WeightUploads(settings.datasets)
+    facts = kept.keep("mine", io.BytesIO(file), Description())
+    names = (TrainedWeights(job=training.job_id, epoch=2), UploadedWeights(weights="mine"))
+    found = []
+    for at in names:
+        checked = claim(CHECK.model_copy(update={"at": at, "seeds": (0,)}))
+        assert outcome(runner, checked) == "succeeded", job_of(store, checked).error
+        found.append(CheckResult.model_validate_json(store.jobs.result(checked.job_id) or ""))
+    assert found[0].cells == found[1].cells
+    stored = job_of(store, checked)
+    assert stored.provenance
+    assert stored.provenance.weights
+    assert stored.provenance.weights.digest == facts.digest
+
+    gone = claim(CHECK.model_copy(update={"at": names[1], "seeds": (0,), "samples": 30}))
+    kept.remove("mine")
+    assert outcome(runner, gone) == "failed"
+    error = job_of(store, gone).error
+    assert error is not None
+    assert error.code == "weights_missing"
+
+
 def test_failures_are_recorded_and_the_runner_goes_on(
     runner: RunnerProcess, store: Store, claim: ClaimJob, submit: Callable[..., str]
 ) -> None:
@@ -183,22 +225,64 @@ def test_failures_are_recorded_and_the_runner_goes_on(
     assert outcome(runner, claim(TRAIN)) == "succeeded"
 
 
-def test_a_full_artifact_store_fails_the_job_with_that_reason(
+def test_a_folder_of_artifacts_that_cannot_be_used_is_the_machines_fault(
     runner: RunnerProcess, store: Store, claim: ClaimJob, settings: Settings
 ) -> None:
     aside = settings.home / "aside"
-    settings.artifacts.mkdir(exist_ok=True)
-    settings.artifacts.rename(aside)
-    settings.artifacts.write_text("a file where a folder should be")
+    settings.artifact_place.mkdir(exist_ok=True)
+    settings.artifact_place.rename(aside)
+    settings.artifact_place.write_text("a file where a folder should be")
     claimed = claim(TRAIN)
     try:
-        assert outcome(runner, claimed) == "failed"
+        runner.send(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
+        message = runner.wait_for_end(PATIENCE_SECONDS)
     finally:
-        settings.artifacts.unlink()
-        aside.rename(settings.artifacts)
-    error = job_of(store, claimed).error
-    assert error is not None
-    assert error.code == "storage"
+        settings.artifact_place.unlink()
+        aside.rename(settings.artifact_place)
+    assert message is not None
+    assert message.outcome == "unfit"
+    assert message.reason is not None
+    assert message.reason.startswith("NotADirectoryError: ")
+    assert job_of(store, claimed).state == JobState.running, "its supervisor gives it back"
+
+
+class OfANewerVersion(BaseModel):
+    """A job whose spec has a field that this version does not know."""
+
+    type: str = "start"
+    job_id: str = "job_" + 32 * "0"
+    attempt: int = 7
+    spec: dict[str, object]
+
+
+def test_a_job_that_it_cannot_read_is_answered(runner: RunnerProcess) -> None:
+    runner.send(OfANewerVersion(spec=TRAIN.model_dump(mode="json") | {"of_tomorrow": 1}))
+    message = runner.wait_for_end(PATIENCE_SECONDS)
+    assert message is not None
+    assert (message.attempt, message.outcome) == (7, "unfit")
+    assert message.reason == (
+        "its runner cannot read the job (start.spec.train.of_tomorrow: Extra inputs are not "
+        "permitted); restart the worker"
+    )
+
+
+def test_sigterm_leaves_a_checkpoint_and_ends_the_runner(
+    settings: Settings, store: Store, claim: ClaimJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("FFLAB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FFLAB_HOME", str(settings.home))
+    asked = RunnerProcess(runner_command("cpu"))
+    try:
+        claimed = claim(long_run())
+        asked.send(Start(job_id=claimed.job_id, attempt=claimed.attempt, spec=claimed.spec))
+        wait_until(lambda: asked.began, "it begins")
+        os.kill(asked.pid, signal.SIGTERM)
+        assert ended(asked, claimed) == "stopped"
+        assert store.queue.finish_stopped(claimed.job_id, claimed.attempt) == JobState.queued
+        assert asked.exit_code() == 0
+    finally:
+        asked.close(PATIENCE_SECONDS)
 
 
 def long_run() -> TrainSpec:
@@ -250,6 +334,23 @@ def test_what_a_library_prints_does_not_disturb_the_protocol(
     noisy.close(PATIENCE_SECONDS)
     noisy._listener.join(PATIENCE_SECONDS)
     assert noisy.ready is not None
+
+
+def test_auto_is_no_cpu_where_there_is_a_gpu_that_does_not_work(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("PyTorch can use the GPU of this machine")
+    (tmp_path / "nvidia-smi").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("FFLAB_HOME", str(settings.home))
+    refusing = RunnerProcess(runner_command("auto"))
+    assert refusing.started.wait(PATIENCE_SECONDS)
+    assert refusing.ready is None
+    said = refusing.start_failure()
+    refusing.close(PATIENCE_SECONDS)
+    assert said.startswith("there is an NVIDIA GPU that PyTorch cannot use: ")
+    assert said.endswith("; repair that, or start the worker with --device cpu")
 
 
 def test_a_check_spec_travels_unchanged() -> None:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
+from service.artifacts import Artifacts
 from service.background.waiting import why_jobs_wait
 from service.jobs import JobState
 from service.settings import Settings
@@ -20,18 +22,28 @@ from tests.factories import losses
 from tests.workers.jobs import TRAIN, WORKER
 from workers.heartbeat import HeartbeatThread
 from workers.process import runner_command
-from workers.supervisor import Supervisor
+from workers.supervisor import TRY_AGAIN_SECONDS, Supervisor
 
 # Runners that compute nothing: what the supervisor sees of a runner is its messages and its end.
 PREAMBLE = """
 import json, os, signal, sys, time
 def send(**message): print(json.dumps(message), flush=True)
-def ended(start, outcome):
-    send(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome)
-send(type="ready", device="cpu", device_name="none", memory_bytes=1)
-start = json.loads(sys.stdin.readline())
+def ended(start, outcome, **rest):
+    send(type="ended", job_id=start["job_id"], attempt=start["attempt"], outcome=outcome, **rest)
+def next_start():
+    start = json.loads(sys.stdin.readline())
+    send(type="begins", job_id=start["job_id"], attempt=start["attempt"])
+    return start
+send(type="ready", device="cpu", device_name="none", memory_bytes=2**40)
+"""
+NEVER_BEGINNING = PREAMBLE + "sys.stdin.read()"
+UNREADING = PREAMBLE + "sys.stdin.readline(); sys.exit(3)"
+UNFIT = PREAMBLE + "while True: ended(next_start(), 'unfit', reason='EROFS')"
+PREAMBLE += """
+start = next_start()
 open(sys.argv[1], "w").write(str(os.getpid()))
 """
+BROKEN_DEVICE = PREAMBLE + "sys.exit(70)"
 OBEDIENT = PREAMBLE + "sys.stdin.readline(); ended(start, 'stopped'); sys.stdin.read()"
 DEAF = PREAMBLE + "sys.stdin.read()"
 STUBBORN = PREAMBLE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(60)"
@@ -89,8 +101,9 @@ def scene(store: Store, settings: Settings, tmp_path: Path) -> Iterator[Callable
     yield made
     for one in scenes:
         one.supervisor.shutdown.set()
-        if one.supervisor.runner is not None:
-            one.supervisor.runner.kill()
+        for runner in (one.supervisor.runner, one.supervisor.successor):
+            if runner is not None:
+                runner.kill()
 
 
 def state_of(store: Store, job_id: str) -> JobState:
@@ -101,8 +114,8 @@ def state_of(store: Store, job_id: str) -> JobState:
 
 @pytest.mark.parametrize(
     ("script", "killed"),
-    [(OBEDIENT, False), (DEAF, True), (STUBBORN, True)],
-    ids=["by its flag", "by SIGTERM", "by SIGKILL"],
+    [(OBEDIENT, False), (STUBBORN, True)],
+    ids=["by its flag", "by SIGKILL"],
 )
 def test_a_cancelled_run_is_stopped(
     store: Store, submit: Submit, scene: Callable[[str], Scene], script: str, killed: bool
@@ -165,9 +178,7 @@ def test_log_records_of_an_attempt_have_fields_to_search_by(
     ] == [(job_id, attempt, WORKER) for attempt in (1, 2, 3)]
 
 
-@pytest.mark.parametrize(
-    "script", [OBEDIENT, DEAF, STUBBORN], ids=["by its flag", "by SIGTERM", "by SIGKILL"]
-)
+@pytest.mark.parametrize("script", [OBEDIENT, STUBBORN], ids=["by its flag", "by SIGKILL"])
 def test_at_shutdown_the_job_is_handed_back_uncounted(
     store: Store, submit: Submit, scene: Callable[[str], Scene], script: str
 ) -> None:
@@ -237,8 +248,7 @@ def test_a_runner_stays_warm_from_job_to_job(
     store: Store, submit: Submit, scene: Callable[[str], Scene]
 ) -> None:
     looping = (
-        PREAMBLE + "ended(start, 'succeeded')\nstart = "
-        "json.loads(sys.stdin.readline())\nended(start, 'succeeded')\nsys.stdin.read()"
+        PREAMBLE + "ended(start, 'succeeded')\nended(next_start(), 'succeeded')\nsys.stdin.read()"
     )
     there = scene(looping)
     runner = there.supervisor.ensure_runner()
@@ -247,6 +257,127 @@ def test_a_runner_stays_warm_from_job_to_job(
         there.supervisor.run()
     assert there.supervisor.runner is runner
     assert runner.alive
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (UNFIT, "EROFS"),
+        (BROKEN_DEVICE, "its device failed"),
+        (UNREADING, "its runner did not begin the job: its process ended with code 3"),
+        (NEVER_BEGINNING, "its runner did not begin the job: its process was killed"),
+    ],
+    ids=["says so", "device", "gone", "silent"],
+)
+def test_after_two_failures_of_its_machine_a_worker_begins_no_job_for_a_while(
+    store: Store,
+    submit: Submit,
+    scene: Callable[[str], Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    words: str,
+) -> None:
+    monkeypatch.setattr("workers.supervisor.BEGIN_SECONDS", 0.5)
+    passed = 0.0
+    job_id = submit(TRAIN)
+    supervisor = scene(script).supervisor
+    supervisor.clock = lambda: time.monotonic() + passed
+    supervisor.run()
+    supervisor.run()
+    job = store.jobs.get(job_id)
+    assert job is not None
+    assert (job.state, job.attempts, losses(store, job_id)) == (JobState.queued, 2, 0)
+    assert supervisor.paused is not None
+    assert supervisor.paused.startswith(f"cannot compute: unfit: {words}")
+    reasons = [
+        event.data["reason"]
+        for event in store.events.of(job_id, after=0, limit=100)
+        if event.data.get("reason")
+    ]
+    assert reasons == 2 * [f"{WORKER} is unfit: {supervisor.machine_failures[-1]}"]
+    passed += TRY_AGAIN_SECONDS
+    assert supervisor.paused is None
+    supervisor.run()
+    assert store.jobs.get(job_id).attempts == 3, "one job is tried"  # type: ignore[union-attr]
+    supervisor.command = [sys.executable, "-c", FINISHING, str(scene(FINISHING).mark)]
+    passed += TRY_AGAIN_SECONDS
+    supervisor.close()
+    supervisor.run()
+    assert (supervisor.paused, supervisor.machine_failures) == (None, [])
+
+
+def test_no_job_is_begun_where_results_cannot_be_stored(
+    store: Store,
+    settings: Settings,
+    submit: Submit,
+    scene: Callable[[str], Scene],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As on a network folder that is not mounted: it is empty, or a file, or cannot be written."""
+    job_id = submit(TRAIN)
+    supervisor = scene(FINISHING).supervisor
+    supervisor.service_id = lambda: "ours"
+    supervisor.run()
+    why = (
+        f"{settings.artifact_place} has no service id, instead of ours: is the folder of the "
+        "service mounted there?"
+    )
+    assert supervisor.paused == f"cannot compute: {why}"
+    assert caplog.messages == [f"no job is begun: {why}"]
+    Artifacts(settings.artifact_place).put_label("ours")
+    (settings.artifact_place / ".service").rename(settings.home / "aside")
+    settings.artifact_place.rmdir()
+    settings.artifact_place.write_text("a file where a folder should be")
+    supervisor.run()
+    assert (
+        supervisor.paused
+        == f"cannot compute: {settings.artifact_place} cannot be used: Not a directory"
+    )
+    assert state_of(store, job_id) == JobState.queued
+    settings.artifact_place.unlink()
+    settings.artifact_place.mkdir()
+    (settings.home / "aside").rename(settings.artifact_place / ".service")
+    supervisor.run()
+    assert not supervisor.paused
+    assert store.jobs.get(job_id).attempts == 1  # type: ignore[union-attr]
+    assert [path.name for path in settings.artifact_place.iterdir()] == [".service"]
+
+
+LOOPING = PREAMBLE.rpartition("start =")[0] + "while True: ended(next_start(), 'succeeded')"
+
+
+def test_a_runner_works_until_its_successor_is_ready(
+    store: Store,
+    submit: Submit,
+    scene: Callable[[str], Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("workers.supervisor.JOBS_PER_RUNNER", 2)
+    there = scene(LOOPING)
+    supervisor, gate = there.supervisor, tmp_path / "gate"
+    first = supervisor.ensure_runner()
+
+    def worked_off(count: int) -> None:
+        jobs = [submit(TRAIN) for _ in range(count)]
+        supervisor.run()
+        assert [store.jobs.get(job).attempts for job in jobs] == count * [1]  # type: ignore[union-attr]
+
+    waiting = f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n"
+    supervisor.command = [sys.executable, "-c", waiting + LOOPING, str(there.mark)]
+    worked_off(4)
+    assert (supervisor.runner, first.jobs) == (first, 4)
+    gate.touch()
+    wait_until(lambda: supervisor.successor and supervisor.successor.ready, "it is ready")
+    worked_off(1)
+    assert supervisor.runner is not first
+    assert not first.alive
+    broken = [sys.executable, "-c", "raise SystemExit('no torch')"]
+    supervisor.command, second = broken, supervisor.runner
+    worked_off(2)
+    wait_until(lambda: supervisor.successor and supervisor.successor.closed.is_set(), "it ended")
+    worked_off(1)
+    assert supervisor.runner is second, "the one that works is kept"
 
 
 def test_a_worker_whose_torch_is_broken_begins_no_job_and_says_why(

@@ -2,6 +2,7 @@
 the API.
 """
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -34,6 +35,7 @@ from service.results.charts.epochs import (
     agreement,
     basins,
     goodness,
+    gradient_share,
     has,
     kappa_gap,
     log_goodness_flow,
@@ -46,7 +48,7 @@ from service.results.charts.epochs import (
     theorem2_flow,
 )
 from service.results.charts.finding import finding, is_answered
-from service.results.charts.finish import DARK_PAGE, drawn_rows, finished
+from service.results.charts.finish import DARK_PAGE, document_of, drawn_rows, finished
 from service.results.charts.forecast import (
     forecast_sparsity,
     forecast_theorem2,
@@ -65,6 +67,7 @@ from service.results.charts.layers import is_deep, layers
 from service.results.charts.losses import has_loss, loss
 from service.results.charts.margins import is_kept, margins
 from service.results.charts.overlay import OVERLAID, overlaid
+from service.results.charts.phases import in_phases, phases
 from service.results.charts.pictures import looking, pictured, readable
 from service.results.charts.potentials import has_potentials, potentials
 from service.results.charts.search_history import has_history, search_history
@@ -72,6 +75,14 @@ from service.results.charts.search_importance import has_importance, search_impo
 from service.results.charts.search_parallel import has_parallel, search_parallel
 from service.results.charts.study_scatter import has_scatter, study_scatter
 from service.results.charts.style import AnyChart
+from service.results.charts.suite import (
+    has_lesions,
+    has_selectivity,
+    has_usage,
+    lesions,
+    selectivity,
+    usage,
+)
 from service.results.charts.weight_charts import (
     has_images,
     has_weights,
@@ -79,7 +90,12 @@ from service.results.charts.weight_charts import (
     unit_lengths,
     weight_histogram,
 )
-from service.results.charts.weights import effective_sizes, has_sizes
+from service.results.charts.weights import (
+    effective_sizes,
+    has_sizes,
+    weight_norm,
+    weight_sparsity,
+)
 from service.results.charts.widths import (
     agreement_widths,
     has_agreement,
@@ -149,9 +165,9 @@ def render(
     """
     chart = CHARTS[name].draw(sources)
     if fmt == "csv":
-        return drawn_rows(chart.to_dict())
+        return drawn_rows(document_of(chart))
     if fmt in ("svg", "png", "pdf"):
-        return pictured(for_drawing(finished(chart.to_dict(), theme)), fmt, look)
+        return pictured(_for_drawing(chart, theme), fmt, look)
     specification = _specification(chart, theme, look)
     if fmt == "json":
         return specification.encode()
@@ -184,8 +200,12 @@ def library() -> str:
 
 def _specification(chart: AnyChart, theme: Theme = "light", look: ChartLook = SCREEN) -> str:
     """The chart as JSON."""
-    written = for_drawing(finished(chart.to_dict(), theme))
+    written = _for_drawing(chart, theme)
     return written if look.is_plain else json.dumps(looking(json.loads(written), look))
+
+
+def _for_drawing(chart: AnyChart, theme: Theme) -> str:
+    return for_drawing(finished(document_of(chart), theme))
 
 
 def overlay(name: str, sources: Sequence[ChartSource], theme: Theme = "light") -> bytes:
@@ -473,11 +493,53 @@ CHARTS: dict[str, ChartEntry] = {
             partial(has, "basins"),
         ),
         ChartEntry(
+            "gradient_share",
+            "How much of its gradient a layer keeps where the goodness of other layers counts as "
+            "its own, by epoch: near 0, the others leave it nothing to learn.",
+            gradient_share,
+            partial(has, "gradient_share"),
+        ),
+        ChartEntry(
             "effective_sizes",
             "How many units and how many directions carry the weights of a layer, and how many "
             "directions its units have gathered in, by epoch.",
             effective_sizes,
             has_sizes,
+        ),
+        ChartEntry(
+            "weight_norm",
+            "Natural logarithm of the Frobenius norm of each layer's weights, and of their "
+            "spectral norm where it was measured, by epoch.",
+            weight_norm,
+            partial(has, "log_weight_norm"),
+        ),
+        ChartEntry(
+            "weight_sparsity",
+            "Hoyer sparsity and Gini index of each layer's weights, and the share of them that is "
+            "positive, by epoch.",
+            weight_sparsity,
+            partial(has, "weight_sparsity"),
+        ),
+        ChartEntry(
+            "usage",
+            "Mean activation of the units of each layer over that of the most used one, from the "
+            "least used on, on held-out samples.",
+            usage,
+            has_usage,
+        ),
+        ChartEntry(
+            "selectivity",
+            "Distribution of the class selectivity of the units of each layer, on test samples "
+            "that do not carry their label.",
+            selectivity,
+            has_selectivity,
+        ),
+        ChartEntry(
+            "lesions",
+            "Accuracy on test samples once a share of the units or weights is removed, of the "
+            "network and of its baselines.",
+            lesions,
+            has_lesions,
         ),
         ChartEntry(
             "log_goodness_flow",
@@ -499,6 +561,14 @@ CHARTS: dict[str, ChartEntry] = {
             "flow time.",
             theorem2_flow,
             _over_flow_time("theorem2_ratio"),
+        ),
+        ChartEntry(
+            "phases",
+            "Mean Hoyer sparsity of each layer by epoch beside the shares of samples that satisfy "
+            "theorem 1 and theorem 2, in runs whose steps learn from positives and from negatives "
+            "in turn.",
+            phases,
+            in_phases,
         ),
         ChartEntry(
             "layers",
@@ -527,3 +597,7 @@ CHARTS: dict[str, ChartEntry] = {
         ),
     )
 }
+
+# Altair's hundreds of thousands of objects stay. A full collection would look through them again,
+# for up to half a second of the first page of a large study.
+gc.freeze()

@@ -128,12 +128,19 @@ def _layers(records: Sequence[Record]) -> AnyChart:
         color=alt.Color("partition:N", scale=PARTITION_COLOURS, title=None, legend=legend),
     )
     x = alt.X("mean:Q", title="accuracy", scale=alt.Scale(zero=False, nice=True))
-    tooltip = ["way:N", "partition:N", "epoch:Q", *interval_tooltips(records)]
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="accuracy"), x2="high:Q")
+    tooltip = [
+        alt.Tooltip("way:N"),
+        alt.Tooltip("partition:N"),
+        alt.Tooltip("epoch:Q"),
+        *interval_tooltips(records),
+    ]
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title="accuracy"), x2=alt.X2("high:Q")
+    )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x,
         shape=alt.Shape("partition:N", scale=PARTITION_SHAPES, title=None, legend=legend),
-        tooltip=[*tooltip, *rates, "seeds:Q", "samples:Q"],
+        tooltip=[*tooltip, *rates, alt.Tooltip("seeds:Q"), alt.Tooltip("samples:Q")],
     )
     return alt.layer(bars, points)
 
@@ -141,7 +148,7 @@ def _layers(records: Sequence[Record]) -> AnyChart:
 def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Iterator[str]:
     seeds = max(int(record["seeds"] or 0) for record in records)
     epochs = sorted({int(r["epoch"] or 0) for r in records if "learning rate" not in r})
-    after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch that has it"
+    after = f"after epoch {epochs[0]:,}" if len(epochs) == 1 else "after the last epoch that has it"
     if any(len({row.epoch for row in _rows(source)}) > 1 for source in sources):
         after = "with the weights that each seed ended with"
     yield drawn_note(data_names(sources), f"mean over {counted(seeds, 'seed')} {after}")

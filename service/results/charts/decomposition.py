@@ -15,6 +15,7 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    data_of,
     drawn_note,
     in_panels,
     interval_note,
@@ -83,19 +84,19 @@ def _layers(records: Sequence[Record]) -> AnyChart:
         color=split_colour(),
     )
     tooltip = [
-        "relation:N",
-        "split:N",
+        alt.Tooltip("relation:N"),
+        alt.Tooltip("split:N"),
         *interval_tooltips(records),
-        "seeds:Q",
-        "samples:Q",
-        "pairs:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
+        alt.Tooltip("pairs:Q"),
     ]
     zero = (
-        alt.Chart(alt.InlineData(values=[{"zero": 0}]))
+        alt.Chart(data_of([{"zero": 0}]))
         .mark_rule(strokeDash=[6, 4], color=GREY, strokeWidth=1.5)
         .encode(x=alt.X("zero:Q"))
     )
-    bars = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q"))
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
         x=x, shape=split_shape(), tooltip=tooltip
     )

@@ -204,12 +204,12 @@ def _layers(records: Sequence[Record], style: Style, scale: alt.Scale) -> AnyCha
     dash = alt.StrokeDash(field, scale=scaled(dashes), title=None, legend=LEGEND)
     shape = alt.Shape(field, scale=scaled(shapes), title=None, legend=LEGEND)
     tooltip = [
-        *(["series:N"] if len(labels_of(records)) > 1 else []),
+        *([alt.Tooltip("series:N")] if len(labels_of(records)) > 1 else []),
         alt.Tooltip(field, title=" "),
         *epoch_tooltips(records),
         *interval_tooltips(records),
-        "seeds:Q",
-        "samples:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
     ]
     base = alt.Chart().encode(x=EPOCHS, color=colour)
     y = alt.Y("mean:Q", title=style.axis, scale=scale)
@@ -224,7 +224,7 @@ def _layers(records: Sequence[Record], style: Style, scale: alt.Scale) -> AnyCha
         line_of_kept = alt.Chart().mark_rule(strokeDash=[2, 3], strokeWidth=1.5, color=GREY)
         tip = alt.Tooltip("kept:Q", title="seeds that keep it")
         kept = line_of_kept.transform_filter("isValid(datum.kept)").encode(
-            x=EPOCHS, tooltip=["epoch:Q", tip]
+            x=EPOCHS, tooltip=[alt.Tooltip("epoch:Q"), tip]
         )
         rule.append(kept)
     return alt.layer(*rule, *bands, line, *([points] if marked else []))

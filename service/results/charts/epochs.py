@@ -62,12 +62,19 @@ Figure = Literal[
     "kappa_gap",
     "basins",
     "log_goodness",
+    "log_weight_norm",
+    "log_spectral_norm",
     "effective_units",
     "effective_rank",
     "theorem2_total_ratio",
     "joint_increase_ratio",
     "total_agreement",
     "local_agreement",
+    "gradient_share",
+    "weight_sparsity",
+    "weight_gini",
+    "excitatory_share",
+    "entropy_rank",
 ]
 MOST_BINS, ALL_POINTS = 300, 8_000  # drawn of one line, and of all series together
 EPOCHS = alt.X(
@@ -109,6 +116,13 @@ KAPPA_GAP = Style(
     Reference(0.0, "Gaussian", "0, where units only switch on or off; below it, they are selected"),
 )
 BASINS = Style("Directions that the units have gathered in", "effective number of basins")
+GRADIENT_SHARE = Style(
+    "What other layers leave of a layer's gradient (log scale)",
+    "|dL/dG| beside that by its own goodness",
+    Reference(1.0, "alone", "1, where a layer goes by its own goodness"),
+    "Intervals end at the edges of the axis.",
+)
+LEAST_SHARE = 1e-3  # of the gradient; smaller ones are drawn at the edge of the axis
 LOSS = Style("Loss while training", "loss")
 GOODNESS = Style("Goodness while training", "mean goodness G")
 LOG_GOODNESS = Style("Growth of goodness", "ln of mean |G|")
@@ -195,6 +209,28 @@ def basins(sources: Sequence[ChartSource]) -> AnyChart:
     return _means(sources, "basins", BASINS)
 
 
+def gradient_share(sources: Sequence[ChartSource]) -> AnyChart:
+    """Mean |dL/dG| of a layer that collaborates over what it would be by its own goodness alone, by
+    epoch.
+    """
+    records = records_of(sources, "gradient_share")
+    layers = curve_layers(records, GRADIENT_SHARE, _scale_around_one(records))
+    return titled(
+        in_panels(layers, records),
+        GRADIENT_SHARE.title,
+        caption_of(sources, records, GRADIENT_SHARE, shares=False),
+    )
+
+
+def _scale_around_one(records: Sequence[Record]) -> alt.Scale:
+    """A logarithmic axis around the means and 1: of positives they are far below it, of negatives
+    far above. Intervals, which may begin below 0, end at its edges.
+    """
+    means = [1.0, *(float(record["mean"] or 0) for record in records)]
+    bottom = max(LEAST_SHARE, min(means)) / 2
+    return alt.Scale(type="log", domain=[bottom, 2 * max(means)], clamp=True, nice=False)
+
+
 def log_goodness_flow(sources: Sequence[ChartSource]) -> AnyChart:
     """Natural logarithm of the mean goodness before the threshold, over flow time."""
     return _means(sources, "log_goodness", growth_style(sources), FLOW_TIME)
@@ -226,7 +262,10 @@ def goodness_style(sources: Sequence[ChartSource]) -> Style:
     thresholds = _thresholds(sources)
     if not thresholds:
         return GOODNESS
-    found = ", ".join(f"{value:g}" for value in sorted(thresholds))
+    found = ", ".join(
+        f"{one:g}" if one == other else f"{one:g} of positives and {other:g} of negatives"
+        for one, other in sorted(thresholds)
+    )
     line = Reference(0.0, "threshold", f"the objective's threshold, {found}")
     return GOODNESS._replace(axis="mean G less threshold", reference=line)
 
@@ -301,17 +340,17 @@ def curve_layers(
     base = alt.Chart().encode(
         x=x,
         color=split_colour(),
-        detail="what:N" if extra else alt.Undefined,
+        detail=alt.Detail("what:N") if extra else alt.Undefined,
     )
     tooltip = [
-        *(["series:N"] if len(labels_of(records)) > 1 else []),
-        "split:N",
+        *([alt.Tooltip("series:N")] if len(labels_of(records)) > 1 else []),
+        alt.Tooltip("split:N"),
         *extra,
         *epoch_tooltips(records),
-        *(["tau:Q"] if x is FLOW_TIME else []),
+        *([alt.Tooltip("tau:Q")] if x is FLOW_TIME else []),
         *interval_tooltips(records),
-        "seeds:Q",
-        "samples:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
     ]
     bands = ranges(base, style.axis, scale, records)
     if with_bands:
@@ -537,10 +576,10 @@ def bins_note(records: Sequence[Record]) -> str:
     )
 
 
-def _thresholds(sources: Sequence[ChartSource]) -> set[float]:
-    """The thresholds of the objectives that have one."""
+def _thresholds(sources: Sequence[ChartSource]) -> set[tuple[float, float]]:
+    """The thresholds of positives and of negatives of the objectives that have them."""
     return {
-        curve.spec.objective.offset(curve.spec.network.widths[curve.layer])
+        curve.spec.objective.offsets(curve.spec.network.widths[curve.layer])
         for curve in curves(sources)
         if curve.spec and isinstance(curve.spec.objective, Thresholded)
     }

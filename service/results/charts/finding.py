@@ -11,8 +11,11 @@ from service.results.charts.style import (
     HEIGHT,
     WIDTH,
     AnyChart,
+    data_of,
     series_looks,
     titled,
+    x_at,
+    y_at,
 )
 from service.results.charts.tiles import tiled
 from service.results.finding_page import lines_of
@@ -70,7 +73,7 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
             title=title,
             scale=alt.Scale(type="log", base=2) if plot.logarithmic else alt.Scale(zero=False),
         )
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
+    base = alt.Chart(data_of(rows)).encode(
         x=x,
         color=alt.Color(
             "series:N",
@@ -82,7 +85,7 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
     y = alt.Y("y:Q", title=panel or plot.y, scale=alt.Scale(zero=False))
     bounds = {
         "y": alt.Y("low:Q", title=panel or plot.y, scale=alt.Scale(zero=False)),
-        "y2": "high:Q",
+        "y2": alt.Y2("high:Q"),
     }
     offset = alt.XOffset("series:N", sort=names) if by_name and len(names) > 1 else alt.Undefined
     if plot.mark == "line":
@@ -117,13 +120,13 @@ def _panel(plot: Plot, panel: str, *, several: bool) -> AnyChart:
 
 def _rule(rule: Rule) -> AnyChart:
     """Return a dashed line across a plot, with its word."""
-    data = alt.Chart(alt.InlineData(values=[{"value": rule.value, "word": rule.word}]))
+    data = alt.Chart(data_of([{"value": rule.value, "word": rule.word}]))
     at = alt.X("value:Q") if rule.axis == "x" else alt.Y("value:Q")
     line = data.mark_rule(strokeDash=[6, 4], color=GREY, strokeWidth=1.5)
     word = data.mark_text(align="left", baseline="bottom", dx=4, fontSize=10, color=GREY)
     if rule.axis == "x":
-        return alt.layer(line.encode(x=at), word.encode(x=at, y=alt.value(12), text="word:N"))
-    return alt.layer(line.encode(y=at), word.encode(y=at, x=alt.value(2), text="word:N"))
+        return alt.layer(line.encode(x=at), word.encode(x=at, y=y_at(12), text=alt.Text("word:N")))
+    return alt.layer(line.encode(y=at), word.encode(y=at, x=x_at(2), text=alt.Text("word:N")))
 
 
 def _legend(names: Sequence[str], *, lines: bool) -> alt.Legend | None:

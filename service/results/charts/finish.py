@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from service.results.chart_formats import Theme
+from service.results.charts.style import AnyChart
 from service.results.csv_export import csv_pieces
 
 Document = dict[str, Any]
@@ -42,6 +43,8 @@ OF_THE_PICTURE = (
     "ink",
     "url",
     "marked",
+    "band_start",
+    "band_end",
 )  # fields that say where and how a row is drawn
 
 
@@ -50,10 +53,19 @@ def finished(document: Document, theme: Theme = "light") -> Document:
     _leave_out_empty(document, document.get("datasets", {}), [])
     for facet in _facets(document):
         _give_one_title(facet)
+    splits = _splits(document)
     for encoding in _encodings(document):
         _shorten_labels(encoding)
+        _leave_out_splits(encoding, splits)
     _count_in_whole_numbers(document, [])
     return darkened(document) if theme == "dark" else document
+
+
+def document_of(chart: AnyChart) -> Document:
+    """A chart as JSON has it: its rows, tuples until here, are lists."""
+    document: Document = chart.to_dict(validate=False)
+    tables = document.get("datasets", {})
+    return document | {"datasets": {name: list(rows) for name, rows in tables.items()}}
 
 
 def drawn_rows(document: Document) -> bytes:
@@ -121,7 +133,7 @@ def _count_in_whole_numbers(part: Document, rows: Rows, tables: Tables | None = 
     for channel in ("x", "y"):
         found = part.get("encoding", {}).get(channel, {})
         counted = _whole_numbers(found, rows)
-        if len(counted) > 1:
+        if len(counted) > 1 and not _is_background(part, channel):
             axis = {**found.get("axis", {}), "tickMinStep": 1}
             axis.setdefault("labelExpr", WHOLE_LABELS)
             axis.pop("format", None)
@@ -130,6 +142,13 @@ def _count_in_whole_numbers(part: Document, rows: Rows, tables: Tables | None = 
             found["axis"] = axis
     for inner in _inner_views(part):
         _count_in_whole_numbers(inner, rows, tables)
+
+
+def _is_background(part: Document, channel: str) -> bool:
+    """Whether a view marks a range of an axis that the curves before it reach beyond."""
+    mark = part.get("mark")
+    kind = mark.get("type") if isinstance(mark, dict) else mark
+    return kind == "rect" and f"{channel}2" in part.get("encoding", {})
 
 
 def _inner_views(part: Document) -> list[Document]:
@@ -176,6 +195,23 @@ def _leave_out_empty(part: Document, tables: Tables, inherited: Rows) -> None:
     if "layer" in part:
         drawn = [one for one in part["layer"] if not _is_empty(one, tables, rows)]
         part["layer"] = drawn or part["layer"]
+
+
+def _splits(document: Document) -> set[str]:
+    """The splits that any row of a chart is of."""
+    tables: Tables = document.get("datasets", {})
+    return {str(row["split"]) for rows in tables.values() for row in rows if row.get("split")}
+
+
+def _leave_out_splits(encoding: Document, there: set[str]) -> None:
+    """Name no split in a legend that no row is of, as of a recorded run of positives alone."""
+    for found in encoding.values():
+        if not isinstance(found, dict) or found.get("field") != "split" or not found.get("legend"):
+            continue
+        known = found.get("scale", {}).get("domain", [])
+        values = [value for value in known if value in there]
+        if values and len(values) < len(known):
+            found["legend"] = {"values": values, **found["legend"]}
 
 
 def _is_empty(layer: Document, tables: Tables, inherited: Rows) -> bool:

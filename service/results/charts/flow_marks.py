@@ -16,6 +16,8 @@ from service.results.charts.style import (
     SKY,
     AnyChart,
     Record,
+    y2_at,
+    y_at,
 )
 from service.results.sources import ChartSource, Source
 
@@ -196,18 +198,25 @@ def _strips(records: Sequence[Record]) -> Iterator[AnyChart]:
             )
             .encode(
                 x=alt.X("since:Q"),
-                x2="tau:Q",
-                y=alt.value(top),
-                y2=alt.value(bottom),
+                x2=alt.X2("tau:Q"),
+                y=y_at(top),
+                y2=y2_at(bottom),
                 fill=fill,
-                tooltip=["act:N", "split:N", "epoch:Q", "tau:Q"],
+                tooltip=[
+                    alt.Tooltip("act:N"),
+                    alt.Tooltip("split:N"),
+                    alt.Tooltip("epoch:Q"),
+                    alt.Tooltip("tau:Q"),
+                ],
             )
         )
 
 
 def _turn_layers() -> Iterator[AnyChart]:
     marked = alt.Chart().transform_filter("isValid(datum.turn)")
-    yield marked.mark_rect(opacity=0.14, color=GREY).encode(x="turn_low:Q", x2="turn_high:Q")
+    yield marked.mark_rect(opacity=0.14, color=GREY).encode(
+        x=alt.X("turn_low:Q"), x2=alt.X2("turn_high:Q")
+    )
     yield turn_rule()
     for field in WORDS:
         word = alt.Chart().transform_filter(f"isValid(datum.{field})")
@@ -216,7 +225,7 @@ def _turn_layers() -> Iterator[AnyChart]:
             if field == "word_right"
             else word.mark_text(align="right", baseline="top", dx=-4, fontSize=11)
         )
-        yield text.encode(x="turn:Q", y=alt.value(4), text=f"{field}:N")
+        yield text.encode(x=alt.X("turn:Q"), y=y_at(4), text=alt.Text(f"{field}:N"))
 
 
 def _range(values: Sequence[float | None]) -> str:

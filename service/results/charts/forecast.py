@@ -19,6 +19,7 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    data_of,
     drawn_note,
     in_panels,
     interval_tooltips,
@@ -53,8 +54,8 @@ def forecast_sparsity(sources: Sequence[ChartSource]) -> AnyChart:
     y = alt.Y("mean:Q", title=SPARSITY_AXIS, scale=FREE_SCALE)
     base = alt.Chart().encode(x=TAU, color=split_colour())
     tooltip = [
-        "series:N",
-        "split:N",
+        alt.Tooltip("series:N"),
+        alt.Tooltip("split:N"),
         alt.Tooltip("tau:Q", format=".3g"),
         *interval_tooltips(_drawn(records)),
         *(alt.Tooltip(f"{name}:Q", format=".4f") for name in ("run_low", "run_high")),
@@ -90,7 +91,11 @@ def forecast_theorem2(sources: Sequence[ChartSource]) -> AnyChart:
         raise NothingToDraw("there is no forecast of theorem 2")
     scale = alt.Scale(domain=[0, 1])
     base = alt.Chart().encode(x=TAU, color=split_colour())
-    tooltip = ["split:N", alt.Tooltip("tau:Q", format=".3g"), *interval_tooltips(_drawn(records))]
+    tooltip = [
+        alt.Tooltip("split:N"),
+        alt.Tooltip("tau:Q", format=".3g"),
+        *interval_tooltips(_drawn(records)),
+    ]
     layers = [
         reference_line(PAPER[2], scale),
         *_onset_layers(sources),
@@ -161,7 +166,7 @@ def _onset_layers(sources: Sequence[ChartSource]) -> list[AnyChart]:
     onsets = _onsets(sources)
     if len(onsets) != 1 or onsets[0].tau is None:
         return []
-    data = alt.InlineData(values=[{"onset": onsets[0].tau}])
+    data = data_of([{"onset": onsets[0].tau}])
     rule: AnyChart = (
         alt.Chart(data)
         .mark_rule(strokeDash=[2, 3], color=GREY, strokeWidth=1.5)

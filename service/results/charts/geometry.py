@@ -20,6 +20,7 @@ from service.results.charts.style import (
     VERMILLION,
     AnyChart,
     Record,
+    data_of,
     in_panels,
     labels_of,
     panels_note,
@@ -95,20 +96,26 @@ def _layers(top: float, used: Sequence[str]) -> AnyChart:
     bars = alt.Chart().mark_bar(opacity=0.75, binSpacing=0).transform_filter("isValid(datum.pairs)")
     bars = bars.encode(
         x=x,
-        x2="to:Q",
+        x2=alt.X2("to:Q"),
         y=y,
         y2=alt.datum(0),
         color=colour,
-        tooltip=["push:N", "from:Q", "to:Q", shares, "pairs:Q"],
+        tooltip=[
+            alt.Tooltip("push:N"),
+            alt.Tooltip("from:Q"),
+            alt.Tooltip("to:Q"),
+            shares,
+            alt.Tooltip("pairs:Q"),
+        ],
     )
     line = alt.Chart().mark_line(strokeWidth=2.5).transform_filter("isValid(datum.value)")
     line = line.encode(
         x=x,
         y=y,
         color=colour,
-        tooltip=["from:Q", alt.Tooltip("value:Q", title="cos θ φ(θ)", format=".4f")],
+        tooltip=[alt.Tooltip("from:Q"), alt.Tooltip("value:Q", title="cos θ φ(θ)", format=".4f")],
     )
-    axes = alt.Chart(alt.InlineData(values=[{"from": 90, "share": 0}]))
+    axes = alt.Chart(data_of([{"from": 90, "share": 0}]))
     zero, right = (
         axes.mark_rule(color=GREY).encode(y=y),
         axes.mark_rule(color=GREY, strokeDash=[6, 4]).encode(x=x),

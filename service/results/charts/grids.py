@@ -338,8 +338,8 @@ def _heat_map(records: list[Record], axes: Axes, figure: Figure) -> AnyChart:
             alt.Tooltip("x:N", title=axes.x),
             alt.Tooltip("y:N", title=str(axes.y)),
             *interval_tooltips(records, "value"),
-            "seeds:Q",
-            "state:N",
+            alt.Tooltip("seeds:Q"),
+            alt.Tooltip("state:N"),
         ],
     )
     legend = alt.Legend(
@@ -388,9 +388,9 @@ def _ink(record: Record, low: float, high: float, *, diverging: bool) -> str | N
 def _numbers(base: alt.Chart) -> Iterator[AnyChart]:
     """The numbers on the cells."""
     for ink, colour in (("white", "white"), ("black", ON_LIGHT)):
-        text = base.mark_text(fontSize=11, color=colour).encode(text="text:N")
+        text = base.mark_text(fontSize=11, color=colour).encode(text=alt.Text("text:N"))
         yield text.transform_filter(f"datum.ink == '{ink}'")
-    plain = base.mark_text(fontSize=11).encode(text="text:N")
+    plain = base.mark_text(fontSize=11).encode(text=alt.Text("text:N"))
     yield plain.transform_filter("datum.ink == null")
 
 
@@ -417,9 +417,9 @@ def _intervals(records: Sequence[Record], axes: Axes, figure: Figure) -> AnyChar
         shape=split_shape() if has_splits else alt.value("circle"),
         tooltip=[
             alt.Tooltip("x:N", title=axes.x),
-            *(["split:N"] if has_splits else []),
+            *([alt.Tooltip("split:N")] if has_splits else []),
             *interval_tooltips(drawn, "value"),
-            "seeds:Q",
+            alt.Tooltip("seeds:Q"),
         ],
     )
     rule = [reference_line(figure.reference, scale)] if figure.reference else []

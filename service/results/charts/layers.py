@@ -69,18 +69,22 @@ def _marks(kinds: Sequence[str]) -> AnyChart:
     lines = base.mark_line(strokeWidth=1.5).encode(
         y=y,
         strokeDash=alt.StrokeDash("stage:N", scale=STAGE_DASHES, title=None, legend=LEGEND),
-        detail="stage:N",
+        detail=alt.Detail("stage:N"),
     )
     before, after = (f"datum.stage == '{stage}'" for stage in STAGES)
-    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q").transform_filter(after)
+    bars = (
+        base.mark_rule(strokeWidth=2)
+        .encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
+        .transform_filter(after)
+    )
     tooltip = [
-        "layer:O",
-        "kind:N",
-        "stage:N",
-        "epoch:Q",
+        alt.Tooltip("layer:O"),
+        alt.Tooltip("kind:N"),
+        alt.Tooltip("stage:N"),
+        alt.Tooltip("epoch:Q"),
         alt.Tooltip("mean:Q", format=".4f"),
-        "seeds:Q",
-        "samples:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
     ]
     shape = alt.Shape("kind:N", scale=KIND_SHAPES, title=None, legend=legend)
     points = [

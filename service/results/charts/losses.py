@@ -93,12 +93,12 @@ def _layers(records: Sequence[Record]) -> AnyChart:
         "what:N", scale=alt.Scale(domain=words, range=list(shapes)), title=None, legend=LEGEND
     )
     tooltip = [
-        *(["series:N"] if len(labels_of(records)) > 1 else []),
+        *([alt.Tooltip("series:N")] if len(labels_of(records)) > 1 else []),
         alt.Tooltip("what:N", title=" "),
         *epoch_tooltips(records),
         *interval_tooltips(records),
-        "seeds:Q",
-        "samples:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
     ]
     base, y = (
         alt.Chart().encode(x=EPOCHS, color=colour),

@@ -16,12 +16,14 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    data_of,
     drawn_note,
     in_panels,
     labels_of,
     panels_note,
     ranged,
     titled,
+    y_at,
 )
 from service.results.histograms import EDGES, MarginHistogram
 from service.results.sources import ChartSource, StudyGrid
@@ -93,12 +95,12 @@ def _layers(records: Sequence[Record], *, own_scales: bool) -> AnyChart:
         color=alt.Color("line:N", scale=colours, title=None, legend=legend),
     )
     tooltip = [
-        "width:O",
-        "kind:N",
-        "method:N",
+        alt.Tooltip("width:O"),
+        alt.Tooltip("kind:N"),
+        alt.Tooltip("method:N"),
         alt.Tooltip("above:Q", title="above zero", format=".2%"),
-        "samples:Q",
-        "seeds:Q",
+        alt.Tooltip("samples:Q"),
+        alt.Tooltip("seeds:Q"),
     ]
     fill = base.mark_area(interpolate="step-after", opacity=0.15).transform_filter(
         "datum.method == 'exact'"
@@ -130,14 +132,14 @@ def _share_axis(records: Sequence[Record], *, own_scales: bool) -> alt.Y:
 
 def _zero(scale: alt.Scale) -> Iterator[AnyChart]:
     """The line at zero, with words on either side: where S falls and where it rises."""
-    data = alt.InlineData(values=[{"zero": 0, "falls": "← S falls", "rises": "S rises →"}])
+    data = data_of([{"zero": 0, "falls": "← S falls", "rises": "S rises →"}])
     zero = alt.Chart(data).encode(x=alt.X("zero:Q", scale=scale))
     yield zero.mark_rule(color=GREY, strokeDash=[6, 4], strokeWidth=1.5)
     yield zero.mark_text(align="right", dx=-6, baseline="top", fontSize=11).encode(
-        text="falls:N", y=alt.value(2)
+        text=alt.Text("falls:N"), y=y_at(2)
     )
     yield zero.mark_text(align="left", dx=6, baseline="top", fontSize=11).encode(
-        text="rises:N", y=alt.value(2)
+        text=alt.Text("rises:N"), y=y_at(2)
     )
 
 

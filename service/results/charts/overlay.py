@@ -117,13 +117,13 @@ def coloured_layers(
         "job:N", scale=alt.Scale(domain=list(jobs), range=looks.dashes), title=None, legend=legend
     )
     tooltip = [
-        "job:N",
-        "split:N",
+        alt.Tooltip("job:N"),
+        alt.Tooltip("split:N"),
         *epoch_tooltips(records),
-        *(["tau:Q"] if x is FLOW_TIME else []),
+        *([alt.Tooltip("tau:Q")] if x is FLOW_TIME else []),
         *interval_tooltips(records),
-        "seeds:Q",
-        "samples:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
     ]
     base, y = (
         alt.Chart().encode(x=x, color=colour),

@@ -22,6 +22,7 @@ UNUSED = re.compile(r' (?:role|class|aria-[a-z]+|pointer-events)="[^"]*"| opacit
 UNSEEN = re.compile(r'<path d="(?:M0,0h0v0h0Z)?"[^>]*/>')
 PLACES = re.compile(r' (?:d|x|y|width|height|transform)="[^"]*"')
 FRACTION = re.compile(r"\d+\.\d+")
+ONE_VALUE = re.compile(r" with values from ([^\s\"]+) to \1(?=\")")  # of an axis, as it is spoken
 SIZE = re.compile(r' width="([\d.]+)" height="([\d.]+)"')
 
 
@@ -41,7 +42,7 @@ def pictured(
         spec = looking(json.loads(specification), look)
     if fmt == "png" and look.pt_per_px is None:
         return bytes(vl_convert.vegalite_to_png(spec, scale=PNG_SCALE))
-    svg = vl_convert.vegalite_to_svg(spec)
+    svg = ONE_VALUE.sub(r" at \1", vl_convert.vegalite_to_svg(spec))
     pt_per_px = _scale(svg, look)
     if fmt == "svg":
         drawn = outlined(svg)

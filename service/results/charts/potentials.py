@@ -83,15 +83,15 @@ def _layers(records: Sequence[Record]) -> AnyChart:
         color=split_colour(),
     )
     tooltip = [
-        "at:N",
+        alt.Tooltip("at:N"),
         *interval_tooltips(records),
         alt.Tooltip("negatives:Q", title="U of negatives", format=".4g"),
         alt.Tooltip("positives:Q", title="U of positives", format=".4g"),
         alt.Tooltip("predicted:Q", title="share where that of negatives is larger", format=".4f"),
-        "seeds:Q",
-        "samples:Q",
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
     ]
-    bars = base.mark_rule(strokeWidth=2).encode(y="low:Q", y2="high:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q"), y2=alt.Y2("high:Q"))
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         y=y, shape=split_shape(), tooltip=tooltip
     )

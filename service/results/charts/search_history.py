@@ -16,6 +16,7 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    data_of,
     drawn_note,
     ranged,
     titled,
@@ -46,7 +47,7 @@ def search_history(sources: Sequence[ChartSource]) -> AnyChart:
         alt.Tooltip("value:Q", format=".4g", title=axis),
         alt.Tooltip("params:N"),
     ]
-    base = alt.Chart(alt.InlineData(values=records)).encode(x=x)
+    base = alt.Chart(data_of(records)).encode(x=x)
     points = base.mark_point(filled=True, size=45, opacity=0.75, color=BLUE).encode(
         y=y, tooltip=tooltip
     )
@@ -59,12 +60,15 @@ def search_history(sources: Sequence[ChartSource]) -> AnyChart:
 
 def _records(found: Compared) -> list[Record]:
     records: list[Record] = []
+    several = len(found.parts) > 1
     best: float | None = None
     for trial in found.complete:
         value = trial.value
         if value is not None and found.objective.is_better(value, best):
             best = value
         words = params_in_words(trial.params)
+        if several:
+            words = ", ".join(filter(None, (found.part_of(trial), words)))
         records.append({"trial": trial.number, "value": value, "best": best, "params": words})
     return records
 
@@ -83,5 +87,9 @@ def _caption(found: Compared) -> list[str]:
             f"{ranged(found.seeds, 'seed')}",
         ),
         f"Without the objective: {others}." if others else "",
+        f"The runs are of {len(found.parts)} parts of the study, which may differ in more than "
+        "what is varied: compare within a part."
+        if len(found.parts) > 1
+        else "",
         f"The line is the {most} so far. {best_in_words(found)[0]}" if best else "",
     ]

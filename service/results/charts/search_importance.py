@@ -11,6 +11,7 @@ from service.results.charts.style import (
     WIDTH,
     AnyChart,
     counted,
+    data_of,
     drawn_note,
     ranged,
     titled,
@@ -46,10 +47,10 @@ def search_importance(sources: Sequence[ChartSource]) -> AnyChart:
             f"importance needs {LEAST_FOR_IMPORTANCE} runs with the objective that differ"
         )
     records = [{"field": field, "share": share} for field, share in weights.items()]
-    base = alt.Chart(alt.InlineData(values=records)).encode(
+    base = alt.Chart(data_of(records)).encode(
         y=alt.Y("field:N", sort=list(weights), title=None, axis=alt.Axis(labelLimit=180)),
         x=alt.X("share:Q", title="share of the importance", scale=alt.Scale(domain=[0, 1])),
-        tooltip=["field:N", alt.Tooltip("share:Q", format=".1%")],
+        tooltip=[alt.Tooltip("field:N"), alt.Tooltip("share:Q", format=".1%")],
     )
     text = base.mark_text(align="left", dx=4, fontSize=11).encode(
         text=alt.Text("share:Q", format=".0%")

@@ -22,6 +22,7 @@ from service.results.charts.style import (
     AnyChart,
     Record,
     counted,
+    data_of,
     drawn_note,
     ranged,
     titled,
@@ -130,7 +131,7 @@ def _lines(records: list[Record], name: str) -> list[AnyChart]:
         titleLimit=0,
         format=".3~g",
     )
-    base = alt.Chart(alt.InlineData(values=records)).encode(
+    base = alt.Chart(data_of(records)).encode(
         x=alt.X(
             "axis:N",
             sort=None,
@@ -139,11 +140,11 @@ def _lines(records: list[Record], name: str) -> list[AnyChart]:
             scale=alt.Scale(padding=0.35),
         ),
         y=alt.Y("place:Q", axis=None, scale=alt.Scale(domain=[-0.06, 1.06], nice=False)),
-        detail="trial:N",
+        detail=alt.Detail("trial:N"),
         color=alt.Color("value:Q", scale=scale, legend=legend),
         tooltip=[
             alt.Tooltip("trial:Q", format="d"),
-            "axis:N",
+            alt.Tooltip("axis:N"),
             alt.Tooltip("text:N", title="its value"),
             alt.Tooltip("value:Q", format=".4g", title=name),
         ],
@@ -162,7 +163,7 @@ def _marks(axes: Sequence[_Axis]) -> list[AnyChart]:
         for axis in axes
         for place, text in axis.marks
     ]
-    base = alt.Chart(alt.InlineData(values=marks)).encode(
-        x=alt.X("axis:N", sort=None), y=alt.Y("place:Q", axis=None), text="text:N"
+    base = alt.Chart(data_of(marks)).encode(
+        x=alt.X("axis:N", sort=None), y=alt.Y("place:Q", axis=None), text=alt.Text("text:N")
     )
     return [base.mark_text(align="left", dx=4, dy=-9, fontSize=10, limit=110)]

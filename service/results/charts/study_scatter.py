@@ -13,6 +13,7 @@ from service.results.charts.style import (
     WIDTH,
     AnyChart,
     counted,
+    data_of,
     drawn_note,
     ranged,
     titled,
@@ -72,7 +73,7 @@ def study_scatter(sources: Sequence[ChartSource]) -> AnyChart:
         for number, a, b, params in drawn
     ]
     chart: AnyChart = (
-        alt.Chart(alt.InlineData(values=records))
+        alt.Chart(data_of(records))
         .mark_point(filled=True, size=50, opacity=0.7, color=BLUE)
         .encode(
             x=_channel(alt.X, "x", in_words(x), xs, is_field=x in fields),

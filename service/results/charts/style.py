@@ -5,12 +5,15 @@ Charts set the colours of their marks; the page sets those of text.
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import altair as alt
 
 from ffengine.theorems import THEOREMS, TheoremNumber
+from service.results.charts.quick_altair import be_quick
+
+be_quick()
 
 Record = dict[str, str | int | float | None]
 AnyChart = alt.LayerChart | alt.FacetChart | alt.Chart
@@ -45,7 +48,12 @@ CAPTION_CHARACTERS, PANEL_CHARACTERS = 84, 34
 SATISFIED_AXIS = "share of live samples that satisfy it"
 SPARSITY_AXIS, SPARSITY_NOTE = "Hoyer sparsity S", "S is 1 where a single unit is active."
 STUDENT = "by Student's t over seeds"
-INTERVALS = {"band": "Bands are", "bars": "Bars are", "tooltip": "Tooltips show"}
+INTERVALS = {
+    "band": "Bands are",
+    "bars": "Bars are",
+    "lines": "Grey lines are",
+    "tooltip": "Tooltips show",
+}
 
 
 class SeriesLooks(NamedTuple):
@@ -89,6 +97,26 @@ PAPER: dict[TheoremNumber, Reference] = {
 CHANCE = Reference(0.5, "chance", "0.5, how often random signs agree")
 
 
+def data_of(rows: Iterable[Mapping[str, object]]) -> alt.InlineData:
+    """Rows as the data of a chart: a tuple, since altair copies lists at each step of a chart."""
+    return alt.InlineData(values=tuple(rows))
+
+
+def x_at(place: float | str) -> alt.XValue:
+    """A place along x in pixels, or `width`: the right edge."""
+    return alt.XValue(place)  # type: ignore[no-untyped-call]
+
+
+def y_at(place: float) -> alt.YValue:
+    """A place along y in pixels from the top."""
+    return alt.YValue(place)  # type: ignore[no-untyped-call]
+
+
+def y2_at(place: float) -> alt.Y2Value:
+    """The other end of a mark along y, in pixels from the top."""
+    return alt.Y2Value(place)  # type: ignore[no-untyped-call]
+
+
 def split_colour() -> alt.Color:
     """A colour for each split."""
     return alt.Color("split:N", scale=SPLIT_COLOURS, title=None, legend=LEGEND)
@@ -117,11 +145,11 @@ def interval_tooltips(
 
 def reference_line(reference: Reference, scale: alt.Scale) -> AnyChart:
     """The dashed line, with its word right of the plot, where no data hide it."""
-    data = alt.InlineData(values=[{"value": reference.value, "label": reference.word}])
+    data = data_of([{"value": reference.value, "label": reference.word}])
     y = alt.Y("value:Q", scale=scale)
     rule = alt.Chart(data).mark_rule(strokeDash=[6, 4], color=GREY, strokeWidth=1.5).encode(y=y)
     word = alt.Chart(data).mark_text(align="left", baseline="middle", dx=4, fontSize=11)
-    both: AnyChart = alt.layer(rule, word.encode(y=y, x=alt.value("width"), text="label:N"))
+    both: AnyChart = alt.layer(rule, word.encode(y=y, x=x_at("width"), text=alt.Text("label:N")))
     return both
 
 
@@ -131,19 +159,24 @@ def labels_of(records: Iterable[Record]) -> list[str]:
 
 
 def in_panels(
-    layers: AnyChart, records: Sequence[Record], *, height: int = HEIGHT, own_scales: bool = False
+    layers: AnyChart,
+    records: Sequence[Record],
+    *,
+    height: int = HEIGHT,
+    own_scales: bool = False,
+    columns: int | None = None,
 ) -> AnyChart:
     """One plot, or a panel for each of the first MOST_PANELS series.
 
     **Arguments:**
 
     - `own_scales`: whether each panel has its own y axis.
+    - `columns`: how many panels are in a row; None: as many as fit. A single one is as wide as a
+      plot.
     """
     labels = labels_of(records)
     if len(labels) == 1:
-        return layers.properties(
-            width=WIDTH, height=height, data=alt.InlineData(values=list(records))
-        )
+        return layers.properties(width=WIDTH, height=height, data=data_of(records))
     shown = set(labels[:MOST_PANELS])
     drawn = [
         {**record, "panel": _panel_title(record)}
@@ -151,6 +184,7 @@ def in_panels(
         if str(record["series"]) in shown
     ]
     few = len(labels) <= 4
+    columns = columns or (2 if few else 3)
     header = alt.Header(
         labelFontSize=12 if few else 11,
         labelExpr="split(datum.value, '|')",
@@ -163,8 +197,9 @@ def in_panels(
         header=header,
     )
     panels: AnyChart = layers.properties(
-        width=260 if few else 190, height=190 if few else 140
-    ).facet(facet=facet, data=alt.InlineData(values=drawn), columns=2 if few else 3)
+        width=WIDTH if columns == 1 else 260 if few else 190,
+        height=190 if few and columns > 1 else 140,
+    ).facet(facet=facet, data=data_of(drawn), columns=columns)
     return panels.resolve_scale(y="independent") if own_scales else panels
 
 
@@ -218,7 +253,7 @@ def interval_note(mark: str, seeds: int, *, shares: bool) -> str:
 
     **Arguments:**
 
-    - `mark`: where they are seen: `band`, `bars` or `tooltip`.
+    - `mark`: where they are seen: `band`, `bars`, `lines` or `tooltip`.
     - `seeds`: the largest number of seeds of a point.
     - `shares`: whether the figure is a share of samples.
     """

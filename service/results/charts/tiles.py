@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ffengine.findings import Tile
-from service.results.charts.style import AnyChart
+from service.results.charts.style import AnyChart, data_of
 
 SIDE = 56  # of an image, in pixels
 COLUMN, ROW = 88, 82  # from image to image
@@ -44,12 +44,15 @@ def _block(title: str, tiles: Sequence[Tile]) -> AnyChart:
     ]
     width = COLUMN * (1 + max(tile.column for tile in tiles))
     height = ROW * (1 + max(tile.row for tile in tiles))
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
+    base = alt.Chart(data_of(rows)).encode(
         x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, width], nice=False)),
     )
     down = alt.Scale(domain=[height, 0], nice=False)
     images = base.mark_image(width=SIDE, height=SIDE).encode(
-        y=alt.Y("y:Q", axis=None, scale=down), url="url:N", tooltip="words:N", description="words:N"
+        y=alt.Y("y:Q", axis=None, scale=down),
+        url=alt.Url("url:N"),
+        tooltip=alt.Tooltip("words:N"),
+        description=alt.Description("words:N"),
     )
     words = base.mark_text(fontSize=9, baseline="middle").encode(
         y=alt.Y("below:Q", axis=None, scale=down), text="words:N"

@@ -47,7 +47,7 @@ def receptive_fields(sources: Sequence[ChartSource]) -> AnyChart:
         else f"All {found.units:,} units, the longest weights first,"
     )
     caption = [
-        drawn_note(data_names(sources), label or "", f"after epoch {found.epoch}"),
+        drawn_note(data_names(sources), label or "", f"after epoch {found.epoch:,}"),
         f"{chosen} are shown, of seed {found.seed}; below each stands the length of its weights.",
         "White is 0, blue below and orange above it; of coloured images grey is 0. Each image has "
         "its own scale.",
@@ -108,7 +108,7 @@ def _drawn(
         tooltip=[
             alt.Tooltip("at:Q", title="from", format=".4~g"),
             alt.Tooltip("to:Q", format=".4~g"),
-            "count:Q",
+            alt.Tooltip("count:Q"),
         ],
     )
     area = base.mark_area(interpolate="step-after", opacity=0.25, color=colour)
@@ -123,7 +123,7 @@ def _caption(sources: Sequence[ChartSource], records: Sequence[Record]) -> Itera
     figures = [found for _, found in _found(sources)]
     layers = [layer for found in figures for layer in found.layers]
     epochs = sorted({found.epoch for found in figures})
-    after = f"after epoch {epochs[0]}" if len(epochs) == 1 else "after the last epoch kept"
+    after = f"after epoch {epochs[0]:,}" if len(epochs) == 1 else "after the last epoch kept"
     seeds = max(layer.seeds for layer in layers)
     yield drawn_note(data_names(sources), f"{counted(seeds, 'seed')} together, {after}")
     yield from _limits(layers)

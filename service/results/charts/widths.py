@@ -129,12 +129,12 @@ def _chart(
         y=alt.Y("mean:Q", scale=scale),
         shape=alt.Shape("method:N", scale=shapes, title=None, legend=legend),
         tooltip=[
-            "width:O",
-            "split:N",
-            "method:N",
+            alt.Tooltip("width:O"),
+            alt.Tooltip("split:N"),
+            alt.Tooltip("method:N"),
             *interval_tooltips(records, digits=5),
-            "samples:Q",
-            "seeds:Q",
+            alt.Tooltip("samples:Q"),
+            alt.Tooltip("seeds:Q"),
         ],
     )
     rule = reference_line(reference, scale)

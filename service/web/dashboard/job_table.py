@@ -12,6 +12,7 @@ from fastapi import Depends, Query
 from ffengine.spec import StoredSpec, StudySpec
 from ffengine.text import visible
 from service.encoding.root_path import at
+from service.encoding.viewer import VIEWER
 from service.headline import FIGURES, Headline
 from service.jobs import ACTIONS, TERMINAL, Job, JobKind, JobState, actions_on
 from service.lists.columns import (
@@ -401,8 +402,10 @@ def _ended(job: Job) -> str:
         return "100 %"
     if job.state not in TERMINAL:
         return ""
-    done = f"{100 * job.progress.fraction:.0f} %"
-    return f"{done}, {job.progress.message}" if job.progress.message else done
+    if job.kind != "study" and not job.attempts:
+        return "never begun"
+    done, message = f"{100 * job.progress.fraction:.0f} %", job.progress.message
+    return f"{done}, {message}" if message not in ("", job.state.value) else done
 
 
 def _cell(column: Column, value: Values) -> str:
@@ -410,7 +413,9 @@ def _cell(column: Column, value: Values) -> str:
 
 
 def allowed_actions(job: Job) -> list[str]:
-    """Return what may be asked for a job as it is."""
+    """Return what the viewer may ask for a job as it is."""
+    if not VIEWER.get().may_change(job.submitted_by):
+        return []
     may_go = job.state in TERMINAL and job.parent is None
     return [*actions_on(job), *((DELETE,) if may_go else ())]
 

@@ -29,6 +29,7 @@ from ffengine.spec import DatasetSpec, RecordedSpec, StudySpec, Submission, Trai
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.uploads import LONGEST_MEANING
 from service.encoding.root_path import SHARED, at
+from service.encoding.viewer import VIEWER
 from service.headline import FIGURES
 from service.jobs import TERMINAL, Event, Job, JobKind, JobState, actions_on
 from service.results.chart_formats import Theme
@@ -71,14 +72,14 @@ from service.web.drawing.protocol import OverlayRequest
 from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
-from service.web.lookup import find_job, find_versioned_job, provenance_of
+from service.web.lookup import find_job, find_versioned_job
 from service.web.problems import NoSuchPage
 from service.web.sharing import share_of
 
+LOST = "The address may be mistyped, or what was there was deleted since."
 REFRESH = "fflab-refresh"  # the header of a page that asks for itself again, see live.js
 LOG_LINES, MOST_COMPARED = 300, 12
 LAST_PROGRESS = 5  # events that are searched for how far a job came
-MOST_OPEN_ROWS = 24  # a table of more figures is folded
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET, QUICK_PRESET = "paper", "quick"
 DATASETS_SHOWN = 20
@@ -104,30 +105,20 @@ class PageRoute(APIRoute):
                 sign_in = request.url_for("sign_in_page").include_query_params(to=back)
                 return RedirectResponse(at(f"{sign_in.path}?{sign_in.query}"), 303)
             except problems.Problem as problem:
-                return render_page(
-                    "problem",
-                    request,
-                    problem.status,
-                    problem={"title": problem.title, "detail": problem.detail},
-                )
+                return _problem_page(request, problem)
             except RequestValidationError as error:
-                wrong = problems.validation_problem(error.errors(), None)
-                return render_page(
-                    "problem",
-                    request,
-                    wrong.status,
-                    problem={"title": wrong.title, "detail": wrong.detail},
-                )
+                return _problem_page(request, problems.validation_problem(error.errors(), None))
             except DATABASE_ERRORS as error:
-                away = problems.database_away(error)
-                return render_page(
-                    "problem",
-                    request,
-                    away.status,
-                    problem={"title": away.title, "detail": away.detail},
-                )
+                return _problem_page(request, problems.database_away(error))
 
         return handled
+
+
+def _problem_page(request: Request, problem: problems.Problem) -> Response:
+    """A problem as a page; what is not there says so in words for people, not for programs."""
+    is_lost = problem.status == problems.NoSuchPage.status and problem.detail == problem.advice
+    shown = {"title": problem.title, "detail": LOST if is_lost else problem.detail}
+    return render_page("problem", request, problem.status, problem=shown)
 
 
 async def http_error(request: Request, error: Exception) -> Response:
@@ -137,8 +128,7 @@ async def http_error(request: Request, error: Exception) -> Response:
     of_browser = "text/html" in request.headers.get("accept", "") and not of_program
     if error.status_code != NoSuchPage.status or not of_browser:
         return await problems.http_error(request, error)
-    problem = {"title": NoSuchPage.title, "detail": "It may be mistyped, or was deleted since."}
-    return render_page("problem", request, error.status_code, problem=problem)
+    return _problem_page(request, NoSuchPage())
 
 
 router = APIRouter(
@@ -193,7 +183,6 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
     """One job, or a study with its runs."""
     # the charting library takes long to load: not at start-up
     from service.results.charts import CHARTS
-    from service.results.load import cells_of
     from service.results.onset_table import onset_table
     from service.results.paper_comparison import legend
 
@@ -213,6 +202,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         ended=ended,
         seen=seen,
         actions=actions_on(job),
+        is_own=VIEWER.get().may_change(job.submitted_by),
         stopped_at=_stopped_at(resources.store, job, seen),
         waiting=view_models.waiting(job),
         left=view_models.seconds_left(job),
@@ -231,7 +221,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         trials=trials,
         chart_query=f"?{urlencode(view.parameters)}" if view.parameters else "",
         lines=shown.lines,
-        most_rows=MOST_OPEN_ROWS,
+        most_rows=view_models.MOST_OPEN_ROWS,
         legend=legend(shown.lines),
         onset=onset_table(onset, job.spec.epochs)
         if onset and isinstance(job.spec, TrainSpec)
@@ -249,12 +239,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         )
         if charts or has_result
         else [],
-        paper=view_models.paper(
-            job,
-            provenance_of(resources.store, job),
-            cells_of(resources.store, job),
-            shown.kinds if has_result else (),
-        ),
+        paper=shown.paper if has_result else shown.paper._replace(tables=()),
         provenance=provenance_lines(job.provenance)
         or view_models.recorded_lines(job, resources.store.jobs.result),
         data_note=view_models.data_note(job, resources.settings.datasets),
@@ -372,6 +357,7 @@ def new_page(
         project=job.project if job else project,
         projects=store.jobs.project_names(),
         priority=priority,
+        needs=job.needs if job else None,
         priorities=PRIORITIES,
     )
 
@@ -648,13 +634,15 @@ def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
 
 
 def _stopped_at(store: Store, job: Job, seen: int) -> str:
-    """How far a job came that was cancelled or failed, in words; "" for others."""
+    """Where a job ended that was cancelled or failed, in words; "" for others."""
+    if job.state == JobState.cancelled and job.kind != "study" and not job.attempts:
+        return "before it began"
     if job.state not in (JobState.cancelled, JobState.failed) or not job.progress.fraction:
         return ""
     told = store.events.last(job.id, ("progress",), upto=seen, limit=LAST_PROGRESS)
     words = [str(event.data["message"]) for event in told if event.data.get("fraction")]
     place = next((one for one in reversed(words) if one not in list(JobState)), "")
-    return ", ".join(filter(None, (f"{job.progress.fraction:.0%}", place)))
+    return ", ".join(filter(None, (f"at {100 * job.progress.fraction:.0f} %", place)))
 
 
 def _findings(events: Sequence[Event]) -> list[tuple[str, Diagnostic]]:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from ffengine.results import Diagnostic, Onset, TrainResult
 from service.jobs import TERMINAL, Job, JobState
 from service.results.chart_groups import WEIGHTS, Size, size_of
-from service.results.paper_tables import TableKind
 from service.results.text_tables import TextTable
 from service.web.dashboard import view_models
 from service.web.dependencies import Resources
 from service.web.drawing.protocol import ChartView
 from service.web.large_results import turn_for
+from service.web.lookup import provenance_of
 
 if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
     from service.results.answers import Answer
@@ -72,8 +72,8 @@ class Shown(NamedTuple):
     rows: Sequence[str]
     onset: Onset | None
     epochs: "EpochsTable"
-    kinds: Sequence[TableKind]
     runs: int
+    paper: view_models.Paper
 
 
 class KeptShown:
@@ -128,7 +128,7 @@ def _read(resources: Resources, job: Job, view: ChartView) -> Shown:
     from service.results.charts import Source, StudyGrid, available
     from service.results.finding_runs import what_was_found
     from service.results.forecasts import epochs_table
-    from service.results.load import drawable
+    from service.results.load import cells_of, drawable
     from service.results.paper_comparison import comparison
     from service.results.paper_tables import paper_tables
     from service.results.trials import seen as viewed
@@ -153,8 +153,13 @@ def _read(resources: Resources, job: Job, view: ChartView) -> Shown:
             rows=view_models.more_rows(own),
             onset=next((one.onset for one in own if isinstance(one, TrainResult)), None),
             epochs=epochs_table(results),
-            kinds=list(paper_tables(sources)),
             runs=sum(len(grid.cells) for grid in grids),
+            paper=view_models.paper(
+                job,
+                provenance_of(resources.store, job),
+                cells_of(resources.store, job),
+                paper_tables(sources),
+            ),
         )
 
 

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import json
+import re
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -10,10 +12,12 @@ from typing import Any
 import jinja2
 import uuid_utils
 from fastapi import APIRouter, Request, Response
+from pydantic import JsonValue
 
 from ffengine.version import VERSION
 from service.encoding.escaping import for_page
 from service.encoding.root_path import SHARED, at, plainly_at
+from service.placement import needs_in_words
 from service.results.descriptions import duration, time_ago, title_of
 from service.web import problems
 from service.web.dependencies import SettingsDep
@@ -43,6 +47,13 @@ TYPES = {
 }
 CHART_LIBRARY, LIBRARY_VERSION = "vega.js", metadata.version("vl-convert-python")
 STATIC = resources.files("service.web.dashboard") / "static"
+NO_BREAK = "\u00a0"
+# a space between a name and its number, around a sign of equality or between two figures, or before
+# a sign of percent
+BEFORE_NUMBER = re.compile(
+    r"(?:(?<![\d,])|(?<=[A-Za-z]\d)) (?=[−-]?\d)| (?=[=%])|(?<==) |(?<=[\d%\]]) (?=/ )"
+)
+INTERVAL = re.compile(r"\[[^\[\]]{1,24}\]")
 
 static_router = APIRouter(include_in_schema=False)
 
@@ -66,9 +77,22 @@ def templates() -> jinja2.Environment:
         "version": VERSION,
         "title_of": title_of,
         "duration": duration,
+        "needs_in_words": needs_in_words,
         "age": time_ago,
     }
+    found.filters |= {"together": together, "evidence": evidence_in_words}
     return found
+
+
+def together(text: str) -> str:
+    """Return a text in which no line ends between a name and its number: `S− 0.391`, `n = 64`."""
+    whole = INTERVAL.sub(lambda found: found[0].replace(" ", NO_BREAK), text)
+    return BEFORE_NUMBER.sub(NO_BREAK, whole)
+
+
+def evidence_in_words(value: JsonValue) -> str:
+    """Return the evidence of a finding as its page shows it: fractions have four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
 
 
 def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:

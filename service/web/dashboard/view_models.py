@@ -28,6 +28,7 @@ from service.results import trials
 from service.results.baseline_table import baseline_table
 from service.results.bibliography import bibtex
 from service.results.column_labels import figure_tables
+from service.results.csv_export import OF_UNITS
 from service.results.methods import methods
 from service.results.paper_tables import TableKind
 from service.results.sources import ChartSource
@@ -59,11 +60,15 @@ TABLES: dict[TableKind, str] = {
     "decomposition": "who pushes a sample",
     "baselines": "the run beside its baselines",
 }
+MOST_OPEN_ROWS = 24  # a longer table is folded
 MORE_ROWS = {
     "potentials": "potentials of positives and of negatives at each split, by seed",
     "decomposition": "who pushes a sample, by seed, layer, epoch, split and method",
     "accuracy": "accuracy, AUC and loss by seed, layers, epoch and partition",
     "baselines": "baselines by seed, layer and partition, with what was tried",
+    "usage": "how units share the work, by seed, layer and partition",
+    "selectivity": "selectivity of units for classes, by seed, layer and partition",
+    "lesions": "accuracy after lesions by seed, network, layer, order and share",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 UNSHARED = frozenset({"weights.safetensors"})
@@ -165,7 +170,9 @@ def _states_in_words(found: trials.Compared) -> str:
     """How many runs have the objective, and what became of the others."""
     states = Counter(trial.state for trial in found.trials)
     others = (f"{states[one]} {one}" for one in ("pruned", "failed", "unfinished") if states[one])
-    return ", ".join((f"{states['complete']} of {len(found.trials)} runs have it", *others))
+    return ", ".join(
+        (f"{states['complete']:,} of {len(found.trials):,} runs have this figure", *others)
+    )
 
 
 def _remark(found: trials.Compared) -> str:
@@ -223,18 +230,26 @@ def tables_of(results: Sequence[RunResult]) -> list[TextTable]:
     if isinstance(results[0], CheckResult):
         return check_tables(results[0])
     if isinstance(results[0], TrainResult):
-        tables = baseline_table(results[0]), push_table(results[0])
-        return [*(one for one in tables if one.rows), *figure_tables(results[0])]
+        tables = (
+            one._replace(folded=one.folded or len(one.rows) > MOST_OPEN_ROWS)
+            for one in (baseline_table(results[0]), push_table(results[0]))
+            if one.rows
+        )
+        return [*tables, *figure_tables(results[0])]
     return []
 
 
 def more_rows(results: Sequence[RunResult]) -> list[str]:
     """Return which of MORE_ROWS the results have."""
-    found = {
+    found: dict[str, bool] = {
         "potentials": any(isinstance(one, CheckResult) and one.potentials for one in results),
         "decomposition": any(pushes_of(one).rows for one in results),
         "accuracy": any(isinstance(one, TrainResult) and one.accuracy_curves for one in results),
         "baselines": any(isinstance(one, TrainResult) and one.baselines for one in results),
+        **{
+            name: any(isinstance(one, TrainResult) and getattr(one, name) for one in results)
+            for name in OF_UNITS
+        },
     }
     return [kind for kind in MORE_ROWS if found[kind]]
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import psutil
 
 from service.host.processes import kill_group, with_parent_death_signal
+from service.storage.place import BucketPlace
 from service.web.drawing.protocol import Answer, Message, Request, Setup, line
 
 COMMAND = (sys.executable, "-P", "-m", "service.web.drawing.renderer")
@@ -60,7 +61,7 @@ class RendererProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            env=bare(os.environ),
+            env=bare(os.environ, bucket=isinstance(setup.artifacts, BucketPlace)),
             start_new_session=True,
         )
         self._received = bytearray()
@@ -177,10 +178,14 @@ def too_much(memory_bytes: int) -> str:
     return f"it took more than {memory_bytes / 2**20:,.0f} MiB of memory (FFLAB_RENDERER_MEMORY)"
 
 
-def bare(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that a renderer is given."""
+def bare(environment: Mapping[str, str], *, bucket: bool = False) -> dict[str, str]:
+    """Return the part of an environment that a renderer is given.
+
+    `bucket`: with what opens a bucket, where artifacts are in one.
+    """
+    prefixes = (*KEPT_PREFIXES, "AWS_") if bucket else KEPT_PREFIXES
     return {
         name: value
         for name, value in environment.items()
-        if name in KEPT or name.startswith(KEPT_PREFIXES)
+        if name in KEPT or name.startswith(prefixes)
     }

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from ffengine.search_spec import Direction
 from service.results.chart_formats import SCREEN, ChartFormat, ChartLook, Theme
 from service.settings import Settings
+from service.storage.place import Place
 
 
 class NoSuchJob(LookupError):
@@ -32,7 +33,7 @@ class Setup(Message):
 
     database_url: str | None = None
     database_file: Path | None = None
-    artifacts: Path
+    artifacts: Place
     memory_bytes: int
 
     @classmethod
@@ -42,7 +43,7 @@ class Setup(Message):
         return cls(
             database_url=where if isinstance(where, str) else None,
             database_file=where if isinstance(where, Path) else None,
-            artifacts=settings.artifacts,
+            artifacts=settings.artifact_place,
             memory_bytes=settings.renderer_memory,
         )
 

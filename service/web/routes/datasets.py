@@ -1,11 +1,10 @@
 """Routes of data sets: list, read, upload, remove."""
 
-import asyncio
 import logging
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -18,31 +17,38 @@ from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
-from ffengine.datasets import UPLOADS_OF_HOME, from_upload
-from ffengine.text import VISIBLE, SearchText, bytes_in_words
+from ffengine.datasets import from_upload
+from ffengine.text import VISIBLE, SearchText
 from service.encoding.root_path import at
 from service.encoding.viewer import by_key
-from service.host.disk import FULL, free_bytes, lack_of_room
-from service.host.private import make_private_folder
 from service.settings import Settings
 from service.web import problems
 from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
 from service.web.dependencies import (
     Owner,
-    Resources,
     ResourcesDep,
     SettingsDep,
     StoreDep,
     refuse_unknown_fields,
 )
+from service.web.lookup import refuse_others
 from service.web.problems import responses
+from service.web.uploading import (
+    declared_bytes,
+    folder_written,
+    not_stored,
+    receive,
+    refuse_beyond_quota,
+    refuse_short,
+    storing,
+    temporary_file,
+    turn,
+)
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])  # bodies have a larger limit
 
 MOST_NAMED = 100  # of the jobs that need a data set that is to be deleted
-TURN_SECONDS = 30  # that an upload waits while others are checked
-ROOM_STEP = 8 * 2**20  # bytes that are received between two looks at the room on the disk
 NAME_FORM = {"pattern": f"^{uploads.NAME.pattern}$"}  # others are refused in words
 NO_NAME = "no name is given: add ?name=NAME to the address, or a field `name` to the form"
 NO_FILE = "the form has no file in the field `file`: send one, as in curl -F file=@data.npz"
@@ -117,7 +123,9 @@ def read_dataset(
     "/datasets/{name}",
     status_code=204,
     summary="Delete an uploaded data set",
-    responses=responses(problems.NoSuchDataset, problems.DatasetInUse, problems.NotRemovable),
+    responses=responses(
+        problems.NoSuchDataset, problems.NotYours, problems.DatasetInUse, problems.NotRemovable
+    ),
 )
 def delete_dataset(
     name: Annotated[str, InPath(description="of an upload", json_schema_extra=NAME_FORM)],
@@ -129,8 +137,10 @@ def delete_dataset(
     Its name may then be given to other arrays. Jobs that have ended keep their figures.
     """
     datasets = settings.datasets
-    if datasets.find(name) is None:
+    found = datasets.find(name)
+    if found is None:
         raise problems.NoSuchDataset(f"{name!r} is not known")
+    refuse_others(f"The data set {name}", found.uploaded_by)
     try:
         datasets.remove(name, lambda: store.jobs.needing_dataset(name))
     except uploads.InUse as error:
@@ -185,10 +195,10 @@ async def upload_dataset(
     """
     who = resources.authenticator.name(owner)
     settings = resources.settings
-    with _storing(settings):
-        _refuse_short(settings, _declared(request))
+    with storing(settings):
+        refuse_short(settings, declared_bytes(request))
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with _form(request) as form, _turn(resources):
+            async with _form(request) as form, turn(resources):
                 refuse_unknown_fields(form, FORM_FIELDS)
                 file, named, meant = form.get("file"), form.get("name"), form.get("meaning")
                 if not isinstance(file, UploadFile):
@@ -202,84 +212,12 @@ async def upload_dataset(
                     settings,
                     who,
                 )
-        with _temporary_file(settings) as body:
-            await _receive(request, body, settings)
-            async with _turn(resources):
+        with temporary_file(settings) as body:
+            await receive(request, body, settings)
+            async with turn(resources):
                 return await run_in_threadpool(
                     _kept, name or "", meaning, body, response, settings, who
                 )
-
-
-@asynccontextmanager
-async def _turn(resources: Resources) -> AsyncIterator[None]:
-    """Wait until no other upload is being checked. Raises UploadsBusy after a while."""
-    try:
-        await asyncio.wait_for(resources.upload_turn.acquire(), TURN_SECONDS)
-    except TimeoutError:
-        raise problems.UploadsBusy(headers={"Retry-After": str(TURN_SECONDS)}) from None
-    try:
-        yield
-    finally:
-        resources.upload_turn.release()
-
-
-async def _receive(request: Request, body: IO[bytes], settings: Settings) -> None:
-    """Write the body of a request to a file. Raises NoRoom before it takes up the reserve."""
-    received = 0
-    async for chunk in request.stream():
-        body.write(chunk)
-        received += len(chunk)
-        if received >= ROOM_STEP:
-            received = 0
-            _refuse_short(settings)
-    body.seek(0)
-
-
-def _declared(request: Request) -> int:
-    """Return how many bytes a request says that its body has; 0 where it does not say it."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else 0
-
-
-def _temporary_file(settings: Settings) -> IO[bytes]:
-    """Open a file in the home that is gone when it is closed, and when the process dies.
-
-    It is not among the temporary files of the system, which are in memory on some.
-    """
-    make_private_folder(settings.root)
-    return tempfile.TemporaryFile(dir=settings.root)
-
-
-def _refuse_short(settings: Settings, wanted: int = 0) -> None:
-    """Raise NoRoom where the disk would have less than the reserve free after so many bytes."""
-    folder = settings.root / UPLOADS_OF_HOME
-    if lack := lack_of_room(folder, settings.disk_reserve, wanted):
-        raise problems.NoRoom(f"{lack}. {problems.NoRoom.advice}")
-
-
-@contextmanager
-def _storing(settings: Settings) -> Iterator[None]:
-    """Raise NoRoom where the disk becomes full, and NotStored where it cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise _not_stored(error, _written_to(error) or settings.root) from error
-
-
-def _written_to(error: OSError) -> Path | None:
-    """Return the folder in which a file could not be written, where the error names it."""
-    return Path(os.fsdecode(error.filename)).parent if error.filename else None
-
-
-def _not_stored(error: OSError, folder: Path, reason: str = "") -> problems.Problem:
-    """Return the problem that says which folder could not be written, and why."""
-    if error.errno in FULL:
-        return problems.NoRoom(
-            f"the disk of {folder} is full ({bytes_in_words(free_bytes(folder))} free). "
-            f"{problems.NoRoom.advice}"
-        )
-    reason = reason or f"{folder} cannot be written ({error.strerror or error})"
-    return problems.NotStored(f"{reason}. {problems.NotStored.advice}")
 
 
 @asynccontextmanager
@@ -291,7 +229,7 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         raise problems.BadForm(f"{error.detail.rstrip('.')}. {problems.BadForm.advice}") from error
     except OSError as error:  # a large part of a form goes to a temporary file of the system
         usual = Path(os.fsdecode(tempfile.tempdir or "TMPDIR"))
-        raise _not_stored(error, _written_to(error) or usual) from error
+        raise not_stored(error, folder_written(error) or usual) from error
     try:
         yield form
     finally:
@@ -311,8 +249,8 @@ def _kept(
     datasets = settings.datasets
 
     def admit(size: int) -> None:
-        _refuse_short(settings, size)
-        _refuse_beyond_quota(settings, uploaded_by, size)
+        refuse_short(settings, size)
+        refuse_beyond_quota(settings, uploaded_by, size)
 
     there = datasets.find(name)
     try:
@@ -327,29 +265,9 @@ def _kept(
     except uploads.NameTaken as error:
         raise problems.NameTaken(str(error)) from error
     except uploads.NotStored as error:
-        raise _not_stored(error.error, error.folder, str(error)) from error
+        raise not_stored(error.error, error.folder, str(error)) from error
     except DatasetError as error:
         raise problems.BadUpload(str(error)) from error
     response.status_code = 200 if there else 201
     response.headers["Location"] = at(f"/v1/datasets/{upload.name}")
     return to_schema(from_upload(upload))
-
-
-def _refuse_beyond_quota(settings: Settings, uploaded_by: str | None, size: int) -> None:
-    """Raise UploadQuota where uploads would take up more than they may."""
-    asked: list[tuple[str | None, str, int, str]] = [
-        (None, "all uploads", settings.upload_quota, "FFLAB_UPLOAD_QUOTA")
-    ]
-    if uploaded_by is not None:
-        mine = f"the uploads of {uploaded_by}"
-        asked.append(
-            (uploaded_by, mine, settings.upload_quota_per_key, "FFLAB_UPLOAD_QUOTA_PER_KEY")
-        )
-    for who, which, quota, variable in asked:
-        kept = settings.datasets.bytes_kept(who)
-        if kept + size > quota:
-            raise problems.UploadQuota(
-                f"{which} take up {bytes_in_words(kept)}, and this one would add "
-                f"{bytes_in_words(size)}: "
-                f"the quota is {bytes_in_words(quota)} ({variable}). {problems.UploadQuota.advice}"
-            )

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -12,16 +13,18 @@ from starlette.concurrency import run_in_threadpool
 from ffengine.cost import Estimate
 from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
+from service.background.waiting import room_for
 from service.encoding.root_path import at
 from service.jobs import Job, JobKind, JobState, RecordedRun
 from service.schemas import EventPage, JobPage, ProjectPage
 from service.specs.suggestions import did_you_mean
 from service.specs.validation_errors import MAX_REPORTED_ERRORS, FieldError
-from service.store import ANY_STUDY, CursorGone, Submitted
+from service.store import ANY_STUDY, DEAD_WORKER_SECONDS, CursorGone, Submitted
 from service.submission import JobRequest
 from service.web import problems
 from service.web.dependencies import (
     Owner,
+    Resources,
     ResourcesDep,
     StoreDep,
 )
@@ -103,6 +106,7 @@ JobChangesBody = Annotated[JobChanges, Depends(json_body(JobChanges))]
             problems.IdempotencyConflictProblem,
             problems.TooLarge,
             problems.QueueIsFull,
+            problems.LimitReached,
         ),
     },
 )
@@ -114,13 +118,26 @@ def submit_job(
 ) -> Response:
     """Store a job for the workers.
 
-    A job whose spec is identical to one that has succeeded is answered from its result (`cached`).
+    Where no live worker could take it, because of its `needs` or its memory, `held_up` says why:
+    it waits for one that can. A job whose spec is identical to one that has succeeded is answered
+    from its result (`cached`).
     """
     submitted = resources.submissions.submit(
         body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
     )
     resources.reconciler.wake()
-    return _accepted(submitted, 202)
+    return _accepted(_placed(resources, submitted), 202)
+
+
+def _placed(resources: Resources, submitted: Submitted) -> Submitted:
+    """Return a new job; where no live worker could take it, with the message that says why."""
+    store = resources.store
+    workers = [] if submitted.replayed else store.workers.alive(DEAD_WORKER_SECONDS)
+    if not workers or submitted.job.state is not JobState.queued:
+        return submitted
+    store.queue.explain_waiting(None, 0.0, room=partial(room_for, workers), of_job=submitted.job.id)
+    store.studies.pass_on_why(submitted.job.id)
+    return submitted._replace(job=store.jobs.get(submitted.job.id) or submitted.job)
 
 
 @router.post(
@@ -419,10 +436,15 @@ async def read_events(
 
 @router.patch(
     "/jobs/{job_id}",
-    summary="Change name, tags, project, note, priority or pin",
+    summary="Change name, tags, project, note, priority, needs or pin",
     openapi_extra=body_of(JobChanges),
     responses=responses(
-        problems.NoSuchJob, problems.MalformedBody, problems.BodyTooLarge, problems.WrongMediaType
+        problems.NoSuchJob,
+        problems.NotYours,
+        problems.LimitReached,
+        problems.MalformedBody,
+        problems.BodyTooLarge,
+        problems.WrongMediaType,
     ),
 )
 def change_job(
@@ -437,7 +459,7 @@ def change_job(
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.NotYours, problems.WrongState),
 )
 def cancel_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Cancel a job; what was computed so far stays readable.
@@ -450,7 +472,7 @@ def cancel_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/pause",
     summary="Pause",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.NotYours, problems.WrongState),
 )
 def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Pause a job at its next step, with a checkpoint; the worker is free for others."""
@@ -460,7 +482,9 @@ def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/resume",
     summary="Resume",
-    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
+    responses=responses(
+        problems.NoSuchJob, problems.NotYours, problems.WrongState, problems.QueueIsFull
+    ),
 )
 def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a paused job again; it goes on from its checkpoint, with the same bits."""
@@ -470,7 +494,9 @@ def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
 @router.post(
     "/jobs/{job_id}/retry",
     summary="Retry",
-    responses=responses(problems.NoSuchJob, problems.WrongState, problems.QueueIsFull),
+    responses=responses(
+        problems.NoSuchJob, problems.NotYours, problems.WrongState, problems.QueueIsFull
+    ),
 )
 def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     """Queue a failed or cancelled job again; it goes on from its last checkpoint."""
@@ -481,7 +507,7 @@ def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
     "/jobs/{job_id}",
     status_code=204,
     summary="Delete",
-    responses=responses(problems.NoSuchJob, problems.WrongState),
+    responses=responses(problems.NoSuchJob, problems.NotYours, problems.WrongState),
 )
 def delete_job(job_id: JobId, resources: ResourcesDep) -> Response:
     """Delete a job that has ended, with its result and artifacts."""

@@ -90,6 +90,9 @@ KINDS_WITH_ROWS: dict[RowKind, tuple[str, ...]] = {
     "decomposition": ("check", "train"),
     "accuracy": ("train",),
     "baselines": ("train",),
+    "usage": ("train",),
+    "selectivity": ("train",),
+    "lesions": ("train",),
 }
 HAVE_ROWS = {
     ("check",): "only a check has",
@@ -149,7 +152,8 @@ def read_csv(
         Query(
             description="of a check: its cells, the potentials of its samples, or who pushes "
             "them (of a training run as well); of a training run: the accuracy, AUC and loss of "
-            "its layers by epoch, or its baselines"
+            "its layers by epoch, its baselines, or how its units are used, how selective they "
+            "are, and what accuracy is left without some"
         ),
     ] = None,
 ) -> Response:

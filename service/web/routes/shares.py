@@ -11,7 +11,7 @@ from service.store import TooManyShares
 from service.web import problems
 from service.web.dependencies import SettingsDep, StoreDep
 from service.web.json_bodies import body_of, json_body
-from service.web.lookup import find_job, validated_id
+from service.web.lookup import find_job, find_own_job
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
 from service.web.sharing import address_of, base_address, digest_of, new_secret, share_of
@@ -26,7 +26,7 @@ ShareBody = Annotated[ShareRequest, Depends(json_body(ShareRequest))]
     status_code=201,
     summary="Make a share link",
     openapi_extra=body_of(ShareRequest),
-    responses=responses(problems.NoSuchJob, problems.EnoughShares),
+    responses=responses(problems.NoSuchJob, problems.NotYours, problems.EnoughShares),
 )
 def share_job(
     job_id: JobId, body: ShareBody, request: Request, store: StoreDep, settings: SettingsDep
@@ -36,13 +36,14 @@ def share_job(
     It shows the job's page, charts, results and report, of a study those of its runs, and nothing
     else. This answer alone has the address: the service stores a hash of it.
     """
+    find_own_job(store, job_id)
     secret = new_secret()
     try:
         made = store.shares.add(
             f"share_{secrets.token_hex(6)}",
-            validated_id(job_id),
+            job_id,
             digest_of(secret),
-            created_by=VIEWER.get(),
+            created_by=VIEWER.get().name,
             expires_in_seconds=body.expires_seconds,
         )
     except LookupError as error:
@@ -66,11 +67,11 @@ def list_shares(job_id: JobId, store: StoreDep) -> SharePage:
     "/jobs/{job_id}/shares",
     status_code=204,
     summary="Revoke all share links",
-    responses=responses(problems.NoSuchJob),
+    responses=responses(problems.NoSuchJob, problems.NotYours),
 )
 def revoke_shares(job_id: JobId, store: StoreDep) -> Response:
     """Revoke all links of this job: their addresses answer 404 from now on."""
-    find_job(store, job_id)
+    find_own_job(store, job_id)
     store.shares.revoke(job_id)
     return Response(status_code=204)
 
@@ -79,7 +80,7 @@ def revoke_shares(job_id: JobId, store: StoreDep) -> Response:
     "/jobs/{job_id}/shares/{share_id}",
     status_code=204,
     summary="Revoke a share link",
-    responses=responses(problems.NoSuchJob, problems.NoSuchShare),
+    responses=responses(problems.NoSuchJob, problems.NotYours, problems.NoSuchShare),
 )
 def revoke_share(
     job_id: JobId,
@@ -87,7 +88,7 @@ def revoke_share(
     store: StoreDep,
 ) -> Response:
     """Revoke a link: its address answers 404 from now on."""
-    find_job(store, job_id)
+    find_own_job(store, job_id)
     if not store.shares.revoke(job_id, share_id):
         raise problems.NoSuchShare(f"{job_id} has no link {share_id}")
     return Response(status_code=204)

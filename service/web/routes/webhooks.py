@@ -9,7 +9,7 @@ from service.encoding.viewer import shown_address
 from service.schemas import Delivery, DeliveryPage
 from service.web import problems
 from service.web.dependencies import ResourcesDep, StoreDep
-from service.web.lookup import find_job
+from service.web.lookup import find_job, find_own_job
 from service.web.problems import responses
 from service.web.routes.jobs import JobId
 
@@ -40,7 +40,9 @@ def read_deliveries(job_id: JobId, store: StoreDep) -> DeliveryPage:
     "/jobs/{job_id}/webhook/{delivery_id}/redeliver",
     status_code=202,
     summary="Send a message again",
-    responses=responses(problems.NoSuchJob, problems.NoSuchDelivery, problems.SentTooOften),
+    responses=responses(
+        problems.NoSuchJob, problems.NotYours, problems.NoSuchDelivery, problems.SentTooOften
+    ),
 )
 def redeliver_message(
     job_id: JobId,
@@ -54,7 +56,7 @@ def redeliver_message(
     Messages that were delivered or given up may be sent again, too. Those of one job are sent again
     a few times a minute; beyond that, Retry-After says when.
     """
-    find_job(resources.store, job_id)
+    find_own_job(resources.store, job_id)
     if wait := resources.redeliveries.wait_seconds(job_id):
         raise problems.SentTooOften(headers={"Retry-After": str(math.ceil(wait))})
     found = resources.store.deliveries.redeliver(job_id, delivery_id)

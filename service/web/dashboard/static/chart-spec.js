@@ -106,10 +106,12 @@ export class ChartSpec {
     });
   }
 
-  // What a zoom moves out of the plot is not drawn beside it; words beside the plot are.
+  // What a zoom moves out of the plot is not drawn beside it; words beside the plot are. Without a zoom nothing is clipped:
+  // a marker at the edge is drawn whole.
   #clip(layer) {
     const mark = typeof layer.mark === "string" ? { type: layer.mark } : layer.mark;
-    if (["line", "area", "point", "rule", "bar"].includes(mark.type)) layer.mark = { ...mark, clip: true };
+    const zoomed = CHANNELS.filter((channel) => this.axes[channel]).map((channel) => `isValid(range_${channel})`).join(" || ");
+    if (["line", "area", "point", "rule", "bar"].includes(mark.type)) layer.mark = { ...mark, clip: { expr: zoomed } };
   }
 
   #connectSeries(layer, field, number) {

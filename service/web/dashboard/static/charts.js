@@ -65,12 +65,13 @@ function fit(figure, specification, room) {
     const beside = 65 + (hasNames(specification) ? 115 : 0) + (specification.spec.layer?.some((one) => one.layer) ? 40 : 0); // labels of the axis, and the word of a line
     const most = Math.max(1, Math.min(panels, columnsOf(box)));
     specification.columns = Math.ceil(panels / Math.ceil(panels / most)); // rows that are equally full
-    specification.spec.width = Math.min(whole ? 900 : 420, Math.max(80, Math.floor((room - 20) / specification.columns) - beside));
+    const widest = whole ? 900 : hasNames(specification) ? 640 : room; // few rows of a heat map do not grow clearer with their width
+    specification.spec.width = Math.min(widest, Math.max(80, Math.floor((room - 20) / specification.columns) - beside));
     if (!whole) specification.spec.height = panels > CROWDED ? 120 : 170;
     if (whole) specification.spec.height = Math.max(140, Math.floor(tall / Math.ceil(panels / specification.columns)) - 70);
   } else if (specification.concat) specification.columns = room < 720 ? 1 : 2;
   else if (specification.layer || specification.mark) {
-    specification.width = Math.max(200, whole ? room : Math.min(640, room));
+    specification.width = Math.max(200, room);
     if (whole && !specification.layer?.some((one) => one.encoding?.y?.axis === null)) specification.height = tall;
     specification.autosize = { type: "fit-x", contains: "padding" };
   }
@@ -92,19 +93,32 @@ function address(figure) {
 }
 
 const CROWDED = 6; // panels: of more, each is lower
-// Whether the rows of the panels have names instead of numbers.
+// What the rows of the panels are encoded by where they have names instead of numbers.
+function namesOf(specification) {
+  return [specification.spec, ...(specification.spec.layer ?? [])].map((one) => one.encoding?.y).find((y) => ["nominal", "ordinal"].includes(y?.type));
+}
+
 function hasNames(specification) {
-  return [specification.spec, ...(specification.spec.layer ?? [])].some((one) => ["nominal", "ordinal"].includes(one.encoding?.y?.type));
+  return namesOf(specification) !== undefined;
+}
+
+// The pixels that the names beside a panel take: as many as the longest needs, and no more than its axis lets it have.
+function besideNames(specification, spec) {
+  const longest = Math.max(0, ...spec.rows.map((row) => String(row[namesOf(specification).field] ?? "").length));
+  return longest ? Math.min(NAMES, NAMELESS + LETTER * longest) : NAMES;
 }
 
 const [AXIS, NAMES] = [80, 130]; // pixels beside a panel: of numbers along its axis, of names
+const [NAMELESS, LETTER] = [45, 7]; // pixels beside a panel without its names, and of a letter of a name
+const NARROWEST_WORD = 34; // pixels of a cell that holds 0.527
 const LEAST_HEIGHT = 60;
 const AROUND_A_PLOT = 84; // pixels of the axes of a plot, and of the name of its panel
+const AXIS_BELOW = 56; // pixels of the axis below a plot, with its title
 const LONGEST_TITLE = 200; // pixels of the title of an axis
 const BUTTONS = 20; // pixels that the buttons for series and axes may take beyond the room that is kept for them
 
 // The charts that carry the answer share what is left of the first screen: beside each other, or above each other where that is too narrow.
-function fitFirstScreen(specification, figure) {
+function fitFirstScreen(specification, figure, spec) {
   const lead = figure.closest(".lead");
   if (!lead || isWhole(figure)) return;
   const columns = getComputedStyle(lead).gridTemplateColumns.split(" ").length;
@@ -115,17 +129,27 @@ function fitFirstScreen(specification, figure) {
   const panels = specification.facet?.sort?.length ?? (specification.facet ? 2 : 1);
   if (specification.facet) { // as few rows as the width allows
     specification.columns = Math.min(panels, columns < 2 ? 2 : 3);
-    const beside = hasNames(specification) ? NAMES : AXIS;
+    const beside = hasNames(specification) ? besideNames(specification, spec) : AXIS;
     specification.spec.width = Math.max(80, Math.floor(figure.querySelector(".drawing").clientWidth / specification.columns) - beside);
   }
   const rows = specification.facet ? Math.ceil(panels / specification.columns) : 1;
   const height = ((columns < 2 && rows < 2 ? room / 2 : room) - others - buttons - 40) / rows - AROUND_A_PLOT;
   const owner = specification.facet ? specification.spec : specification;
   if (!owner.height) return;
-  owner.height = Math.round(Math.max(LEAST_HEIGHT, Math.min(owner.height, height)));
+  const kept = columns < 2 && panels < 2 ? parseFloat(getComputedStyle(figure.querySelector(".drawing")).minHeight) - AXIS_BELOW : 0; // on a phone the room stays
+  owner.height = Math.round(Math.max(LEAST_HEIGHT, kept || 0, Math.min(owner.height, height)));
   if (owner.height < LONGEST_TITLE) { // the title of the axis would be cut; the heading says what is drawn
     for (const one of [owner, ...(owner.layer ?? []), ...(owner.layer ?? []).flatMap((inner) => inner.layer ?? [])]) if (one.encoding?.y?.title) one.encoding.y.title = null;
   }
+}
+
+// Words in the cells of a heat map that would run into each other are left out; who points at a cell is told its value.
+function leaveOutCrowdedWords(specification, spec) {
+  const owner = specification.facet ? specification.spec : specification;
+  const cells = owner.layer?.find((one) => (one.mark?.type ?? one.mark) === "rect" && ["nominal", "ordinal"].includes(one.encoding?.x?.type));
+  if (!cells || !owner.width) return;
+  const across = new Set(spec.rows.map((row) => row[cells.encoding.x.field]).filter((value) => value !== undefined)).size;
+  if (owner.width / across < NARROWEST_WORD) owner.layer = owner.layer.filter((one) => (one.mark?.type ?? one.mark) !== "text");
 }
 
 async function draw(figure, whole) {
@@ -158,7 +182,8 @@ async function paint(figure, text) {
   const room = box.clientWidth;
   const state = stateOf(figure);
   const spec = new ChartSpec(specification);
-  if (choices.over === "flow" && spec.hasFlowTime) spec.useFlowTime();
+  const hasBoth = spec.hasFlowTime; // epochs, and flow time in their place
+  if (choices.over === "flow" && hasBoth) spec.useFlowTime();
   const before = { x: spec.axes.x?.isLog, y: spec.axes.y?.isLog };
   const why = {};
   for (const channel of ["x", "y"]) {
@@ -169,7 +194,8 @@ async function paint(figure, text) {
   }
   spec.connect(state);
   fit(figure, specification, room);
-  fitFirstScreen(specification, figure);
+  fitFirstScreen(specification, figure, spec);
+  leaveOutCrowdedWords(specification, spec);
   const target = document.createElement("div"); // the old drawing stays until the new one is there
   box.append(target);
   let result;
@@ -190,7 +216,7 @@ async function paint(figure, text) {
   canvas?.setAttribute("role", "img");
   showSeries(figure, chart);
   showTools(figure, chart, why, before);
-  if (spec.hasFlowTime || spec.axes.x?.field === "tau") offerTime();
+  if (hasBoth) offerTime();
   chart.tell();
 }
 

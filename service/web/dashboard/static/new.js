@@ -21,6 +21,8 @@ let spec = clone(start.spec);
 let editsText = false;
 let shownText = null; // the YAML that says the same as `spec`
 const linesOf = new WeakMap(); // a grid of `spec` -> its lines as they were typed, which may say what no grid can
+const OPEN_PARTS = 2; // the most parts of a study that are shown unfolded: each is as long as the form of a run
+const unfolded = new Map(); // the pointer of a part -> whether somebody has unfolded or folded it
 let counter = 0;
 
 function element(name, attributes = {}, ...children) {
@@ -150,10 +152,14 @@ function grid(value, base, change) {
   return lines;
 }
 
-// A word, or an object with fields of its own.
-function wordOrObject(name, node, words, shape, owner, pointer) {
-  const title = (shape.title || name).replaceAll(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase(); // the description is longer than a box
-  const picker = selection([...words, title], isObject(owner[name]) ? title : owner[name], (fresh) => { owner[name] = fresh === title ? {} : fresh; render(); changed(); });
+// A word, or an object with fields of its own; of several kinds of object, by the fields that only one must have.
+function wordOrObject(name, node, words, shapes, owner, pointer) {
+  const titled = Object.fromEntries(shapes.map((one) => [(one.title || name).replaceAll(/(?<=[a-z])(?=[A-Z])/g, " ").toLowerCase(), one])); // the description is longer than a box
+  const held = owner[name];
+  const shape = (isObject(held) && shapes.find((one) => (one.required || []).some((key) => key in held))) || shapes[0];
+  const title = Object.keys(titled).find((one) => titled[one] === shape);
+  const begun = (one) => (one === shapes[0] ? {} : { [one.required[0]]: "" });
+  const picker = selection([...words, ...Object.keys(titled)], isObject(held) ? title : held, (fresh) => { owner[name] = titled[fresh] ? begun(titled[fresh]) : fresh; render(); changed(); });
   const line = labelled(name, node, pointer, picker);
   return isObject(owner[name]) ? element("fieldset", {}, element("legend", {}, name), line, ...properties(shape, owner[name], pointer, null)) : line;
 }
@@ -213,16 +219,28 @@ function field(name, node, owner, pointer) {
     return element("fieldset", {}, element("legend", {}, name), ...properties(whole, value, pointer, null));
   }
   if (name === "preset") return labelled(name, { description: "whose settings these were; what runs is below" }, pointer, element("input", { value, readonly: true }));
-  if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`)));
+  if (name === "parts") return element("div", {}, ...Object.entries(value).map(([part, one]) => partField(part, one, `${pointer}/${bare(part).replaceAll("~", "~0").replaceAll("/", "~1")}`, Object.keys(value).length)));
   if (name === "grid") return labelled(name, whole, pointer, grid(value, owner.base, (fresh) => { owner[name] = fresh; changed(); }));
-  const [word, shape] = others;
+  const [word, shape, ...more] = others;
   if (word?.enum && shape && choices(shape)) return nameOrEntry(name, whole, choices(shape), shape.discriminator.propertyName, owner, pointer);
-  if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], shape, owner, pointer);
+  if (word?.const !== undefined && shape?.properties) return wordOrObject(name, whole, [word.const], [shape, ...more], owner, pointer);
   return labelled(name, whole, pointer, control(whole, value, (fresh) => { owner[name] = fresh; changed(); }));
 }
 
-function partField(name, part, pointer) {
-  return element("fieldset", { "data-part": bare(name) }, element("legend", {}, `part ${bare(name)}`), ...properties(schema.$defs.StudyPart, part, pointer, null));
+// A part of a study: folded where there are several, and as it was left where the form is made anew.
+function partField(name, part, pointer, count) {
+  const varied = element("small", {});
+  const tell = () => {
+    const names = Object.keys(part.grid ?? {});
+    varied.textContent = [part.base?.kind, names.length && `varies ${names.map(bare).join(", ")}`].filter(Boolean).join(", ");
+  };
+  tell();
+  const title = `part ${bare(name)}`;
+  const group = element("fieldset", { "aria-label": title }, ...properties(schema.$defs.StudyPart, part, pointer, null));
+  const fold = element("details", { "data-part": bare(name), open: unfolded.get(pointer) ?? count <= OPEN_PARTS }, element("summary", {}, `${title} `, varied), group);
+  fold.addEventListener("toggle", () => unfolded.set(pointer, fold.open));
+  for (const event of ["input", "change", "click"]) fold.addEventListener(event, tell);
+  return fold;
 }
 
 function variantField(name, node, variants, owner, value, pointer) {
@@ -235,9 +253,10 @@ function variantField(name, node, variants, owner, value, pointer) {
   return element("fieldset", {}, element("legend", {}, name), labelled(key, { description: meaning }, `${pointer}/${key}`, picker), ...properties(variants[chosen], value, pointer, key));
 }
 
-// Of a study the fields that say what runs: its parts, or its base and what is varied of it. A check of trained weights has the widths of these.
+// Of a study the fields that say what runs: its parts, or its base and what is varied of it. A check of trained weights has the widths of these, a network of layers has theirs.
 function shownOf(owner) {
-  if (owner.kind === "check" && isObject(owner.at)) return (name) => name !== "widths";
+  const namesLayers = Array.isArray(owner.layers) && owner.layers.length > 0;
+  if (namesLayers || (owner.kind === "check" && isObject(owner.at))) return (name) => name !== "widths";
   return owner.kind !== "study" ? () => true : isObject(owner.parts) ? (name) => name === "parts" || (name === "preset" && owner.preset) || (name === "search" && owner.search) : (name) => name === "base" || name === "grid" || name === "search";
 }
 
@@ -285,8 +304,19 @@ function tagsOf(written) {
   return written === form.elements.tags.defaultValue ? start.tags : written.split(",").map((tag) => tag.trim()).filter(Boolean);
 }
 
+// What is asked of the worker; null where nothing is.
+function needs() {
+  const { need_device, need_memory, need_tags } = form.elements;
+  const asked = {
+    ...(need_device.value ? { device: need_device.value } : {}),
+    ...(need_memory.value ? { memory_gb: Number(need_memory.value) } : {}),
+    ...(need_tags.value.trim() ? { tags: need_tags.value.split(",").map((tag) => tag.trim()).filter(Boolean) } : {}),
+  };
+  return Object.keys(asked).length ? asked : null;
+}
+
 function request() {
-  return stringify({ spec, name: form.elements.name.value || null, tags: tagsOf(form.elements.tags.value), project: form.elements.project.value.trim() || null, priority: form.elements.priority.value, fresh: form.elements.fresh.checked });
+  return stringify({ spec, name: form.elements.name.value || null, tags: tagsOf(form.elements.tags.value), project: form.elements.project.value.trim() || null, priority: form.elements.priority.value, needs: needs(), fresh: form.elements.fresh.checked });
 }
 
 // The Idempotency-Key of what is submitted: the same as long as that is the same, so that a second try makes no second job.
@@ -308,6 +338,8 @@ function showErrors(errors) {
     const control = error.control ?? [...fields.querySelectorAll("[data-pointer]")].filter((one) => error.pointer === one.dataset.pointer || error.pointer.startsWith(`${one.dataset.pointer}/`)).pop();
     control?.setAttribute("aria-invalid", "true");
     control?.after(element("small", { class: "wrong" }, error.message));
+    const part = control?.closest("[data-part]");
+    if (part) part.open = true;
   }
 }
 

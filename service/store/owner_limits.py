@@ -1,0 +1,80 @@
+"""What one owner may submit: jobs that wait, jobs that go first, and time of GPUs within a day."""
+
+from typing import NamedTuple
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service.jobs import JobState
+from service.store.api_keys import OwnerLimits, limits_of
+from service.store.needs import UNFINISHED
+from service.store.tables import JobRow, now_seconds
+
+DAY_SECONDS = 86_400.0
+SOON_SECONDS = 30.0
+HIGH = 2  # the number of the priority high, see inserts.PRIORITIES
+
+
+class SubmitLimits(NamedTuple):
+    """The limits of owners whose keys have none of their own; None: there is none."""
+
+    of_key: OwnerLimits = OwnerLimits()
+    max_high: int | None = None
+
+
+class OwnerLimitReached(Exception):
+    """An owner has as much as is allowed of what `name` says: `has`, of `most`.
+
+    `asked` is how much more was asked for; `again_seconds` is when it may be worth another try.
+    """
+
+    def __init__(
+        self, owner: str, name: str, has: int, asked: int, most: int, again_seconds: float
+    ) -> None:
+        super().__init__(f"{owner} has {has} of {most} {name}")
+        self.owner, self.name, self.has, self.asked, self.most = owner, name, has, asked, most
+        self.again_seconds = again_seconds
+
+
+def refuse_beyond(
+    session: Session, owner: str | None, *, jobs: int, is_high: bool, limits: SubmitLimits
+) -> None:
+    """Raise OwnerLimitReached where an owner may not submit so many more jobs.
+
+    Where no key was needed there is no owner, and no limit.
+    """
+    if owner is None:
+        return
+    own = limits_of(session, owner, limits.of_key)
+    if own.max_gpu_seconds is not None:
+        _refuse_time(session, owner, own.max_gpu_seconds)
+    if own.max_queued is not None:
+        _refuse_jobs(session, owner, "queued", jobs, own.max_queued)
+    if is_high and limits.max_high is not None:
+        _refuse_jobs(session, owner, "high", jobs, limits.max_high)
+
+
+def _refuse_jobs(session: Session, owner: str, name: str, jobs: int, most: int) -> None:
+    """Refuse more jobs than may wait, or than may be unfinished with the priority high."""
+    of_owner, going_on = [JobRow.submitted_by == owner], JobRow.state == JobState.queued.value
+    if name == "high":
+        of_owner, going_on = [*of_owner, JobRow.priority == HIGH], UNFINISHED
+    own = select(func.count()).where(going_on, JobRow.kind != "study", *of_owner)
+    unmade = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
+        UNFINISHED, JobRow.kind == "study", *of_owner
+    )
+    has = (session.scalar(own) or 0) + (session.scalar(unmade) or 0)
+    if has + jobs > most:
+        raise OwnerLimitReached(owner, name, has, jobs, most, SOON_SECONDS)
+
+
+def _refuse_time(session: Session, owner: str, most: int) -> None:
+    """Refuse submits while the jobs that ended within a day took too long on GPUs."""
+    since = now_seconds() - DAY_SECONDS
+    query = select(func.sum(JobRow.gpu_seconds), func.min(JobRow.finished_at), now_seconds()).where(
+        JobRow.submitted_by == owner, JobRow.finished_at > since, JobRow.gpu_seconds > 0
+    )
+    took, oldest, now = session.execute(query).one()
+    if (took or 0.0) >= most and oldest is not None:
+        again = max(1.0, oldest + DAY_SECONDS - now)
+        raise OwnerLimitReached(owner, "gpu-seconds", int(took or 0.0), 0, most, again)

@@ -1,0 +1,141 @@
+"""Artifacts in a bucket: an API and workers that have no folder in common, over S3 and HTTP."""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from benchmarks.stack import children, signalled
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
+from service.artifacts import Artifacts
+from service.settings import Settings
+from service.stack.stack import Stack, environment_of
+from tests.s3 import S3, s3_server
+from tests.stack import CHECK, SPECS, Lab, events, figures, lab_settings
+
+SPEC = SPECS["many epochs"]
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@contextmanager
+def worker_of(stack: Stack, home: Path) -> Iterator[psutil.Process]:
+    """A worker with a home of its own, as on another machine."""
+    settings = stack.settings.model_copy(
+        update={"home": home, "database_url": f"sqlite:///{stack.home / 'fflab.db'}"}
+    )
+    settings.model_fields_set.add("database_url")
+    home.mkdir()
+    with (home / "worker.log").open("wb") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-P", "-m", "workers", "--device", "cpu"],
+            env=environment_of(settings, stack.redis_url),
+            stdout=log,
+            stderr=log,
+        )
+    process = psutil.Process(started.pid)
+    try:
+        yield process
+    finally:
+        kill(process)
+        started.wait()
+
+
+def kill(process: psutil.Process) -> None:
+    """SIGKILL a worker with all that is below it, as a loss of power does."""
+    family = [process, *children(process, recursive=True)]
+    signalled(family, lambda one: one.kill())
+    psutil.wait_procs(family[1:], timeout=PATIENCE_SECONDS)
+
+
+@contextmanager
+def without_its_worker(lab: Lab) -> Iterator[None]:
+    """The stack with its own worker frozen, which is not started anew as a dead one is."""
+    wait_until(lab.workers, "the stack's worker reports")
+    tree = lab.worker_tree()
+    signalled(tree, lambda one: one.send_signal(signal.SIGSTOP))
+    try:
+        yield
+    finally:
+        signalled(tree, lambda one: one.send_signal(signal.SIGCONT))
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_job_goes_on_on_a_machine_that_shares_no_folder(
+    s3: S3, redis_server: Path, home: Path, tmp_path: Path
+) -> None:
+    place = s3.place(tmp_path / "cache")
+    given = lab_settings(home).model_dump(exclude_unset=True) | {"artifacts": place.address}
+    with Stack(Settings(**given), port=0, device="cpu") as stack, Lab(stack) as lab:
+        with without_its_worker(lab):
+            with worker_of(stack, tmp_path / "first") as first:
+                job_id = lab.submit(SPEC)
+                lab.until_midway(job_id)
+                kill(first)
+            with worker_of(stack, tmp_path / "second"):
+                resumed = lab.succeeded(job_id)
+                assert lab.job(job_id)["attempts"] == 2
+                told = [event["data"].get("message") or "" for event in events(lab, job_id)]
+                assert any("resume" in line for line in told), told
+                assert figures(resumed) == figures(lab.succeeded(lab.submit(SPEC)))
+                of_job = f"/v1/jobs/{job_id}"
+                weights = lab.http.get(f"{of_job}/weights.safetensors")
+                assert weights.is_success
+                assert len(weights.content) > 100_000
+                check = lab.submit(CHECK)
+                lab.succeeded(check)
+        archive = lab.http.get(f"/v1/jobs/{check}/result.npz")
+        assert archive.is_success
+        with np.load(io.BytesIO(archive.content)) as arrays:
+            assert len(arrays.files) > 1
+        drawn = lab.http.get(f"/v1/jobs/{check}/chart/margins.svg")
+        assert drawn.is_success, drawn.text
+        artifacts = Artifacts(place)
+        assert {job_id, check} <= set(artifacts.owners())
+        assert lab.http.delete(of_job).status_code == 204
+        assert job_id not in artifacts.owners()
+    for folder in (home, tmp_path / "first", tmp_path / "second"):
+        assert not (folder / "artifacts").exists()
+        assert not [name for name in files_below(folder) if name.endswith(".safetensors")]
+
+
+def test_a_bucket_that_is_away_is_said_in_one_line(s3: S3, home: Path) -> None:
+    environment = os.environ | {
+        "FFLAB_HOME": str(home),
+        "FFLAB_ARTIFACTS": "s3://no-such-bucket/fflab",
+        "FFLAB_REDIS_URL": "redis://127.0.0.1:9/0",
+    }
+    for program in (("service.serve", "--port", "0"), ("service.cli", "retention")):
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", *program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
+        assert ended.returncode == 3
+        last = ended.stderr.strip().splitlines()[-1]
+        assert "s3://no-such-bucket/fflab cannot be used (" in last, ended.stderr
+        assert "AWS_ENDPOINT_URL" in last
+        assert "Traceback" not in ended.stderr
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(home / "artifacts")
