@@ -241,11 +241,14 @@ def _resolve_here_alone() -> None:
     socket.getaddrinfo = found
 
 
+_stream = event_feed.stream
+
+
 async def _until_a_pause(
-    feed: event_feed.EventFeed, store: Store, job_id: str, after: int
+    feed: event_feed.EventFeed, store: Store, subscription: event_feed.Subscription, after: int
 ) -> AsyncIterator[bytes]:
     """The stream of a job's events, until nothing has happened for a moment."""
-    async for piece in event_feed.stream(feed, store, job_id, after):
+    async for piece in _stream(feed, store, subscription, after):
         if piece == KEEPALIVE_COMMENT:
             return
         yield piece
@@ -255,7 +258,7 @@ def _hold_nothing_for_long() -> None:
     """Let streams and long polls end soon."""
     event_feed.HEARTBEAT_SECONDS = MOMENT_SECONDS
     jobs.LONGEST_WAIT_SECONDS = MOMENT_SECONDS  # type: ignore[assignment]
-    jobs.stream = _until_a_pause
+    event_feed.stream = _until_a_pause
 
 
 if __name__ == "__main__":

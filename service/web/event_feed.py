@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from service.jobs import TERMINAL, Event, Job
 from service.store import Events, Jobs, Store
@@ -105,30 +107,35 @@ class EventFeed:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    @contextlib.asynccontextmanager
-    async def subscribe(self, job_id: str) -> AsyncIterator[Subscription]:
-        """Subscribe to a job: every event that is committed from now on is pushed."""
+    def subscribe(self, job_id: str) -> Subscription | None:
+        """Subscribe to a job; None where too many clients wait.
+
+        Nothing is awaited between the look at the bound and the new place: of many who ask at
+        once, only so many get one. Nothing is pushed before `follow`.
+        """
+        if self.waiting >= self._most_clients:
+            return None
         subscription = Subscription(job_id)
+        self._subscriptions[job_id].add(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Give the place of a subscription to others; again has no effect."""
+        others = self._subscriptions.get(subscription.job_id, set())
+        others.discard(subscription)
+        if not others:
+            self._subscriptions.pop(subscription.job_id, None)
+
+    async def follow(self) -> None:
+        """Have every event pushed to its subscriptions that is committed from now on."""
         async with self._lock:
             if self._horizon is None:
                 self._horizon = await run_in_threadpool(self._events.newest)
-            self._subscriptions[job_id].add(subscription)
-        try:
-            yield subscription
-        finally:
-            self._subscriptions[job_id].remove(subscription)
-            if not self._subscriptions[job_id]:
-                del self._subscriptions[job_id]
 
     @property
     def waiting(self) -> int:
         """The number of clients that wait."""
         return sum(len(subscriptions) for subscriptions in self._subscriptions.values())
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more clients should wait."""
-        return self.waiting >= self._most_clients
 
     async def _poll(self) -> None:
         while True:
@@ -190,16 +197,20 @@ async def until_terminal(
     found = jobs.cached_if_current(job_id) or await run_in_threadpool(jobs.get_with_version, job_id)
     if seconds <= 0 or found is None or found[0].state in TERMINAL:
         return found
-    if feed.is_full:  # the client asks again
+    subscription = feed.subscribe(job_id)
+    if subscription is None:  # the client asks again
         await asyncio.sleep(min(seconds, FULL_SECONDS))
         return await run_in_threadpool(jobs.get_with_version, job_id)
     deadline = time.monotonic() + seconds
-    async with feed.subscribe(job_id) as subscription:
+    try:
+        await feed.follow()
         while not feed.closing and (left := deadline - time.monotonic()) > 0:
             found = await run_in_threadpool(jobs.get_with_version, job_id)
             if found is None or found[0].state in TERMINAL:
                 return found
             await _until_end(feed, subscription, min(left, HEARTBEAT_SECONDS))
+    finally:
+        feed.unsubscribe(subscription)
     return await run_in_threadpool(jobs.get_with_version, job_id)
 
 
@@ -212,36 +223,60 @@ async def _until_end(feed: EventFeed, subscription: Subscription, seconds: float
             return
 
 
-async def stream(feed: EventFeed, store: Store, job_id: str, after: int) -> AsyncIterator[bytes]:
+class EventStream(StreamingResponse):
+    """A job's events as Server-Sent Events, which holds its subscription until it has been sent."""
+
+    def __init__(
+        self, feed: EventFeed, store: Store, subscription: Subscription, after: int
+    ) -> None:
+        super().__init__(
+            stream(feed, store, subscription, after),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+        self._feed, self._subscription = feed, subscription
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; a client that left before the first one gives up its place too."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._feed.unsubscribe(self._subscription)
+
+
+async def stream(
+    feed: EventFeed, store: Store, subscription: Subscription, after: int
+) -> AsyncIterator[bytes]:
     """Yield a job's events after a number as Server-Sent Events, until the job has ended.
 
     The database is read once, then the feed is followed. A gap in the numbers makes it read the
     database again. Heartbeats fill the pauses.
     """
-    async with feed.subscribe(job_id) as subscription:
-        behind = True
-        while not feed.closing:
-            while behind:
-                page = await run_in_threadpool(
-                    store.events.page, job_id, after=after, limit=PAGE_EVENTS
-                )
-                for event in page.items:
-                    yield _encoded(event)
-                    after = event.id
-                behind = page.next_cursor is not None
-                if not behind and await _ended(store, job_id, after):
-                    return
-            encoded_event = await subscription.next(HEARTBEAT_SECONDS)
-            if encoded_event is None:
-                yield KEEPALIVE_COMMENT
-                behind = True  # in case the feed has missed something
-            elif encoded_event.id == after + 1:
-                yield encoded_event.encoded
-                after += 1
-                if encoded_event.type == "end" and await _ended(store, job_id, after):
-                    return
-            else:
-                behind = encoded_event.id > after
+    job_id = subscription.job_id
+    await feed.follow()
+    behind = True
+    while not feed.closing:
+        while behind:
+            page = await run_in_threadpool(
+                store.events.page, job_id, after=after, limit=PAGE_EVENTS
+            )
+            for event in page.items:
+                yield _encoded(event)
+                after = event.id
+            behind = page.next_cursor is not None
+            if not behind and await _ended(store, job_id, after):
+                return
+        encoded_event = await subscription.next(HEARTBEAT_SECONDS)
+        if encoded_event is None:
+            yield KEEPALIVE_COMMENT
+            behind = True  # in case the feed has missed something
+        elif encoded_event.id == after + 1:
+            yield encoded_event.encoded
+            after += 1
+            if encoded_event.type == "end" and await _ended(store, job_id, after):
+                return
+        else:
+            behind = encoded_event.id > after
 
 
 async def _ended(store: Store, job_id: str, after: int) -> bool:

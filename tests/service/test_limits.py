@@ -6,6 +6,8 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -51,6 +53,41 @@ def test_streams_beyond_the_bound_are_refused_and_clients_read_pages(
         with Client(str(client.base_url)) as own:
             monkeypatch.setattr(resources.event_feed, "_most_clients", 0)
             assert [event.type for event in own.events(job.id)][-1] == "end"
+
+
+@pytest.mark.slow
+def test_of_many_streams_asked_for_at_once_only_so_many_are_held(
+    client: httpx.Client,
+    resources: Resources,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The database is slow to tell the first one its place; the others ask meanwhile."""
+    monkeypatch.setattr(resources.event_feed, "_most_clients", 2)
+    job, newest, held = submit(store), resources.store.events.newest, threading.Event()
+
+    def slow() -> int:
+        held.wait(PATIENCE_SECONDS)
+        return newest()
+
+    monkeypatch.setattr(resources.store.events, "newest", slow)
+
+    def status(_number: int) -> int:
+        with client.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
+            if answer.is_success:
+                held.wait(PATIENCE_SECONDS)
+            return answer.status_code
+
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(status, number) for number in range(6)]
+        try:
+            wait_until(lambda: sum(one.done() for one in asked) >= 4, "four are refused")
+            assert resources.event_feed.waiting <= 2
+        finally:
+            held.set()
+        statuses = sorted(one.result(timeout=PATIENCE_SECONDS) for one in asked)
+    assert statuses == [200, 200, 503, 503, 503, 503]
+    wait_until(lambda: resources.event_feed.waiting == 0, "their places are free again")
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 
@@ -28,7 +27,7 @@ from service.web.dependencies import (
     ResourcesDep,
     StoreDep,
 )
-from service.web.event_feed import stream, until_terminal
+from service.web.event_feed import EventStream, until_terminal
 from service.web.file_responses import is_known
 from service.web.job_changes import JobChanges, act_on, change, remove
 from service.web.job_lists import asked_columns, asked_filter, asked_order, json_values
@@ -424,14 +423,10 @@ async def read_events(
             resources.store.events.page, job_id, after=start, limit=limit
         )
         return Response(page.model_dump_json(), media_type="application/json")
-    if resources.event_feed.is_full:
+    subscription = resources.event_feed.subscribe(job_id)
+    if subscription is None:
         raise problems.TooManyStreams(headers={"Retry-After": str(RETRY_STREAM_SECONDS)})
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(
-        stream(resources.event_feed, resources.store, job_id, start),
-        media_type="text/event-stream",
-        headers=headers,
-    )
+    return EventStream(resources.event_feed, resources.store, subscription, start)
 
 
 @router.patch(
