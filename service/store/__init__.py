@@ -19,13 +19,13 @@ from service.store.jobs import (
     IdempotencyConflict,
     Jobs,
     Page,
-    QueueFull,
     Submitted,
 )
 from service.store.leases import LeaseLost
 from service.store.needs import StillNeeded, WeightsGone
 from service.store.owner_limits import OwnerLimitReached, SubmitLimits
 from service.store.queue import Claim, Queue
+from service.store.queue_limit import QueueFull
 from service.store.shares import Shares, StoredShare, TooManyShares
 from service.store.studies import Studies
 from service.store.workers import DEAD_WORKER_SECONDS, Workers

@@ -17,9 +17,10 @@ from service.store.database import Database
 from service.store.deliveries import leave_undelivered
 from service.store.inserts import OWN_OF_STUDIES, PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
-from service.store.jobs import QueueFull, count_waiting, unreferenced_owners
+from service.store.jobs import unreferenced_owners
 from service.store.needs import StillNeeded, hold_trainings, named_again, needed_by
 from service.store.owner_limits import HIGH, SubmitLimits, refuse_beyond
+from service.store.queue_limit import QueueFull, count_waiting
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
 
@@ -181,7 +182,7 @@ class JobActions:
     ) -> Job:
         with self._database.writing() as session:
             row = self._row(session, job_id)
-            waited, _ = count_waiting(session)
+            waited = count_waiting(session)
             if action == "retry":
                 hold_trainings(session, named_again(session, row))
             before = JobState(row.state)
@@ -200,7 +201,7 @@ class JobActions:
             if done and action == "retry" and row.parent_id:
                 self._reopen(session, row.parent_id)
             self._requeue_all(session, JobRow.parent_id == job_id, action)
-            waiting, _ = count_waiting(session)
+            waiting = count_waiting(session)
             if max_queued is not None and waiting > max(waited, max_queued):
                 raise QueueFull
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))

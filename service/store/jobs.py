@@ -63,6 +63,7 @@ from service.store.needs import (
     on_weights_of,
 )
 from service.store.owner_limits import SubmitLimits, refuse_beyond
+from service.store.queue_limit import QueueLimit, read_clock
 from service.store.tables import (
     WITHOUT_FIGURES,
     CurveRow,
@@ -79,12 +80,6 @@ ANY_STUDY = "any"  # as the parent that is asked for: the runs of all studies
 FIGURES_AT_ONCE = 500
 OWNERS_AT_ONCE = 500
 ROWS_AT_ONCE = 500
-_UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
-    UNFINISHED, JobRow.kind == "study"
-)
-_QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
-# built once, because every submit asks it
-_WAITING = select(_QUEUED.scalar_subquery(), _UNMADE.scalar_subquery(), now_seconds())
 
 
 class IdempotencyConflict(Exception):
@@ -93,10 +88,6 @@ class IdempotencyConflict(Exception):
 
 class CursorGone(Exception):
     """The job at which a page ends was deleted, so that nobody knows where the next one begins."""
-
-
-class QueueFull(Exception):
-    """Too many jobs wait already."""
 
 
 class Idempotency(NamedTuple):
@@ -134,6 +125,7 @@ class Jobs:
     def __init__(self, database: Database, datasets: Datasets | None = None) -> None:
         self._database, self._datasets = database, datasets
         self._cache = JobCache()
+        self._queue_limit = QueueLimit()
         path = database.url.database if database.is_sqlite else None
         self._versions = VersionReader(path) if path else None
         self._queries = JobQueries(is_sqlite=database.is_sqlite)
@@ -202,7 +194,7 @@ class Jobs:
         with self._database.writing() as session:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
-            now = session.scalar(select(now_seconds())) or 0.0
+            now = read_clock(session)
             job_id = insert_recorded(session, options, spec, result, now)
             if idempotency:
                 self._remember(session, idempotency, job_id, now)
@@ -823,9 +815,7 @@ class Jobs:
             if idempotency and (known := self._known(session, idempotency)):
                 return Submitted(known, replayed=True)
             hold_trainings(session, named)
-            waiting, now = count_waiting(session)
-            if waiting + max(1, runs) > max_queued:
-                raise QueueFull
+            self._queue_limit.admit(session, max(1, runs), max_queued)
             refuse_beyond(
                 session,
                 new.submitted_by,
@@ -833,6 +823,7 @@ class Jobs:
                 is_high=new.priority == "high",
                 limits=limits,
             )
+            now = read_clock(session)
             insert_jobs(session, drafts, now)
             if idempotency:
                 self._remember(session, idempotency, parent.id, now)
@@ -867,12 +858,6 @@ class Jobs:
 def _shown(found: tuple[Job, int] | None) -> tuple[Job, int] | None:
     """The job and its version; None where the viewer does not see it."""
     return found if found and shown_to(VIEWER.get(), found[0]) else None
-
-
-def count_waiting(session: Session) -> tuple[int, float]:
-    """How many jobs wait for a worker or are not made yet, and the database's clock."""
-    queued, unmade, now = session.execute(_WAITING).one()
-    return queued + unmade, now
 
 
 def _shown_since(time: datetime) -> float:
