@@ -24,7 +24,7 @@ FAST := -m "not stack and not soak and not browser and not slow" --hypothesis-pr
 COMPUTING := -m "not stack and not soak and not browser" --hypothesis-profile=few
 REAL := -m "stack or soak or browser" --hypothesis-profile=few
 
-# With PART=K/N, of the tests marked `slow` (`make test`) or `soak` (the others) every N-th one alone, from the K-th on.
+# With PART=K/N, of the tests marked `slow` (`make test`, `make coverage`) or `soak` (the others) every N-th one alone, from the K-th on.
 PART := 1/1
 
 # Of the slow tests a fourth, another one each hour: the line that is shown repeats it.
@@ -49,7 +49,7 @@ fast: $(READY)
 
 # Which lines and branches the tests reach that run in pytest's own processes.
 coverage: $(READY)
-	$(PYTEST) -n 3 $(COMPUTING) --cov
+	$(PYTEST) -n 3 $(COMPUTING) --part slow=$(PART) --cov
 	$(BIN)/coverage report --include='service/store/*' --fail-under=97
 	$(BIN)/coverage report --include='ffengine/*' --fail-under=97
 

@@ -114,11 +114,17 @@ def keep_first_cases(config: pytest.Config, items: list[pytest.Item], most: int)
     config.hook.pytest_deselected(items=left_out)
 
 
+def _is_in_one_part(item: pytest.Item, mark: str) -> bool:
+    """Whether a test has the mark, and not with `in_each_part=True`."""
+    found = item.get_closest_marker(mark)
+    return found is not None and not found.kwargs.get("in_each_part", False)
+
+
 def keep_part(config: pytest.Config, items: list[pytest.Item], option: str) -> None:
     """Leave out the tests with a mark that are in the other parts: the option is MARK=K/N."""
     mark, _, part = option.partition("=")
     try:
-        others = outside(part, [item for item in items if item.get_closest_marker(mark)])
+        others = outside(part, [item for item in items if _is_in_one_part(item, mark)])
     except ValueError as error:
         raise pytest.UsageError(f"--part {option}: {error}") from None
     left_out = set(others)

@@ -39,7 +39,7 @@ SOME_FINDINGS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)  # much of the engine is reached by these alone
 @pytest.mark.parametrize("name", FINDINGS)
 def test_the_page_of_a_finding_is_written_from_the_results_of_its_study(
     name: str, tmp_path: Path
