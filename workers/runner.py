@@ -365,7 +365,8 @@ def main() -> None:
         device = choose_device(given.device, GpuLocks())
     except NoDevice as refusal:
         sys.exit(str(refusal))
-    runner = Runner(Store(settings.database), Artifacts(settings.artifact_place), settings, device)
+    store = Store(settings.database, kept_connections=1)
+    runner = Runner(store, Artifacts(settings.artifact_place), settings, device)
     gc.freeze()
     gc.enable()
     serve(runner, sys.stdin.buffer, channel)

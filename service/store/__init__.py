@@ -7,7 +7,7 @@ from ffengine.datasets import Datasets
 from service.jobs import NewJob
 from service.store.api_keys import ApiKey, ApiKeys, KeyNameTaken, OwnerLimits, SeveralKeys
 from service.store.curve_rows import Row
-from service.store.database import Database
+from service.store.database import KEPT_CONNECTIONS, Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
 from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
@@ -74,12 +74,20 @@ __all__ = [
 class Store:
     """All parts of the store. A caller that needs one part is given that part alone.
 
-    `where`: a URL of SQLAlchemy, or the file of SQLite. `datasets`: where the digests of data sets
-    are looked up; None: in the catalogue alone.
+    **Arguments:**
+
+    - `where`: a URL of SQLAlchemy, or the file of SQLite.
+    - `datasets`: where the digests of data sets are looked up; None: in the catalogue alone.
+    - `kept_connections`: how many connections to a server stay open.
     """
 
-    def __init__(self, where: str | Path, datasets: Datasets | None = None) -> None:
-        self.database = Database(where)
+    def __init__(
+        self,
+        where: str | Path,
+        datasets: Datasets | None = None,
+        kept_connections: int = KEPT_CONNECTIONS,
+    ) -> None:
+        self.database = Database(where, kept_connections)
         self.jobs = Jobs(self.database, datasets)
         self.actions = JobActions(self.database)
         self.queue = Queue(self.database, datasets)

@@ -34,10 +34,12 @@ from service.store.faults import (
     code_of,
     tell_damage,
 )
+from service.store.postgres import connection_arguments
 from service.store.tables import JobRow, ServiceRow, now_seconds
 
 __all__ = ["DATABASE_ERRORS", "Database", "DatabaseDamaged", "DatabaseRefused", "DatabaseReplaced"]
 
+KEPT_CONNECTIONS = 5
 BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
@@ -58,19 +60,27 @@ class DatabaseRefused(Exception):
 class Database:
     """An engine and its transactions; nothing here depends on jobs.
 
-    `where`: a URL of SQLAlchemy, or the file of SQLite.
+    **Arguments:**
+
+    - `where`: a URL of SQLAlchemy, or the file of SQLite.
+    - `kept_connections`: how many connections to a server stay open; more are opened where they
+      are needed at once, and closed after it.
     """
 
-    def __init__(self, where: str | Path) -> None:
+    def __init__(self, where: str | Path, kept_connections: int = KEPT_CONNECTIONS) -> None:
         self.url = sqlite_url(where) if isinstance(where, Path) else make_url(where)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.file:
             folder = self.file.absolute().parent
             refuse_network_folder(folder)
             make_private_folder(folder)
-        options: dict[str, Any] = {} if self.is_sqlite else {"connect_args": {"connect_timeout": 5}}
+        of_server: dict[str, Any] = {
+            "pool_pre_ping": True,
+            "pool_size": kept_connections,
+            "connect_args": connection_arguments(self.url),
+        }
         self.engine: Engine = create_engine(
-            self.url, pool_pre_ping=not self.is_sqlite, json_serializer=_compact, **options
+            self.url, json_serializer=_compact, **({} if self.is_sqlite else of_server)
         )
         self._writer = threading.Lock()
         self._file: tuple[int, int] | None = None
@@ -142,6 +152,8 @@ class Database:
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
+                # a large table may take longer to change than any other statement
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
             if self._refuse_newer(connection) == _migrations().get_current_head():
                 return
             config = _alembic()
