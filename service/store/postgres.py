@@ -40,4 +40,4 @@ def program_name() -> str:
     """Return how pg_stat_activity names this process: `fflab` and the module that it runs."""
     found = getattr(sys.modules.get("__main__"), "__spec__", None)
     module = found.name.removesuffix(".__main__") if found else ""
-    return f"fflab {module}".strip()
+    return f"fflab:{module}" if module else "fflab"
