@@ -20,6 +20,7 @@ PACKAGES = {
     "nginx": "nginx-light",
     "openssl": "openssl",
     "pdflatex": "texlive-latex-base texlive-latex-recommended",
+    "promtool": "prometheus",
 }
 SOAK_PROGRAMS = "programs of soak tests"
 COMMANDS = {

@@ -1,7 +1,7 @@
-"""How long jobs waited and ran, for the metrics."""
+"""How long jobs waited and ran, and what went wrong with them, for the metrics."""
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -11,6 +11,7 @@ from service.store.database import Database
 from service.store.tables import EventRow, JobRow
 
 LOOKED_UP_AT_ONCE = 500
+FaultKind = Literal["failed", "lost", "returned", "resumed"]
 
 
 class StartedJob(NamedTuple):
@@ -30,16 +31,32 @@ class EndedJob(NamedTuple):
     ran_seconds: float  # all attempts together, without the time between them
 
 
+class Fault(NamedTuple):
+    """A job that failed, or an attempt that ended without a result.
+
+    `what` is `failed`, `lost` (the worker died or did not answer), `returned` (its machine was not
+    fit) or `resumed` (an attempt after a job's first began); `code` is that of a failure. `host` is
+    where it happened, "" where nobody knows.
+    """
+
+    event: int
+    what: FaultKind
+    kind: str
+    code: str
+    host: str
+
+
 class RecentTimes(NamedTuple):
-    """What has started and ended after an event, and the number of the newest event."""
+    """What has started, ended and gone wrong after an event, and the number of the newest event."""
 
     newest: int
     started: Sequence[StartedJob]
     ended: Sequence[EndedJob]
+    faults: Sequence[Fault]
 
 
 class JobTimes:
-    """When jobs started and ended. Studies are left out, and jobs that a cache answered."""
+    """When jobs started and ended, and how. Studies and jobs that a cache answered are left out."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -58,7 +75,7 @@ class JobTimes:
         changes = select(EventRow.id, EventRow.job_id, EventRow.data).where(
             EventRow.id > number, EventRow.type == "state"
         )
-        started, ended = list[StartedJob](), list[EndedJob]()
+        started, ended, faults = list[StartedJob](), list[EndedJob](), list[Fault]()
         with self._database.reading() as session:
             newest = session.scalar(select(func.max(EventRow.id))) or 0
             events = session.execute(changes).all()
@@ -66,6 +83,7 @@ class JobTimes:
         for event, job_id, data in events:
             if (job := jobs.get(job_id)) is None:
                 continue
+            faults += _faults(event, job.kind, data)
             state = JobState(data["state"])
             if state == JobState.running and data["attempt"] == 1:
                 started.append(
@@ -73,7 +91,21 @@ class JobTimes:
                 )
             elif state in TERMINAL and job.state == state:  # else it was retried meanwhile
                 ended.append(EndedJob(event, job.kind, state, job.ran_seconds))
-        return RecentTimes(newest, started, ended)
+        return RecentTimes(newest, started, ended, faults)
+
+
+def _faults(event: int, kind: str, data: Mapping[str, Any]) -> Iterator[Fault]:
+    """What a change of state says that went wrong; more than one where it ended a job."""
+    found: dict[FaultKind, bool] = {
+        "failed": data["state"] == JobState.failed and "error" in data,
+        "lost": "losses" in data,
+        "returned": "returns" in data,
+        "resumed": data["state"] == JobState.running and data["attempt"] > 1,
+    }
+    for what, is_so in found.items():
+        if is_so:
+            code = data["error"]["code"] if what == "failed" else ""
+            yield Fault(event, what, kind, code, data.get("host", ""))
 
 
 def _runs(session: Session, job_ids: Collection[str]) -> dict[str, Any]:

@@ -152,7 +152,9 @@ def record_return(session: Session, job_id: str, attempt: int, reason: str) -> J
     row = session.get_one(JobRow, job_id, populate_existing=True)
     too_often = no_fit_worker(row.returns, reason) if row.returns >= MOST_RETURNS else None
     worker = row.worker or "its worker"
-    return _queue_elsewhere(session, row, too_often, reason=f"{worker} is unfit: {reason}")
+    return _queue_elsewhere(
+        session, row, too_often, reason=f"{worker} is unfit: {reason}", returns=row.returns
+    )
 
 
 def _queue_elsewhere(
@@ -177,10 +179,17 @@ def _queue_elsewhere(
     elif state is None and too_often is not None:
         state, error = JobState.failed, too_often.model_dump(mode="json")
     state = state or JobState.queued
-    host = session.scalar(select(WorkerRow.host).where(WorkerRow.id == row.worker))
+    host = host_of(session, row.id)
     finish_attempt(session, row.id, row.attempt, state, error=error, avoid_host=host)
+    facts |= {"host": host} if host else {}
     append_state_event(session, row.id, state, **facts, **({"error": error} if error else {}))
     return state
+
+
+def host_of(session: Session, job_id: str) -> str | None:
+    """The host of the worker that has a job; None where no worker has it, or is known any more."""
+    holder = select(WorkerRow.host).join(JobRow, JobRow.worker == WorkerRow.id)
+    return session.scalar(holder.where(JobRow.id == job_id))
 
 
 def command_of(session: Session, job_id: str) -> Command:

@@ -49,6 +49,7 @@ from service.store.leases import (
     LeaseLost,
     command_of,
     finish_attempt,
+    host_of,
     lease_condition,
     record_loss,
     record_return,
@@ -333,10 +334,12 @@ class Queue:
         document = error.model_dump(mode="json")
         findings = [finding.model_dump(mode="json") for finding in diagnostics]
         with self._database.writing() as session:
+            host = host_of(session, job_id)
             finish_attempt(session, job_id, attempt, JobState.failed, error=document)
             append_events(session, job_id, _log_events(log))
+            where = {"host": host} if host else {}
             append_state_event(
-                session, job_id, JobState.failed, error=document, diagnostics=findings
+                session, job_id, JobState.failed, error=document, diagnostics=findings, **where
             )
 
     def finish_stopped(self, job_id: str, attempt: int) -> JobState:

@@ -6,18 +6,25 @@ start of this process; those of jobs are brought up to date at each scrape.
 
 import threading
 import time
-from collections import Counter
+from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ffengine.version import NUMERICS_VERSION, VERSION
 from service.store import DEAD_WORKER_SECONDS, Store
-from service.store.job_times import JobTimes
+from service.store.job_times import Fault, JobTimes
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -25,6 +32,7 @@ JOB_BUCKETS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1_800.0, 7_200.0, 28_800.0
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 API_PREFIX = "/v1"
 NO_ROUTE = "none"
+UNKNOWN_HOST = "unknown"
 OVERLAP_SECONDS = 60.0  # an event may be committed so long after one with a larger number
 
 
@@ -74,8 +82,13 @@ class Metrics:
         return generate_latest(self._registry)
 
 
+def counter(registry: CollectorRegistry, name: str, meaning: str, *labels: str) -> Counter:
+    """Return a counter of a registry, whose name ends in `_total`."""
+    return Counter(name, meaning, labels, registry=registry)
+
+
 class JobHistograms:
-    """Wait and run times of the jobs that start or end in the lifetime of this process."""
+    """Waits, run times and faults of the jobs that start or end in the life of this process."""
 
     def __init__(self, times: JobTimes, registry: CollectorRegistry) -> None:
         self._times = times
@@ -92,6 +105,29 @@ class JobHistograms:
             ("kind", "state"),
             buckets=JOB_BUCKETS,
             registry=registry,
+        )
+        self._failures = counter(
+            registry, "fflab_job_failures", "Jobs that failed.", "kind", "code", "host"
+        )
+        attempts = "Attempts that ended without a result, as "
+        self._faults = {
+            "lost": counter(
+                registry,
+                "fflab_attempts_lost",
+                f"{attempts}their worker died or did not answer.",
+                "kind",
+                "host",
+            ),
+            "returned": counter(
+                registry,
+                "fflab_attempts_returned",
+                f"{attempts}their machine was not fit.",
+                "kind",
+                "host",
+            ),
+        }
+        self._resumed = counter(
+            registry, "fflab_attempts_resumed", "Attempts after a job's first.", "kind"
         )
         self._lock = threading.Lock()
         self._looks: list[tuple[float, int]] = []  # when, and the newest event at that time
@@ -115,9 +151,21 @@ class JobHistograms:
             for run in found.ended:
                 if run.event not in self._counted:
                     self._runs.labels(run.kind, run.state.value).observe(run.ran_seconds)
-            self._counted |= {job.event for job in found.started}
-            self._counted |= {run.event for run in found.ended}
+            for fault in found.faults:
+                if fault.event not in self._counted:
+                    self._count(fault)
+            for some in (found.started, found.ended, found.faults):
+                self._counted |= {one.event for one in some}
             self._remember(found.newest)
+
+    def _count(self, fault: Fault) -> None:
+        host = fault.host or UNKNOWN_HOST
+        if fault.what == "failed":
+            self._failures.labels(fault.kind, fault.code, host).inc()
+        elif fault.what == "resumed":
+            self._resumed.labels(fault.kind).inc()
+        else:
+            self._faults[fault.what].labels(fault.kind, host).inc()
 
     def _remember(self, newest: int) -> None:
         now = time.monotonic()
@@ -147,6 +195,11 @@ class ServiceGauges(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read the gauges. Raises what the database raises."""
+        built = GaugeMetricFamily(
+            "fflab_build_info", "The versions of this process: 1.", labels=("version", "numerics")
+        )
+        built.add_metric((VERSION, NUMERICS_VERSION), 1)
+        yield built
         jobs = GaugeMetricFamily(
             "fflab_jobs", "Jobs by state, studies left out.", labels=("state",)
         )
@@ -157,6 +210,7 @@ class ServiceGauges(Collector):
         workers = self._store.workers.alive(DEAD_WORKER_SECONDS)
         busy = sum(worker.job is not None for worker in workers)
         paused = sum(worker.paused is not None for worker in workers)
+        unfit = sum(worker.can_compute is False for worker in workers)
         free, reserve = self._disk()
         for name, meaning, value in (
             ("fflab_disk_free_bytes", "Free on the disk of the artifacts.", free),
@@ -177,6 +231,11 @@ class ServiceGauges(Collector):
                 "Live workers that begin no job, as where the disk has no room.",
                 paused,
             ),
+            (
+                "fflab_unfit_workers",
+                "Live workers that begin no job, as their machine is not fit to compute.",
+                unfit,
+            ),
             ("fflab_broker_up", "1 where the broker answered last.", int(self._broker_up())),
             (
                 "fflab_event_clients",
@@ -188,7 +247,7 @@ class ServiceGauges(Collector):
         by_device = GaugeMetricFamily(
             "fflab_device_workers", "Live workers by kind of device.", labels=("device",)
         )
-        kinds = Counter(worker.device.partition(":")[0] for worker in workers)
+        kinds = Tally(worker.device.partition(":")[0] for worker in workers)
         for kind, count in sorted(kinds.items()):
             by_device.add_metric((kind,), count)
         yield by_device

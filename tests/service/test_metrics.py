@@ -14,17 +14,30 @@ from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.spec import CheckSpec, TrainSpec
 from service.artifacts import Artifacts
 from service.jobs import new_job_id
+from service.schemas import WorkerInfo
 from service.settings import Settings
 from service.store import Store
 from service.web import metrics
 from service.web.app import create_app
 from service.web.metrics import METHODS, JobHistograms
 from tests.documents import ROOT
-from tests.factories import STUDY, claimed, end, submit
+from tests.factories import LEASE, STUDY, claimed, end, submit
 from tests.service.arrays import X, Y, npz
 from tests.serving import serving
 
 Samples = dict[str, float]  # a series as NAME{label="value"}, its labels in order, and its value
+
+
+WORKER = WorkerInfo(
+    id="w1",
+    host="box1",
+    pid=1,
+    device="cpu",
+    device_name=None,
+    memory_bytes=None,
+    version="1",
+    job=None,
+)
 
 
 def samples(client: httpx.Client) -> Samples:
@@ -203,6 +216,33 @@ def test_what_is_remembered_of_events_does_not_grow(
         assert not histograms._counted
 
 
+def test_what_goes_wrong_is_counted_once_by_code_and_host(either_store: Store) -> None:
+    store, registry = either_store, CollectorRegistry()
+    store.workers.heartbeat(WORKER)
+    histograms = JobHistograms(store.times, registry)
+    histograms.start()
+    end(store, submit(store, TrainSpec(epochs=1)), well=False)
+    store.queue.lose(*claimed(store, submit(store, TrainSpec(epochs=2))), "it died", 3)
+    returned = submit(store, TrainSpec(epochs=3))
+    store.queue.return_unfit(*claimed(store, returned), "no GPU")
+    claimed(store, returned)
+    unheard = store.queue.claim(submit(store, TrainSpec(epochs=4)).id, "w2", LEASE)
+    assert unheard is not None
+    store.queue.lose(unheard.job_id, unheard.attempt, "it died", 1)
+    for _ in range(2):
+        histograms.update()
+
+    def count(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"fflab_{name}_total", {"kind": "train", **labels})
+
+    assert count("job_failures", code="out_of_memory", host="box1") == 1
+    assert count("job_failures", code="worker_lost", host="unknown") == 1
+    assert count("attempts_lost", host="box1") == 1
+    assert count("attempts_lost", host="unknown") == 1
+    assert count("attempts_returned", host="box1") == 1
+    assert count("attempts_resumed") == 1
+
+
 @pytest.mark.slow
 def test_two_apps_of_one_process_count_for_themselves(
     client: httpx.Client, tmp_path: Path, settings: Settings
@@ -227,4 +267,5 @@ def test_every_metric_is_documented(client: httpx.Client) -> None:
     families = text_string_to_metric_families(client.get("/metrics").text)
     names = {family.name for family in families if family.name.startswith("fflab_")}
     documented = set(re.findall(r"^\| `(fflab_\w+)", page, re.MULTILINE))
+    documented = {name.removesuffix("_total") for name in documented}
     assert documented == {name.removesuffix("_created") for name in names}
