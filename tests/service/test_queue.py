@@ -182,7 +182,7 @@ def one_queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     store.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 @settings(max_examples=examples(30), deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20_000), st.sampled_from(PRIORITIES)), min_size=2, max_size=8)
@@ -239,7 +239,7 @@ def test_a_changed_priority_moves_a_job_and_a_studys_runs(either_store: Store) -
         either_store.actions.update("job_" + "0" * 32, given={"name": "nobody"})
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> None:
     """Ten workers over two stores: two API processes' worth of connections."""
     stores = [Store(database_url) for _ in range(2)]
@@ -259,7 +259,7 @@ def test_of_many_workers_and_jobs_each_job_is_taken_once(database_url: str) -> N
         store.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_whoever_races_no_history_is_illegal(database_url: str) -> None:
     """Ten workers, two users and two reconcilers over two stores do what they please with a dozen
     jobs for a while.
@@ -373,7 +373,7 @@ def test_identical_jobs_compute_once(either_store: Store) -> None:
         assert history(either_store, job.id) == ["state queued", "state succeeded", "end succeeded"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> None:
     stores = [Store(database_url) for _ in range(2)]
     stores[0].migrate()
@@ -393,7 +393,7 @@ def test_two_submitted_at_the_same_moment_compute_once(database_url: str) -> Non
         store.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 @pytest.mark.parametrize("ending", ["failed", "cancelled", "paused", "deleted"])
 def test_when_the_one_that_is_waited_for_ends_otherwise_one_of_the_others_goes_on(
     either_store: Store, ending: str
@@ -646,7 +646,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.store.studies.CELLS_AT_ONCE", 2)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 @pytest.mark.usefixtures("small_batches")
 def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) -> None:
     study = submit(either_store, big_study(5))
@@ -678,7 +678,7 @@ def test_a_study_grows_and_is_summarised_as_its_runs_end(either_store: Store) ->
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_study_whose_runs_are_of_several_versions_says_so(
     either_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -697,7 +697,7 @@ def test_a_study_whose_runs_are_of_several_versions_says_so(
         history(either_store, study.id)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 @pytest.mark.usefixtures("small_batches")
 def test_only_the_failed_runs_of_a_study_are_retried(either_store: Store) -> None:
     study = submit(either_store, big_study(3))
@@ -785,7 +785,7 @@ OF_EARLIER_VERSIONS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_the_database_refuses_every_change_of_state_that_is_not_in_the_table(
     either_store: Store,
 ) -> None:

@@ -31,7 +31,7 @@ def _short_startup(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proposals, "STARTUP_TRIALS", STARTUP)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_search_makes_a_trial_when_those_that_it_may_know_have_ended(either_store: Store) -> None:
     study = submit(either_store, search()).id
     assert runs_of(either_store, study) == []
@@ -50,7 +50,7 @@ def test_a_search_makes_a_trial_when_those_that_it_may_know_have_ended(either_st
     assert either_store.jobs.result(study)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_the_trials_do_not_depend_on_which_run_ends_first(either_store: Store) -> None:
     found = []
     for order in (0, -1):
@@ -61,7 +61,7 @@ def test_the_trials_do_not_depend_on_which_run_ends_first(either_store: Store) -
     assert len(found[0]) == 9
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_search_goes_on_after_its_process_was_lost(either_store: Store) -> None:
     whole = submit(either_store, search(trials=8), fresh=True).id
     work_through(either_store, whole)
@@ -75,7 +75,7 @@ def test_a_search_goes_on_after_its_process_was_lost(either_store: Store) -> Non
     assert params_of(either_store, cut) == params_of(either_store, whole)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_two_processes_make_no_trial_twice(either_store: Store) -> None:
     study = submit(either_store, search(trials=30, at_once=30, method="random")).id
     url = either_store.database.url.render_as_string(hide_password=False)
@@ -93,7 +93,7 @@ def test_two_processes_make_no_trial_twice(either_store: Store) -> None:
         store.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_failed_trials_count_and_the_search_goes_on(either_store: Store) -> None:
     study = submit(either_store, search(trials=4, at_once=1)).id
     advance(either_store, study)
@@ -104,7 +104,7 @@ def test_failed_trials_count_and_the_search_goes_on(either_store: Store) -> None
     assert read(either_store, study).state == JobState.succeeded
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_cancelled_search_makes_no_more_trials(either_store: Store) -> None:
     study = submit(either_store, search()).id
     advance(either_store, study)
@@ -118,7 +118,7 @@ def test_a_cancelled_search_makes_no_more_trials(either_store: Store) -> None:
     assert len(runs_of(either_store, study)) == 8
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_paused_search_goes_on_when_it_is_resumed(either_store: Store) -> None:
     study = submit(either_store, search()).id
     either_store.actions.pause(study)
@@ -183,7 +183,7 @@ def run_to_the_end(store: Store, job: Job, sparsity: float) -> None:
     store.queue.finish(job.id, claim.attempt, result.model_copy(update={"curves": curves}))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_worse_trial_is_stopped_and_counts_as_pruned(either_store: Store) -> None:
     study = submit(either_store, pruning()).id
     advance(either_store, study)
@@ -208,7 +208,7 @@ def test_a_worse_trial_is_stopped_and_counts_as_pruned(either_store: Store) -> N
     assert len(runs_of(either_store, study)) == 7, "the search goes on"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_worse_trial_that_ended_before_it_was_stopped_counts_as_pruned(
     either_store: Store,
 ) -> None:

@@ -515,7 +515,7 @@ def test_cancelling_a_study_cancels_its_runs(either_store: Store) -> None:
     assert read(either_store, study.id).state is JobState.cancelled
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_study_is_paused_resumed_and_retried_through_its_runs(either_store: Store) -> None:
     study = submit(either_store, STUDY)
     children = [child for child, _ in either_store.jobs.children(study.id)]
@@ -589,7 +589,7 @@ def test_the_databases_clock_is_the_time(either_store: Store) -> None:
         assert Database.now(session) == pytest.approx(time.time(), abs=60.0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_a_study_of_thousands_is_made_batch_by_batch(either_store: Store) -> None:
     seeds = [[number] for number in range(3_000)]
     study = StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"seeds": seeds}})

@@ -16,7 +16,7 @@ from tests.factories import STUDY, end, ended, read, submit
 from tests.over_http import NOBODY
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 @pytest.mark.parametrize("as_study", [False, True], ids=["check", "study"])
 def test_a_check_and_the_deletion_of_its_weights_never_both_succeed(
     either_store: Store, as_study: bool
@@ -98,7 +98,7 @@ def test_a_check_of_deleted_weights_is_not_retried(either_store: Store, as_study
     assert read(either_store, job.id).state == JobState.cancelled
 
 
-@pytest.mark.slow
+@pytest.mark.slow(in_each_part=True)
 def test_what_is_retried_or_resumed_counts_as_what_is_submitted(either_store: Store) -> None:
     failed, paused = (submit(either_store, TrainSpec(epochs=epochs)) for epochs in (7, 8))
     study = submit(either_store, STUDY)
