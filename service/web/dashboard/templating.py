@@ -89,7 +89,11 @@ def templates() -> jinja2.Environment:
         "age": time_ago,
         "then": THEN,
     }
-    found.filters |= {"together": together, "evidence": evidence_in_words, "in_bytes": bytes_in_words}
+    found.filters |= {
+        "together": together,
+        "evidence": evidence_in_words,
+        "in_bytes": bytes_in_words,
+    }
     return found
 
 
