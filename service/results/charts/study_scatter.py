@@ -95,8 +95,7 @@ def study_scatter(sources: Sequence[ChartSource]) -> AnyChart:
         ),
         f"{len(cells) - len(points)} without one of both" if len(cells) > len(points) else "",
     ]
-    title = f"{in_words(y)} over {in_words(x)}"
-    return titled(chart, title[0].upper() + title[1:], caption)
+    return titled(chart, f"{in_words(y)} over {in_words(x)}", caption)
 
 
 def _is_numeric(values: Sequence[JsonValue]) -> bool:
