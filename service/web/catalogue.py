@@ -156,16 +156,20 @@ def require_kind(shapes: dict[str, dict[str, Any]]) -> None:
         shape["required"] = ["kind", *shape.get("required", ())]
 
 
-def build_presets() -> list[PresetLine]:
-    """Return the ready-made specs, written out."""
-    return [
+@cache
+def build_presets() -> tuple[PresetLine, ...]:
+    """Return the ready-made specs, written out.
+
+    All callers are given the same objects, which they must not change.
+    """
+    return tuple(
         PresetLine(
             name=preset.name,
             meaning=preset.meaning,
             spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"),
         )
         for preset in PRESETS.values()
-    ]
+    )
 
 
 def _described(catalogue: Catalogue, union: object, discriminator: str) -> list[Described]:

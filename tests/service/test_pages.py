@@ -125,6 +125,20 @@ def test_a_running_job_has_charts_of_its_rows_so_far(client: httpx.Client, store
     )
 
 
+def test_the_head_of_a_list_is_sent_before_its_rows(client: httpx.Client, store: Store) -> None:
+    job = submitted(store, name="a row of the list")
+    with client.stream("GET", "/", headers={"Accept-Encoding": "identity"}) as answer:
+        head, *rest = answer.iter_raw()
+    assert b"style.css" in head
+    assert b"<h1>Jobs</h1>" in head
+    assert job.encode() not in head
+    assert job.encode() in b"".join(rest)
+    whole = (head + b"".join(rest)).decode()
+    assert whole.startswith("<!doctype html>")
+    assert whole.endswith("</html>")
+    assert "then -->" not in whole
+
+
 def test_no_line_ends_between_a_name_and_its_number() -> None:
     for text in (
         "layer~3, epoch~1,200: S+~0.445 S−~−0.442 T2-~-0.1 accuracy~0.222",

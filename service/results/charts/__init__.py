@@ -128,10 +128,16 @@ __all__ = [
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>html {{ color-scheme: {theme}; background: {page}; }} #chart {{ width: 100%; }}</style>
+<style>html {{ color-scheme: {theme}; background: {page}; }}
+#chart {{ width: 100%; overflow-x: auto; }}
+h1 {{ position: absolute; width: 1px; height: 1px; margin: 0; overflow: hidden;
+  clip-path: inset(50%); white-space: nowrap; }}</style>
 <script>{library}</script></head>
-<body><div id="chart"></div>
-<script>vegaEmbed("#chart", {specification}, {options});</script></body></html>
+<body><main><h1>{title}</h1>
+<div id="chart" tabindex="0" role="region" aria-label="chart"></div></main>
+<script>vegaEmbed("#chart", {specification}, {options}).then(
+  () => document.querySelector("#chart summary").setAttribute("aria-label", "Save the chart")
+);</script></body></html>
 """
 # ast: the library interprets expressions; compiling them to code is refused by the page's policy
 OPTIONS = {

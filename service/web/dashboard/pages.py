@@ -5,6 +5,7 @@ The pages' script sends changes to the API under /v1.
 
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
+from functools import cache
 from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from ffengine.advice import advice_on
 from ffengine.arrays import DatasetError
-from ffengine.cost import estimate
+from ffengine.cost import Estimate, estimate
 from ffengine.datasets import Datasets
 from ffengine.entry import Described
 from ffengine.findings import FINDINGS
@@ -481,10 +482,13 @@ def findings_page(request: Request) -> Response:
     return render_page(
         "findings",
         request,
-        findings=[
-            (finding, estimate(StudySpec(preset=finding.name))) for finding in FINDINGS.values()
-        ],
+        findings=[(finding, _cost_of(finding.name)) for finding in FINDINGS.values()],
     )
+
+
+@cache
+def _cost_of(preset: str) -> Estimate:
+    return estimate(StudySpec(preset=preset))
 
 
 @router.get("/docs")

@@ -1,5 +1,5 @@
-"""What the page of a job shows of its results, and of a study that has ended keeps for the next
-visit: to read hundreds of runs takes longer than all else.
+"""What the page of a job shows of its results. Of jobs that have ended it is kept for the next
+visit: to read rows and compute their intervals takes longer than all else.
 """
 
 import threading
@@ -23,8 +23,10 @@ if TYPE_CHECKING:  # the charting library takes long to load: not at start-up
     from service.results.forecasts import EpochsTable
     from service.results.paper_comparison import ComparisonRow
 
-KEPT_STUDIES = 32
-MOST_RUNS_KEPT = 1_000  # of larger studies nothing is kept: it would take much memory
+MOST_KEPT = 32  # jobs
+# what needs more memory is not kept
+MOST_RUNS_KEPT = 1_000
+MOST_ROWS_KEPT = 5_000
 
 
 class RunNow(NamedTuple):
@@ -77,14 +79,14 @@ class Shown(NamedTuple):
 
 
 class KeptShown:
-    """What was shown of studies that have ended, the ones that were looked at last."""
+    """What was shown of jobs that have ended, the ones that were looked at last."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[object, Shown] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: object) -> Shown | None:
-        """Return what is kept of a study and a view."""
+        """Return what is kept of a job and a view."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -92,11 +94,12 @@ class KeptShown:
 
     def keep(self, key: object, shown: Shown) -> None:
         """Keep it, in place of what nobody has looked at for longest."""
-        if shown.runs > MOST_RUNS_KEPT:
+        rows = len(shown.lines) + sum(len(table.rows) for table in shown.tables)
+        if shown.runs > MOST_RUNS_KEPT or rows > MOST_ROWS_KEPT:
             return
         with self._lock:
             self._kept[key] = shown
-            while len(self._kept) > KEPT_STUDIES:
+            while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
 
 
@@ -112,7 +115,7 @@ def shown_of(resources: Resources, job: Job, view: ChartView) -> Shown:
     - `job`: the job.
     - `view`: how its runs are compared.
     """
-    if job.kind != "study" or job.state not in TERMINAL:
+    if job.state not in TERMINAL:
         return _read(resources, job, view)
     key = (job.id, job.state, job.finished_at, job.name, view)
     kept = KEPT.get(key)

@@ -4,16 +4,23 @@ import gzip
 import hashlib
 import json
 import re
-from functools import cache
+from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
+from functools import cache, partial
 from importlib import metadata, resources
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import uuid_utils
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from markupsafe import Markup
 from pydantic import JsonValue
+from starlette.concurrency import run_in_threadpool
 
+from ffengine.text import bytes_in_words
 from ffengine.version import VERSION
 from service.encoding.escaping import for_page
 from service.encoding.root_path import SHARED, at, plainly_at
@@ -48,6 +55,7 @@ TYPES = {
 CHART_LIBRARY, LIBRARY_VERSION = "vega.js", metadata.version("vl-convert-python")
 STATIC = resources.files("service.web.dashboard") / "static"
 NO_BREAK = "\u00a0"
+THEN = Markup("<!-- then -->")
 # a space between a name and its number, around a sign of equality or between two figures, or before
 # a sign of percent
 BEFORE_NUMBER = re.compile(
@@ -79,8 +87,13 @@ def templates() -> jinja2.Environment:
         "duration": duration,
         "needs_in_words": needs_in_words,
         "age": time_ago,
+        "then": THEN,
     }
-    found.filters |= {"together": together, "evidence": evidence_in_words}
+    found.filters |= {
+        "together": together,
+        "evidence": evidence_in_words,
+        "in_bytes": bytes_in_words,
+    }
     return found
 
 
@@ -96,14 +109,31 @@ def evidence_in_words(value: JsonValue) -> str:
 
 
 def render_page(template: str, request: Request, status: int = 200, **values: Any) -> Response:
-    """Render a template as the answer to a request."""
+    """Render a template as the answer to a request.
+
+    What stands before `{{ then }}` in a template is sent before the rest is rendered: the browser
+    asks for styles and scripts meanwhile, and shows it.
+    """
     docs = request.app.state.resources.settings.docs_url
-    text = (
+    pieces = (
         templates()
         .get_template(f"{template}.html")
-        .render(here=place_in_navigation(request.url.path), docs=docs, **values)
+        .generate(here=place_in_navigation(request.url.path), docs=docs, **values)
     )
-    return Response(for_page(text), status, headers=HEADERS, media_type="text/html; charset=utf-8")
+    first = "".join(takewhile(lambda piece: piece != THEN, pieces))
+    second = next(pieces, None)
+    kind = "text/html; charset=utf-8"
+    if second is None:
+        return Response(for_page(first), status, headers=HEADERS, media_type=kind)
+
+    # in a context of its own: it knows whose request it is when the route has long returned
+    rest = partial(copy_context().run, lambda: for_page(second + "".join(pieces)))
+    return StreamingResponse(_in_turn(for_page(first), rest), status, HEADERS, media_type=kind)
+
+
+async def _in_turn(first: str, rest: Callable[[], str]) -> AsyncIterator[str]:
+    yield first
+    yield await run_in_threadpool(rest)
 
 
 def place_in_navigation(path: str) -> tuple[str, str]:

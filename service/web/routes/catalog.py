@@ -22,7 +22,7 @@ def read_catalog() -> Catalog:
 @router.get("/presets", summary="Ready-made specs", responses=responses())
 def read_presets() -> PresetPage:
     """The paper's experiments and others, as specs."""
-    return PresetPage(items=build_presets())
+    return PresetPage(items=list(build_presets()))
 
 
 @open_router.get(
