@@ -43,7 +43,7 @@ class Files(ABC):
 
     @abstractmethod
     def write_from(self, key: str, source: Path) -> None:
-        """Write the content of a file of this machine, which may be large."""
+        """Write the content of a file of this machine, which may be large and is never changed."""
 
     @abstractmethod
     def read_into(self, key: str, target: Path) -> None:
