@@ -206,6 +206,13 @@ class SharedUploads:
         named = {one.file_digest for one in self.store.uploads.all()}
         return [name for name in stored if name not in named]
 
+    def remove_left_over(self) -> list[str]:
+        """Remove the files that nothing names, and return them. Raises OSError."""
+        found = self.left_over()
+        for name in found:
+            self._let_go(name)
+        return found
+
     # At a worker
 
     def fetched(self, kind: Kind, name: str, digest: str) -> Path:

@@ -451,6 +451,7 @@ def retention(
     """
     with require_extra("server"):
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
+        from service.background.shared_uploads import SharedUploads
 
     settings = load_settings(home)
     artifacts = Artifacts(settings.artifact_place)
@@ -460,6 +461,8 @@ def retention(
         while apply and (swept := sweep(store, artifacts, settings.retention)):
             deleted += swept
         removed = remove_unknown(store, artifacts) if apply else []
+        uploads = SharedUploads(store, artifacts, settings)
+        files = uploads.remove_left_over() if apply else uploads.left_over()
     if as_json:
         listed = {
             "found": [job.model_dump() for job in found],
@@ -468,6 +471,7 @@ def retention(
         artifacts_of = {
             "unknown": [one.model_dump() for one in strays],
             "removed": [one.model_dump() for one in removed],
+            "files_of_no_upload": files,
         }
         show_json({"policy": settings.retention.model_dump(), **listed, **artifacts_of})
     else:
@@ -479,6 +483,9 @@ def retention(
             removed if apply else strays,
             "removed" if apply else "belong to no job of the database; --apply removes them",
         )
+        if files:
+            what = "removed" if apply else "--apply removes them"
+            typer.echo(f"files that belong to no upload: {len(files)}; {what}")
     if apply and (left := len(strays) - len(removed)) > 0:
         fail(
             f"{left} folders of artifacts in {artifacts.place} could not be removed: look at who "

@@ -70,6 +70,10 @@ class Files(ABC):
         """Return when a folder was last written, in seconds since 1970; infinity: it is gone."""
 
     @abstractmethod
+    def written_at(self, key: str) -> float:
+        """Return when a file was written, by the clock of the place, in seconds since 1970."""
+
+    @abstractmethod
     def size(self, folder: str) -> int:
         """Return the bytes of the files of a folder."""
 

@@ -104,6 +104,9 @@ class Folder(Files):
         except FileNotFoundError:  # removed just now
             return float("inf")
 
+    def written_at(self, key: str) -> float:
+        return (self.root / key).stat().st_mtime
+
     def size(self, folder: str) -> int:
         path = self.root / folder
         return sum(map(_size, path.iterdir())) if path.is_dir() else 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -86,6 +87,21 @@ def without_its_worker(lab: Lab) -> Iterator[None]:
         signalled(tree, lambda one: one.send_signal(signal.SIGCONT))
 
 
+def file_check(stack: Stack, *, deep: bool) -> list[dict[str, str]]:
+    """What the command `fflab check` finds, with the exit code that goes with it."""
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "service.cli", "check", "--json", *["--deep"][: int(deep)]],
+        env=environment_of(stack.settings, stack.redis_url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = json.loads(ended.stdout)
+    assert ended.returncode == (0 if told["ok"] else 1), ended.stderr
+    assert told["ok"] == (not told["findings"])
+    return list(told["findings"])
+
+
 def files_below(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
@@ -117,6 +133,15 @@ def test_a_job_goes_on_on_a_machine_that_shares_no_folder(
         assert archive.is_success
         with np.load(io.BytesIO(archive.content)) as arrays:
             assert len(arrays.files) > 1
+        assert [one["wrong"] for one in file_check(stack, deep=True)] == []
+        margins = Artifacts(place).names(check)[0]
+        stored = Artifacts(place).get(check, margins)
+        Artifacts(place).files.write(f"{check}/{margins}", bytes(32), stored)
+        assert [one["wrong"] for one in file_check(stack, deep=False)] == []
+        assert [one["file"] for one in file_check(stack, deep=True)] == [f"{check}/{margins}"]
+        Artifacts(place).remove(check, margins)
+        assert [one["wrong"] for one in file_check(stack, deep=False)] == ["missing"]
+        Artifacts(place).put(check, margins, stored)
         drawn = lab.http.get(f"/v1/jobs/{check}/chart/margins.svg")
         assert drawn.is_success, drawn.text
         artifacts = Artifacts(place)
@@ -232,7 +257,12 @@ def test_a_bucket_that_is_away_is_said_in_one_line(s3: S3, home: Path) -> None:
         "FFLAB_ARTIFACTS": "s3://no-such-bucket/fflab",
         "FFLAB_REDIS_URL": "redis://127.0.0.1:9/0",
     }
-    for program in (("service.serve", "--port", "0"), ("service.cli", "retention")):
+    for program in (
+        ("service.serve", "--port", "0"),
+        ("workers", "--device", "cpu"),
+        ("service.cli", "retention"),
+        ("service.cli", "check"),
+    ):
         ended = subprocess.run(
             [sys.executable, "-P", "-m", *program],
             env=environment,
