@@ -1,14 +1,16 @@
 """The facts about data sets. The API answers with them and the pages show them."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
 from ffengine.datasets import DATASETS, Dataset, Datasets, from_upload
 from ffengine.text import StoredText
 from ffengine.uploads import Upload
-from service.store import StoredUpload, Uploads
+
+if TYPE_CHECKING:  # the client lists data sets without a database
+    from service.store import StoredUpload, Uploads
 
 
 class DatasetFacts(BaseModel):
@@ -42,7 +44,7 @@ class DatasetPage(BaseModel):
     items: list[DatasetFacts]
 
 
-def all_datasets(datasets: Datasets, uploads: Uploads) -> list[DatasetFacts]:
+def all_datasets(datasets: Datasets, uploads: "Uploads") -> list[DatasetFacts]:
     """Return the data sets of the catalogue, then those that were uploaded."""
     known = {one.name: stored_facts(one) for one in uploads.all("dataset")}
     # what was brought into the home a moment ago is taken up soon
@@ -51,7 +53,7 @@ def all_datasets(datasets: Datasets, uploads: Uploads) -> list[DatasetFacts]:
     return catalogue_datasets() + [found[name] for name in sorted(found.keys() - DATASETS.keys())]
 
 
-def stored_facts(upload: StoredUpload) -> DatasetFacts:
+def stored_facts(upload: "StoredUpload") -> DatasetFacts:
     """Convert an upload of the database to the form of the API."""
     facts = to_schema(from_upload(Upload.model_validate(upload.facts)))
     when = datetime.fromtimestamp(upload.created_at, UTC)
