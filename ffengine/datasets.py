@@ -280,12 +280,14 @@ class Datasets:
     - `cache`: the folder of decoded copies of large data sets that the package carries. None: they
       are decoded each time.
     - `weights_in`: the folder of uploaded networks; None: the folder `weights` below `root`.
+    - `first_in`: more folders of uploads. The first that has a name decides what it stands for.
     """
 
     root: Path
     uploads_in: Path | None = None
     cache: Path | None = None
     weights_in: Path | None = None
+    first_in: tuple[Path, ...] = ()
 
     @classmethod
     def of_environment(cls) -> Self:
@@ -326,7 +328,8 @@ class Datasets:
 
     def uploaded(self) -> list[str]:
         """List the names of all uploads, in alphabetical order."""
-        found = {name for folder in self._upload_folders for name in uploads.names(folder)}
+        folders = (*self.first_in, *self._upload_folders)
+        found = {name for folder in folders for name in uploads.names(folder)}
         return sorted(found - DATASETS.keys())
 
     def find(self, name: str) -> Dataset | None:
@@ -419,6 +422,9 @@ class Datasets:
 
     def _uploads_named(self, name: str) -> list[tuple[Path, uploads.Upload]]:
         """List the uploads of that name, each with the folder of uploads that it is in."""
+        for folder in self.first_in:
+            if upload := uploads.find(name, folder):
+                return [(folder, upload)]
         found = ((folder, uploads.find(name, folder)) for folder in self._upload_folders)
         return [(folder, upload) for folder, upload in found if upload]
 

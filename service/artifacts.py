@@ -2,10 +2,12 @@
 checked when it is read.
 """
 
+import contextlib
 import errno
 import hashlib
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +113,14 @@ class Artifacts:
             self._cache.put(digest, data)
         return data
 
+    def is_intact(self, job_id: str, name: str) -> bool | None:
+        """Whether a file is what was written, without any copy of it; None: there is none."""
+        try:
+            stored = self.files.read(_key(job_id, name))
+        except FileNotFoundError:
+            return None
+        return hashlib.sha256(stored[DIGEST_BYTES:]).digest() == stored[:DIGEST_BYTES]
+
     def remove(self, job_id: str, name: str) -> None:
         """Remove a file, if it is there."""
         self.files.remove(_key(job_id, name))
@@ -161,17 +171,33 @@ class Artifacts:
                     f"{self.place} has {there}, instead of {service_id}: is the {kind} of the "
                     f"service {asked}?"
                 )
-            self._probe()
+            with self._probe():
+                pass
         except OSError as error:
             return f"{self.place} cannot be used: {error.strerror or error}"
         return None
 
-    def _probe(self) -> None:
+    def clock_ahead(self) -> float:
+        """Return by how many seconds the clock of the place is ahead of this machine's.
+
+        A small file is written, read back and removed. Raises OSError where that cannot be done.
+        """
+        before = time.time()
+        with self._probe() as probe:
+            ahead = self.files.written_at(probe) - before
+        if self.files.is_there(probe):
+            raise OSError(errno.EPERM, f"{probe} was removed, and is there all the same")
+        return ahead
+
+    @contextlib.contextmanager
+    def _probe(self) -> Iterator[str]:
+        """Write a small file and read it back; its key. It is removed at the end."""
         probe, content = f".probe.{secrets.token_hex(8)}", secrets.token_bytes(64)
         try:
             self.files.write(probe, content)
             if self.files.read(probe) != content:
                 raise OSError(errno.EIO, "what is read is not what was written")
+            yield probe
         finally:
             self.files.remove(probe)
 

@@ -15,7 +15,7 @@ from ffengine.results import (
 from ffengine.spec import RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Job, JobError, Progress
-from service.store import NewJob, Store
+from service.store import NewJob, Store, UploadDraft
 from service.store.tables import JobRow, now_seconds
 from tests.service.samples import train_result
 
@@ -44,6 +44,19 @@ def read(store: Store, job_id: str) -> Job:
     job = store.jobs.get(job_id)
     assert job is not None
     return job
+
+
+def upload_draft(name: str, digest: str) -> UploadDraft:
+    """What the database is to know of an uploaded data set."""
+    return UploadDraft(
+        kind="dataset",
+        name=name,
+        digest=digest,
+        file_digest=digest[::-1],
+        file_bytes=1,
+        uploaded_by=None,
+        facts={"name": name, "digest": digest},
+    )
 
 
 def losses(store: Store, job_id: str) -> int:

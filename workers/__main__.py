@@ -16,14 +16,18 @@ from ffengine.uploaded_weights import WeightUploads
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
 from service.encoding.log_format import log_to_stderr
-from service.host.start_failures import one_line_failure
+from service.host.start_failures import ServeError, one_line_failure
 from service.host.stay import NoMoment, Stay, moment
 from service.settings import Settings
+from service.storage.place import unreachable
 from service.store import Store, identity
 from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs
 from workers.app import NoBroker, create_app
 from workers.db_retry import retry_while_unavailable
+
+# whose messages say all
+EXPECTED = (NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused, ServeError)
 
 
 def device(text: str) -> str:
@@ -56,13 +60,15 @@ def prepare(settings: Settings) -> None:
     """Migrate the database's schema.
 
     Raises NotOurs if the artifacts in the home may belong to another database, and DatabaseDamaged
-    if the database cannot be read.
+    if the database cannot be read, and ServeError if the place of artifacts cannot be used.
     """
     store, artifacts = Store(settings.database), Artifacts(settings.artifact_place)
     try:
         refuse_damage(store)
         retry_while_unavailable(lambda: identity.prepare(store, artifacts), threading.Event())
         retry_while_unavailable(lambda: identity.settle(store, artifacts), threading.Event())
+    except OSError as error:
+        raise ServeError(unreachable(settings.artifact_place, error)) from error
     finally:
         store.close()  # a connection must not be shared with the forked child
     kept = settings.datasets
@@ -90,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     log_to_stderr("%(asctime)s %(levelname)s worker %(process)d: %(message)s", logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    with one_line_failure("fflab worker", NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused):
+    with one_line_failure("fflab worker", *EXPECTED):
         settings = Settings() if given.tags is None else Settings(worker_tags=given.tags)
         app = create_app(settings, given.device, Stay(given.exit_when_idle, given.until))
         prepare(settings)

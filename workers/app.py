@@ -120,8 +120,7 @@ class WorkerSlot:
         """Start supervisor, runner and heartbeat in the child process, when it begins."""
         self.shutdown_pipe.close()  # so that only the main process holds the write end
         self._terminated_read, self._terminated_write = os.pipe()
-        # with the uploads of this home: a claim compares their arrays with those of attempts before
-        store = Store(self.settings.database, self.settings.datasets, kept_connections=1)
+        store = Store(self.settings.database, kept_connections=1)
         self.supervisor = Supervisor(
             store.queue,
             self.settings,

@@ -88,6 +88,7 @@ class AttemptRecorder:
         self, store: Store, artifacts: Artifacts, settings: Settings, start: Start, stop: StopFlag
     ) -> None:
         self.store, self.artifacts, self.settings = store, artifacts, settings
+        self.datasets = settings.datasets
         self.job_id, self.attempt, self.spec = start.job_id, start.attempt, start.spec
         self.stop = stop
         self._log_fields = log_fields(start)
@@ -221,7 +222,7 @@ class AttemptRecorder:
         checkpoint = self._load(name) if name else None
         if name is None or checkpoint is None:
             return None, ()
-        facts = self.settings.datasets.facts_of(spec.dataset.name)
+        facts = self.datasets.facts_of(spec.dataset.name)
         self._resumed_from(name, spec.training(facts), checkpoint)
         rows = map(ForecastPoint.model_validate, self.store.jobs.rows(self.job_id))
         stage, epoch = checkpoint.position.stage, checkpoint.position.epoch
@@ -230,7 +231,7 @@ class AttemptRecorder:
     def _resumed_from(self, name: str, spec: TrainSpec, checkpoint: Checkpoint) -> None:
         """Record that the job goes on from a checkpoint."""
         log.info("%s resumes from %s", self.job_id, name, extra=self._log_fields)
-        facts = self.settings.datasets.facts_of(spec.dataset.name)
+        facts = self.datasets.facts_of(spec.dataset.name)
         done = fraction_done(spec, facts, checkpoint.position)
         self.message = resumed_in_words(spec, checkpoint.position)
         self.attempt_log.note(f"{self.message}, {done:.0%} done")

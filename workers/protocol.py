@@ -8,18 +8,23 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, TypeAdapter
 
 from ffengine.spec import RunSpec
+from service.jobs import JobError
 from service.store import Claim
 
 EXIT_DEVICE_FAILED = 70  # the code of a runner that ends because its accelerator is unusable
 
 
 class Start(BaseModel):
-    """To the runner: compute this claimed job."""
+    """To the runner: compute this claimed job.
+
+    `dataset_digest` says which arrays its data set has; None: it is not known.
+    """
 
     type: Literal["start"] = "start"
     job_id: str
     attempt: int
     spec: RunSpec
+    dataset_digest: str | None = None
 
 
 class Stop(BaseModel):
@@ -60,7 +65,8 @@ class Ended(BaseModel):
     """From the runner: the attempt has ended.
 
     `stopped` is for the supervisor to record, and `unfit`: this machine cannot compute the job,
-    for the `reason`. After `lost` nothing may be written; the others are recorded.
+    for the `reason`. With an `error` it could compute others, and the job fails with that where no
+    other machine is there. After `lost` nothing may be written; the others are recorded.
     """
 
     type: Literal["ended"] = "ended"
@@ -68,6 +74,7 @@ class Ended(BaseModel):
     attempt: int
     outcome: Outcome
     reason: str | None = None
+    error: JobError | None = None
 
 
 TO_RUNNER: TypeAdapter[Start | Stop] = TypeAdapter(

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 
 from ffengine.checking import check
 from ffengine.checkpoint import Checkpoint
+from ffengine.datasets import Datasets
 from ffengine.forecasting import forecast
 from ffengine.interrupts import Diverged, Interrupted
 from ffengine.plugins import REGISTRY
@@ -33,13 +34,14 @@ from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec
 from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
+from service.background.shared_uploads import SharedUploads
 from service.encoding.log_format import log_to_stderr
 from service.host.memory import usable_memory
 from service.settings import Settings
 from service.store import LeaseLost, Store
 from service.store.trained_weights import WeightsNotFound, find_weights
 from workers.attempt import AttemptRecorder, StopFlag
-from workers.db_retry import DatabaseStillAway
+from workers.db_retry import DatabaseStillAway, retry_while_unavailable
 from workers.devices import AUTO, GpuLocks, Gpus, NoDevice, choose, has_nvidia
 from workers.error_mapping import (
     DeviceFailed,
@@ -48,6 +50,7 @@ from workers.error_mapping import (
     is_machine_failure,
     one_line,
 )
+from workers.job_data import JobData, WrongData
 from workers.protocol import (
     EXIT_DEVICE_FAILED,
     TO_RUNNER,
@@ -75,13 +78,14 @@ class Runner:
 
     def __init__(self, store: Store, artifacts: Artifacts, settings: Settings, device: str) -> None:
         self.store, self.artifacts, self.settings, self.device = store, artifacts, settings, device
+        self.data = JobData(store, SharedUploads(store, artifacts, settings))
         self.stop = StopFlag()
 
     def run(self, start: Start) -> Outcome:
         """Compute a job and record how it ended.
 
-        Raises DeviceFailed if the accelerator is unusable for this process, and Unfit if this
-        machine cannot compute the job.
+        Raises DeviceFailed if the accelerator is unusable for this process, Unfit if this machine
+        cannot compute the job, and WrongData if it lacks the data of this one.
         """
         recorder = AttemptRecorder(self.store, self.artifacts, self.settings, start, self.stop)
         recorder.attempt_log.note(
@@ -124,7 +128,7 @@ class Runner:
             recorder.finish(self._compute(start, recorder))
         except Interrupted as interrupted:
             return self._interrupted(recorder, interrupted)
-        except (LeaseLost, DatabaseStillAway):
+        except (LeaseLost, DatabaseStillAway, WrongData):
             raise
         except Diverged as diverged:
             recorder.fail(failure_of(diverged), (diverged.diagnostic,))
@@ -154,6 +158,9 @@ class Runner:
         return "stopped"
 
     def _compute(self, start: Start, recorder: AttemptRecorder) -> RunResult:
+        recorder.datasets = retry_while_unavailable(
+            lambda: self.data.of(start), self.stop.requested
+        )
         if isinstance(start.spec, TrainSpec):
             return train(
                 start.spec,
@@ -161,7 +168,7 @@ class Runner:
                 on_epoch=recorder.on_epoch,
                 on_batch=recorder.on_batch,
                 resume=recorder.load_checkpoint(start.spec),
-                datasets=self.settings.datasets,
+                datasets=recorder.datasets,
                 on_selected=recorder.on_selected,
             )
         if isinstance(start.spec, ForecastSpec):
@@ -173,9 +180,9 @@ class Runner:
                 on_batch=recorder.on_batch,
                 resume=resume,
                 points=points,
-                datasets=self.settings.datasets,
+                datasets=recorder.datasets,
             )
-        trained_spec, trained = self._trained_weights(start.spec)
+        trained_spec, trained = self._trained_weights(start.spec, recorder.datasets)
         return check(
             start.spec,
             device=self.device,
@@ -183,15 +190,17 @@ class Runner:
             resume=recorder.recorded_cells(),
             trained=trained,
             trained_spec=trained_spec,
-            datasets=self.settings.datasets,
+            datasets=recorder.datasets,
         )
 
-    def _trained_weights(self, spec: CheckSpec) -> tuple[TrainSpec | None, Checkpoint | None]:
+    def _trained_weights(
+        self, spec: CheckSpec, datasets: Datasets
+    ) -> tuple[TrainSpec | None, Checkpoint | None]:
         """The spec of the training job that a check refers to, and its checkpoint at that epoch.
 
         Raises WeightsNotFound, and DatasetError where a data set of either is not there.
         """
-        source = find_weights(self.store.jobs, spec, self.settings.datasets)
+        source = find_weights(self.store.jobs, spec, datasets)
         if source is None:
             return None, None
         at, owner = source.at, source.job.cached_from or source.job.id
@@ -406,11 +415,13 @@ def _answered(runner: Runner, start: Start, channel: BinaryIO) -> Ended:
     log.info("%s attempt %d begins", start.job_id, start.attempt, extra=log_fields(start))
     send(channel, Begins(job_id=start.job_id, attempt=start.attempt))
     outcome: Outcome = "unfit"
-    reason = None
+    reason = error = None
     try:
         outcome = runner.run(start)
     except Unfit as unfit:
         reason = str(unfit)
+    except WrongData as wrong:
+        reason, error = str(wrong), wrong.error
     except DeviceFailed:
         log.exception(
             "%s attempt %d: the device failed; this process ends",
@@ -420,7 +431,9 @@ def _answered(runner: Runner, start: Start, channel: BinaryIO) -> Ended:
         )
         sys.exit(EXIT_DEVICE_FAILED)
     log.info("%s attempt %d: %s", start.job_id, start.attempt, outcome, extra=log_fields(start))
-    return Ended(job_id=start.job_id, attempt=start.attempt, outcome=outcome, reason=reason)
+    return Ended(
+        job_id=start.job_id, attempt=start.attempt, outcome=outcome, reason=reason, error=error
+    )
 
 
 def send(channel: BinaryIO, message: BaseModel) -> None:

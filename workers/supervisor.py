@@ -268,7 +268,7 @@ class Supervisor:
     def _supervise_attempt(self, claim: Claim) -> None:
         runner = self.ensure_runner()
         runner.jobs += 1
-        runner.send(Start(job_id=claim.job_id, attempt=claim.attempt, spec=claim.spec))
+        runner.send(Start(**claim._asdict()))
         stopping: StopRequest | None = None
         renewed = asked = self.clock()
         while (ended := runner.wait_for_end(TICK_SECONDS)) is None and not runner.closed.is_set():
@@ -314,9 +314,14 @@ class Supervisor:
         if ended is not None and ended.outcome not in ("stopped", "unfit"):
             self.machine_failures.clear()
             return
-        fault = self._machine_fault(claim, runner, ended, stopping)
+        lacking = ended.error if ended else None
+        fault = None if lacking else self._machine_fault(claim, runner, ended, stopping)
         try:
-            if fault is not None:
+            if lacking is not None:
+                state = retry_while_unavailable(
+                    lambda: self.queue.pass_on(claim.job_id, claim.attempt, lacking), self.shutdown
+                )
+            elif fault is not None:
                 self.machine_failures.append(fault)
                 self._failed_at = self.clock()
                 state = retry_while_unavailable(

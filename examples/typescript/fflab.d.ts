@@ -1906,6 +1906,11 @@ export interface components {
              * @description sha256 of the arrays; null: not pinned, in the provenance of what ran on it
              */
             digest: string | null;
+            /**
+             * File Bytes
+             * @description the size of an upload's file
+             */
+            file_bytes?: number | null;
             /** Licence */
             licence: string;
             /**
@@ -1928,6 +1933,11 @@ export interface components {
             train_samples: number;
             /** Uploaded */
             uploaded: boolean;
+            /**
+             * Uploaded At
+             * @description when an upload was stored
+             */
+            uploaded_at?: string | null;
             /**
              * Uploaded By
              * @description the name of the API key that it came with; null where none was needed
@@ -6444,6 +6454,11 @@ export interface components {
              * @description that a check may name; of another program's file 0
              */
             seeds: number[];
+            /**
+             * Uploaded At
+             * @description when it was stored
+             */
+            uploaded_at?: string | null;
             /**
              * Uploaded By
              * @description the name of the API key that it came with; null where none was needed

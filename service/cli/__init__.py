@@ -21,6 +21,7 @@ from typer.main import get_command
 
 from service.cli import about, bench, catalogue, export, jobs, results, share, stack, uploads
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
+from service.cli.file_check import check
 from service.cli.foreign_weights import weights_app
 from service.cli.options import (
     EXIT_FAILED,
@@ -112,6 +113,7 @@ app.add_typer(slurm_app, name="slurm")
 app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab retention')(
     retention
 )
+app.command(epilog="Example: fflab check --deep --json")(check)
 app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/fflab")(
     webhook_secret
 )

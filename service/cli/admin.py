@@ -1,7 +1,7 @@
 """Commands of data sets, and of the operator: keys, retention, the secret of webhooks."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -39,7 +39,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.background.retention import ExpiredJob, UnknownArtifacts
-    from service.store import ApiKey
+    from service.store import ApiKey, Store
 
 LISTED = 1_000
 COMES_WITH_FFLAB = "comes with fflab"
@@ -218,8 +218,15 @@ def data_remove(
     """Remove an upload from this machine's home, unless unfinished jobs of its service need it."""
     settings = load_settings()
     try:
-        with _needing(settings) as needing:
+        with _service_here(settings) as store:
+            needing = store.jobs.needing_dataset if store else lambda _name: ()
             settings.datasets.remove(name, lambda: needing(name))
+            if store:
+                from service.background.shared_uploads import SharedUploads
+
+                SharedUploads(store, Artifacts(settings.artifact_place), settings).forget(
+                    "dataset", name
+                )
     except InUse as error:
         fail(str(error), EXIT_USAGE)
     except DatasetError as error:
@@ -228,18 +235,18 @@ def data_remove(
 
 
 @contextmanager
-def _needing(settings: Settings) -> Iterator[Callable[[str], Sequence[str]]]:
-    """Yield what lists the unfinished jobs of this home's service that need a data set.
+def _service_here(settings: Settings) -> "Iterator[Store | None]":
+    """Yield the store of this home's service; None where there is none.
 
     Fails where the database is not that of the home's artifacts.
     """
     artifacts = Artifacts(settings.artifact_place)
     served = settings.database_url or artifacts.label() is not None or artifacts.owners()
     if not served and find_spec("sqlalchemy") is None:
-        yield lambda _name: ()  # no service can have run here
+        yield None  # no service can have run here
     else:
         with open_store(None, make=False) as store:
-            yield store.jobs.needing_dataset if store else lambda _name: ()
+            yield store
 
 
 @keys_app.command("create")
@@ -444,6 +451,7 @@ def retention(
     """
     with require_extra("server"):
         from service.background.retention import find_expired, find_unknown, remove_unknown, sweep
+        from service.background.shared_uploads import SharedUploads
 
     settings = load_settings(home)
     artifacts = Artifacts(settings.artifact_place)
@@ -453,6 +461,8 @@ def retention(
         while apply and (swept := sweep(store, artifacts, settings.retention)):
             deleted += swept
         removed = remove_unknown(store, artifacts) if apply else []
+        uploads = SharedUploads(store, artifacts, settings)
+        files = uploads.remove_left_over() if apply else uploads.left_over()
     if as_json:
         listed = {
             "found": [job.model_dump() for job in found],
@@ -461,6 +471,7 @@ def retention(
         artifacts_of = {
             "unknown": [one.model_dump() for one in strays],
             "removed": [one.model_dump() for one in removed],
+            "files_of_no_upload": files,
         }
         show_json({"policy": settings.retention.model_dump(), **listed, **artifacts_of})
     else:
@@ -472,6 +483,9 @@ def retention(
             removed if apply else strays,
             "removed" if apply else "belong to no job of the database; --apply removes them",
         )
+        if files:
+            what = "removed" if apply else "--apply removes them"
+            typer.echo(f"files that belong to no upload: {len(files)}; {what}")
     if apply and (left := len(strays) - len(removed)) > 0:
         fail(
             f"{left} folders of artifacts in {artifacts.place} could not be removed: look at who "

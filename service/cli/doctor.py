@@ -20,12 +20,16 @@ from ffengine.plugins import REGISTRY
 from ffengine.text import bytes_in_words
 from ffengine.version import VERSION
 from service.client import Client, FflabError, Unreachable
+from service.encoding.escaping import for_log
 from service.host.disk import lack_of_room
 from service.host.private import is_open_to_others, make_private_folder
 from service.host.start_failures import reason_of
 from service.settings import Settings, unknown_variables
+from service.storage.place import BucketPlace
 
 LEAST_FREE_BYTES = 2**30
+CLOCK_SECONDS = 60.0  # S3 refuses requests whose time is more than 15 minutes wrong
+LONGEST_REASON = 300
 EXTRAS = {
     "server": (
         "fastapi",
@@ -75,7 +79,7 @@ def run_checks(settings: Settings) -> Iterator[Check]:
         _plugins,
         _datasets,
     )
-    for check in (*installation, _home, _redis, _database, _artifacts, _keys, _service):
+    for check in (*installation, _home, _redis, _database, _bucket, _artifacts, _keys, _service):
         yield from check(settings)
 
 
@@ -272,6 +276,32 @@ def _database(settings: Settings) -> Iterator[Check]:
     else:
         made = found if is_there else ", made at the first start"
         yield Check("database", "ok", database.address + made)
+
+
+def _bucket(settings: Settings) -> Iterator[Check]:
+    """Write an object to the bucket of artifacts, read it back and remove it; compare clocks."""
+    place = settings.artifact_place
+    if not isinstance(place, BucketPlace):
+        return
+    from service.artifacts import Artifacts
+
+    try:
+        ahead = Artifacts(place).clock_ahead()
+    except OSError as error:
+        said = for_log(str(error.strerror or error), LONGEST_REASON)
+        advice = (
+            "look at FFLAB_ARTIFACTS, AWS_ENDPOINT_URL, the credentials and what they allow (list "
+            "the bucket; get, put and delete below the prefix), and at the clock of this machine"
+        )
+        yield Check("bucket", "fail", f"{place} cannot be used: {said}", advice)
+        return
+    if abs(ahead) > CLOCK_SECONDS:
+        which = "behind" if ahead > 0 else "ahead of"
+        found = f"the clock of this machine is {abs(ahead):,.0f} s {which} that of {place}"
+        yield Check("bucket", "warn", found, "set the clock: requests are signed with the time")
+        return
+    found = f"{place}: an object was written, read and removed, and the clocks agree"
+    yield Check("bucket", "ok", found)
 
 
 def _artifacts(settings: Settings) -> Iterator[Check]:

@@ -103,6 +103,10 @@ class Bucket(Files):
         times = [facts["LastModified"].timestamp() for facts in self._below(folder).values()]
         return max(times, default=float("inf"))
 
+    def written_at(self, key: str) -> float:
+        with _as_os_error():
+            return float(self._s3.info(self._at(key))["LastModified"].timestamp())
+
     def size(self, folder: str) -> int:
         return sum(int(facts["size"]) for facts in self._below(folder).values())
 

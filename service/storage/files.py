@@ -43,7 +43,7 @@ class Files(ABC):
 
     @abstractmethod
     def write_from(self, key: str, source: Path) -> None:
-        """Write the content of a file of this machine, which may be large."""
+        """Write the content of a file of this machine, which may be large and is never changed."""
 
     @abstractmethod
     def read_into(self, key: str, target: Path) -> None:
@@ -68,6 +68,10 @@ class Files(ABC):
     @abstractmethod
     def changed_at(self, folder: str) -> float:
         """Return when a folder was last written, in seconds since 1970; infinity: it is gone."""
+
+    @abstractmethod
+    def written_at(self, key: str) -> float:
+        """Return when a file was written, by the clock of the place, in seconds since 1970."""
 
     @abstractmethod
     def size(self, folder: str) -> int:

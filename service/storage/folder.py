@@ -68,10 +68,11 @@ class Folder(Files):
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}{DRAFT}")
         try:
-            with source.open("rb") as read, draft.open("wb") as written:
-                shutil.copyfileobj(read, written)
-                written.flush()
-                os.fsync(written.fileno())
+            if not _linked(source, draft):
+                with source.open("rb") as read, draft.open("wb") as written:
+                    shutil.copyfileobj(read, written)
+                    written.flush()
+                    os.fsync(written.fileno())
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
@@ -102,6 +103,9 @@ class Folder(Files):
             return (self.root / folder).stat().st_mtime
         except FileNotFoundError:  # removed just now
             return float("inf")
+
+    def written_at(self, key: str) -> float:
+        return (self.root / key).stat().st_mtime
 
     def size(self, folder: str) -> int:
         path = self.root / folder
@@ -148,6 +152,18 @@ def _link(draft: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(path) from error
         draft.replace(path)
+
+
+def _linked(source: Path, draft: Path) -> bool:
+    """Give a file that is on the disk a second name there, which takes no room; whether it could.
+
+    Not to another file system, and not where there are no hard links.
+    """
+    try:
+        draft.hardlink_to(source)
+    except OSError:
+        return False
+    return True
 
 
 def _size(path: Path) -> int:

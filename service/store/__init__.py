@@ -28,6 +28,7 @@ from service.store.queue import Claim, Queue
 from service.store.queue_limit import QueueFull
 from service.store.shares import Shares, StoredShare, TooManyShares
 from service.store.studies import Studies
+from service.store.uploads import StoredUpload, UploadDraft, Uploads, UploadTaken
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
 
 __all__ = [
@@ -62,10 +63,14 @@ __all__ = [
     "Store",
     "StoredDelivery",
     "StoredShare",
+    "StoredUpload",
     "Studies",
     "SubmitLimits",
     "Submitted",
     "TooManyShares",
+    "UploadDraft",
+    "UploadTaken",
+    "Uploads",
     "WeightsGone",
     "Workers",
 ]
@@ -90,7 +95,7 @@ class Store:
         self.database = Database(where, kept_connections)
         self.jobs = Jobs(self.database, datasets)
         self.actions = JobActions(self.database)
-        self.queue = Queue(self.database, datasets)
+        self.queue = Queue(self.database)
         self.times = JobTimes(self.database)
         self.studies = Studies(self.database, datasets)
         self.events = Events(self.database)
@@ -98,6 +103,7 @@ class Store:
         self.workers = Workers(self.database)
         self.api_keys = ApiKeys(self.database)
         self.shares = Shares(self.database)
+        self.uploads = Uploads(self.database)
 
     def __enter__(self) -> Self:
         return self

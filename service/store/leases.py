@@ -134,11 +134,27 @@ def record_loss(
     return _queue_elsewhere(session, row, too_often, reason=reason, losses=row.losses)
 
 
-def record_return(session: Session, job_id: str, attempt: int, reason: str) -> JobState:
+def record_return(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    reason: str,
+    error: JobError | None = None,
+    *,
+    is_last: bool = False,
+) -> JobState:
     """Record that the attempt failed because of its machine: give the job to another one.
 
     That is no loss. A job that so many machines gave back fails all the same, for otherwise it
     would go round for ever.
+
+    **Arguments:**
+
+    - `session`: the transaction.
+    - `job_id`, `attempt`: which attempt failed.
+    - `reason`: why, for people.
+    - `error`: what the machine lacks for this job; None: the machine is unfit for any.
+    - `is_last`: whether no other machine can try it.
 
     **Returns:**
 
@@ -150,11 +166,11 @@ def record_return(session: Session, job_id: str, attempt: int, reason: str) -> J
     """
     update_under_lease(session, job_id, attempt, returns=JobRow.returns + 1)
     row = session.get_one(JobRow, job_id, populate_existing=True)
-    too_often = no_fit_worker(row.returns, reason) if row.returns >= MOST_RETURNS else None
+    over = is_last or row.returns >= MOST_RETURNS
+    too_often = (error or no_fit_worker(row.returns, reason)) if over else None
     worker = row.worker or "its worker"
-    return _queue_elsewhere(
-        session, row, too_often, reason=f"{worker} is unfit: {reason}", returns=row.returns
-    )
+    told = f"{worker} gave it back: {reason}" if error else f"{worker} is unfit: {reason}"
+    return _queue_elsewhere(session, row, too_often, reason=told, returns=row.returns)
 
 
 def _queue_elsewhere(

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.elements import ColumnElement
 
-from ffengine.datasets import Datasets, figures_version
+from ffengine.datasets import DATASETS, figures_version
 from ffengine.plugins import REGISTRY
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, RunSpec, TrainSpec
@@ -57,7 +57,7 @@ from service.store.leases import (
     timeout_error,
     update_under_lease,
 )
-from service.store.tables import CurveRow, JobRow, ResultRow, WorkerRow, now_seconds
+from service.store.tables import CurveRow, JobRow, ResultRow, UploadRow, WorkerRow, now_seconds
 from service.store.transitions import (
     EventDraft,
     append_events,
@@ -83,6 +83,7 @@ class Claim(NamedTuple):
     job_id: str
     attempt: int
     spec: TrainSpec | CheckSpec | ForecastSpec
+    dataset_digest: str | None = None  # which arrays its data set has; None: it does not say
 
 
 class Room(NamedTuple):
@@ -106,19 +107,17 @@ ANY_ROOM = Room()
 class Queue:
     """The jobs that wait for a worker, and those that a worker holds.
 
-    `datasets` are those that jobs may name; None: those of the catalogue alone. `plugins` are the
-    identities of the plug-ins with which jobs are claimed; None: those of this process. `host` is
-    the name of this machine; None: what it calls itself.
+    `plugins` are the identities of the plug-ins with which jobs are claimed; None: those of this
+    process. `host` is the name of this machine; None: what it calls itself.
     """
 
     def __init__(
         self,
         database: Database,
-        datasets: Datasets | None = None,
         plugins: Collection[str] | None = None,
         host: str | None = None,
     ) -> None:
-        self._database, self._datasets = database, datasets
+        self._database = database
         self._host = host or platform.node()
         here = [plugin.identity for plugin in REGISTRY.plugins] if plugins is None else plugins
         self._plugins = frozenset(here)
@@ -174,7 +173,12 @@ class Queue:
         What was wrong with the host is mostly wrong still.
         """
         recently = JobRow.queued_at > now_seconds() - AVOID_SECONDS
-        others = exists().where(
+        others = self._others_could()
+        return not_(and_(func.coalesce(JobRow.avoid_host, "") == self._host, recently, others))
+
+    def _others_could(self) -> ColumnElement[bool]:
+        """The jobs that a live worker of another host has what it takes for."""
+        return exists().where(
             WorkerRow.host != self._host,
             WorkerRow.paused.is_(None),
             or_(
@@ -184,7 +188,6 @@ class Queue:
             func.coalesce(JobRow.need_memory_bytes <= WorkerRow.memory_bytes, true()),
             WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS,
         )
-        return not_(and_(func.coalesce(JobRow.avoid_host, "") == self._host, recently, others))
 
     def _able(self, session: Session) -> ColumnElement[bool]:
         """The jobs whose plug-ins are here."""
@@ -221,14 +224,14 @@ class Queue:
         why = self._begin_anew(session, row, spec.dataset.name)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
         append_events(session, job_id, _log_events(why))
-        return Claim(job_id, row.attempt, spec)
+        return Claim(job_id, row.attempt, spec, row.dataset_digest)
 
     def _begin_anew(self, session: Session, row: JobRow, name: str) -> list[LogLine]:
         """Forget what earlier attempts computed on another basis; the lines of the log that say so.
 
         There are none where nothing is lost.
         """
-        changed = self._changed_basis(row, name)
+        changed = _changed_basis(session, row, name)
         if not changed:
             return []
         why = other_basis(
@@ -244,18 +247,6 @@ class Queue:
         change(session, row.id, **changed, checkpoint=None, fraction=0.0)
         message = f"begins anew, because what it had computed {why}"
         return [LogLine(level="warning", message=message, attempt=row.attempt)] if begun else []
-
-    def _changed_basis(self, row: JobRow, name: str) -> dict[str, str]:
-        """The version of the figures and the data, where an earlier attempt had others.
-
-        A run does not mix the figures of two versions, nor of two data sets that had one name.
-        """
-        version = figures_version(name)
-        digest = self._datasets.digest_of(name) if self._datasets else None
-        changed = {"engine_version": version} if row.engine_version != version else {}
-        if digest and row.dataset_digest not in (None, digest):
-            changed["dataset_digest"] = digest
-        return changed
 
     def renew(self, job_id: str, attempt: int, lease_seconds: float) -> Command:
         """Renew the lease for `lease_seconds`, and return the command to obey. Raises LeaseLost."""
@@ -372,6 +363,17 @@ class Queue:
         """
         with self._database.writing() as session:
             return record_return(session, job_id, attempt, reason)
+
+    def pass_on(self, job_id: str, attempt: int, error: JobError) -> JobState:
+        """Record that this machine lacks what the job needs. Raises LeaseLost.
+
+        Returns the new state: queued again where another host may have it, failed with the error
+        where none is there or so many gave it back, or what the user asked for.
+        """
+        with self._database.writing() as session:
+            elsewhere = select(JobRow.id).where(JobRow.id == job_id, self._others_could())
+            is_last = session.scalar(elsewhere) is None
+            return record_return(session, job_id, attempt, error.detail, error, is_last=is_last)
 
     def expire_leases(self, max_losses: int, *, longest_wait: float = float("inf")) -> list[str]:
         """Take jobs away from workers whose lease ran out, and return their ids.
@@ -590,6 +592,21 @@ class Queue:
         ):
             copy_result(session, source_id, job_id)
             append_state_event(session, job_id, JobState.succeeded)
+
+
+def _changed_basis(session: Session, row: JobRow, name: str) -> dict[str, str]:
+    """The version of the figures and the data, where an earlier attempt had others.
+
+    A run does not mix the figures of two versions, nor of two data sets that had one name. What the
+    name stands for is said by the database: the files of this machine may be others.
+    """
+    version = figures_version(name)
+    known, upload = DATASETS.get(name), session.get(UploadRow, ("dataset", name))
+    digest = known.digest if known else upload.digest if upload else None
+    changed = {"engine_version": version} if row.engine_version != version else {}
+    if digest and row.dataset_digest not in (None, digest):
+        changed["dataset_digest"] = digest
+    return changed
 
 
 def _fitting(fitness: Fitness | None) -> list[ColumnElement[bool]]:

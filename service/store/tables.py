@@ -326,6 +326,30 @@ class ShareRow(Base):
     expires_at: Mapped[float | None]
 
 
+class UploadRow(Base):
+    """An uploaded data set or network; `kind` is one of service.store.uploads.Kind.
+
+    `digest` is of its arrays, and `file_digest` of the file with them, which is among the
+    artifacts under that name: equal files are there once. `facts` are those of the engine.
+    """
+
+    __tablename__ = "uploads"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    file_digest: Mapped[str]
+    file_bytes: Mapped[int] = mapped_column(BigInteger)
+    uploaded_by: Mapped[str | None]
+    created_at: Mapped[float]
+    facts: Mapped[Document]
+
+    __table_args__ = (
+        Index("uploads_by_digest", "kind", "digest"),
+        Index("uploads_by_file", "file_digest"),
+    )
+
+
 class WorkerRow(Base):
     """A worker and its last heartbeat."""
 

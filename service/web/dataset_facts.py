@@ -1,11 +1,16 @@
 """The facts about data sets. The API answers with them and the pages show them."""
 
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from ffengine.datasets import DATASETS, Dataset, Datasets
+from ffengine.datasets import DATASETS, Dataset, Datasets, from_upload
 from ffengine.text import StoredText
+from ffengine.uploads import Upload
+
+if TYPE_CHECKING:  # the client lists data sets without a database
+    from service.store import StoredUpload, Uploads
 
 
 class DatasetFacts(BaseModel):
@@ -29,6 +34,9 @@ class DatasetFacts(BaseModel):
         None, description="the name of the API key that it came with; null where none was needed"
     )
 
+    file_bytes: int | None = Field(None, description="the size of an upload's file")
+    uploaded_at: datetime | None = Field(None, description="when an upload was stored")
+
 
 class DatasetPage(BaseModel):
     """All data sets."""
@@ -36,10 +44,20 @@ class DatasetPage(BaseModel):
     items: list[DatasetFacts]
 
 
-def all_datasets(datasets: Datasets) -> list[DatasetFacts]:
+def all_datasets(datasets: Datasets, uploads: "Uploads") -> list[DatasetFacts]:
     """Return the data sets of the catalogue, then those that were uploaded."""
-    uploaded = [to_schema(datasets.facts_of(name)) for name in datasets.uploaded()]
-    return catalogue_datasets() + uploaded
+    known = {one.name: stored_facts(one) for one in uploads.all("dataset")}
+    # what was brought into the home a moment ago is taken up soon
+    fresh = [name for name in datasets.uploaded() if name not in known]
+    found = {name: to_schema(datasets.facts_of(name)) for name in fresh} | known
+    return catalogue_datasets() + [found[name] for name in sorted(found.keys() - DATASETS.keys())]
+
+
+def stored_facts(upload: "StoredUpload") -> DatasetFacts:
+    """Convert an upload of the database to the form of the API."""
+    facts = to_schema(from_upload(Upload.model_validate(upload.facts)))
+    when = datetime.fromtimestamp(upload.created_at, UTC)
+    return facts.model_copy(update={"file_bytes": upload.file_bytes, "uploaded_at": when})
 
 
 def catalogue_datasets() -> list[DatasetFacts]:

@@ -19,6 +19,7 @@ from service.artifacts import Artifacts
 from service.background.disk_usage import DiskUsage
 from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
+from service.background.shared_uploads import SharedUploads, UploadKeeper
 from service.background.webhooks import WebhookSender
 from service.encoding.viewer import VIEWER, Scope, Viewer
 from service.host.disk import free_bytes
@@ -69,6 +70,8 @@ class Resources:
         self.settings = settings
         self.store = Store(settings.database, settings.datasets)
         self.artifacts = Artifacts(settings.artifact_place)
+        self.uploads = SharedUploads(self.store, self.artifacts, settings)
+        self.upload_keeper = UploadKeeper(self.uploads)
         self.submissions = Submissions(self.store.jobs, settings)
         self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
         self.redeliveries = RateLimit(REDELIVERIES, MINUTE_SECONDS)
@@ -101,6 +104,7 @@ class Resources:
         await run_in_threadpool(self.metrics.start)
         self.event_feed.start()
         self.reconciler.start()
+        self.upload_keeper.start()
         self.webhook_sender.start()
         self.disk_usage.start()
 
@@ -108,6 +112,7 @@ class Resources:
         """Stop the background work and close the connections."""
         await self.event_feed.stop()
         await run_in_threadpool(self.reconciler.stop)
+        await run_in_threadpool(self.upload_keeper.stop)
         await run_in_threadpool(self.webhook_sender.stop)
         await run_in_threadpool(self.pictures.close)
         await run_in_threadpool(self.disk_usage.stop)
@@ -154,6 +159,14 @@ async def get_authenticator(resources: ResourcesDep) -> Authenticator:
 
 StoreDep = Annotated[Store, Depends(get_store)]
 ArtifactsDep = Annotated[Artifacts, Depends(get_artifacts)]
+
+
+async def get_uploads(resources: ResourcesDep) -> SharedUploads:
+    """Return the uploads that all machines of the service share."""
+    return resources.uploads
+
+
+UploadsDep = Annotated[SharedUploads, Depends(get_uploads)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 

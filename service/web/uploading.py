@@ -13,9 +13,12 @@ from fastapi import Request
 from ffengine.datasets import UPLOADS_OF_HOME
 from ffengine.text import bytes_in_words
 from ffengine.uploaded_weights import WeightUploads
+from service.background.shared_uploads import SharedUploads
 from service.host.disk import FULL, free_bytes, lack_of_room
 from service.host.private import make_private_folder
 from service.settings import Settings
+from service.store import StoredUpload, UploadTaken
+from service.store.uploads import Kind
 from service.web import problems
 from service.web.dependencies import Resources
 
@@ -93,6 +96,25 @@ def not_stored(error: OSError, folder: Path, reason: str = "") -> problems.Probl
         )
     reason = reason or f"{folder} cannot be written ({error.strerror or error})"
     return problems.NotStored(f"{reason}. {problems.NotStored.advice}")
+
+
+def share(uploads: SharedUploads, kind: Kind, name: str) -> StoredUpload:
+    """Put an upload of this home where all machines of the service find it.
+
+    Raises NotStored where that cannot be done now: what is in the home is taken up later, and the
+    same upload may be sent again. Raises NameTaken where the name stands for something else there.
+    """
+    try:
+        return uploads.publish(kind, name)
+    except OSError as error:
+        reason = f"{uploads.artifacts.place} cannot be written ({error.strerror or error})"
+        raise problems.NotStored(f"{reason}. {problems.NotStored.advice}") from error
+    except UploadTaken as error:
+        taken = problems.NameTaken if kind == "dataset" else problems.WeightsNameTaken
+        raise taken(
+            f"{name!r} is taken, with digest {error.there.digest[:16]}..., although it is not in "
+            f"the home of this process; choose another name"
+        ) from error
 
 
 def refuse_beyond_quota(settings: Settings, uploaded_by: str | None, size: int) -> None:

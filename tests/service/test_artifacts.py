@@ -3,6 +3,7 @@ whole or not at all.
 """
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.artifacts import DIGEST_BYTES, ArtifactDamaged, Artifacts
+from service.cli import doctor
 from service.settings import Settings
 from service.storage.place import BucketPlace
 from tests.s3 import BUCKET_MARK, S3, s3_server
@@ -261,6 +263,34 @@ def test_a_bucket_that_is_not_there_is_a_fault_in_one_line(
         with pytest.raises(OSError, match=r"bucket does not exist") as raised:
             action()
         assert not isinstance(raised.value, FileNotFoundError)
+
+
+@BUCKET_MARK
+def test_doctor_looks_at_the_bucket(
+    s3: S3, bucket: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, artifacts=bucket.place)
+    [found] = doctor._bucket(settings)
+    assert (found.what, found.verdict) == ("bucket", "ok")
+    assert bucket.files.folders() == [], "the probe is gone"
+    for seconds, word in ((300.0, "300 s ahead of"), (-300.0, "300 s behind")):
+        now = time.time() + seconds
+        with monkeypatch.context() as patch:
+            patch.setattr("service.artifacts.time.time", lambda now=now: now)
+            [found] = doctor._bucket(settings)
+        assert found.verdict == "warn"
+        assert word in re.sub(r"\b(29\d|30\d) s", "300 s", found.finding)
+    gone = settings.model_copy(update={"artifacts": "s3://no-such-bucket/x"})
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    away = settings
+    for broken, word in ((away, "127.0.0.1:9"), (gone, "no-such-bucket")):
+        [found] = doctor._bucket(broken)
+        assert found.verdict == "fail"
+        assert word in found.finding
+        assert len(found.finding.splitlines()) == 1
+        assert "AWS_ENDPOINT_URL" in found.advice
+    assert list(doctor._bucket(Settings(home=tmp_path))) == []
 
 
 @BUCKET_MARK

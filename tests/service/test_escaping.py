@@ -221,6 +221,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys clear": (),
     "slurm scale": ("学习率.sbatch", "--max", "1"),
     "retention": (),
+    "check": (),
     "weights convert": ("学习率.npz",),
     "weights evaluate": ("学习率.safetensors",),
     "weights upload": ("学习率.safetensors", "--name", "学习率"),

@@ -3,7 +3,6 @@ legal transitions, the upgrade.
 """
 
 import contextlib
-import io
 import itertools
 import json
 import random
@@ -23,7 +22,6 @@ from pydantic import JsonValue
 from sqlalchemy import insert, inspect, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from ffengine.datasets import Datasets
 from ffengine.results import StudyResult
 from ffengine.spec import StudySpec, TrainSpec, digest
 from ffengine.study import expand, resolved
@@ -53,8 +51,8 @@ from tests.factories import (
     read,
     set_values,
     submit,
+    upload_draft,
 )
-from tests.service.arrays import X, Y, npz
 from tests.service.samples import epoch_row, train_result
 
 
@@ -156,6 +154,32 @@ def test_what_a_machine_gives_back_is_no_loss_and_goes_round_ten_times(either_st
     claim = either_store.queue.claim(job_id, "w", LEASE)
     assert claim is not None
     assert either_store.queue.return_unfit(job_id, claim.attempt, "EROFS") == JobState.queued
+
+
+def test_a_machine_without_the_data_passes_a_job_on_while_there_is_another(
+    either_store: Store,
+) -> None:
+    here = Queue(either_store.database, host="here")
+    worker = worker_of(either_store, "here")
+    job_id = submit(either_store, TRAIN).id
+
+    def passed_on() -> JobState:
+        claim = here.claim(job_id, worker, LEASE)
+        assert claim is not None
+        return here.pass_on(job_id, claim.attempt, ERROR)
+
+    assert passed_on() == JobState.failed, "there is no other machine"
+    job = read(either_store, job_id)
+    assert job.error == ERROR
+    assert losses(either_store, job_id) == 0
+    either_store.actions.retry(job_id)
+    worker_of(either_store, "there")
+    assert passed_on() == JobState.queued
+    assert here.claim_next(worker, LEASE) is None, "the other machine goes first"
+    for _ in range(MOST_RETURNS - 2):
+        assert passed_on() == JobState.queued
+    assert passed_on() == JobState.failed, "it does not go round for ever"
+    history(either_store, job_id)
 
 
 @pytest.mark.parametrize(("action", "state"), [("cancel", "cancelled"), ("pause", "paused")])
@@ -479,9 +503,7 @@ def test_a_result_on_other_arrays_of_the_same_name_answers_no_new_job(
     assert why in anew.progress.message
 
 
-def test_an_attempt_on_other_data_of_the_same_name_begins_anew(
-    either_store: Store, tmp_path: Path
-) -> None:
+def test_an_attempt_on_other_data_of_the_same_name_begins_anew(either_store: Store) -> None:
     job_id, attempt = claimed(
         either_store, submit(either_store, TrainSpec.model_validate({"dataset": {"name": "mine"}}))
     )
@@ -495,13 +517,14 @@ def test_an_attempt_on_other_data_of_the_same_name_begins_anew(
     )
     either_store.queue.finish_stopped(job_id, attempt)
     set_values(either_store, job_id, dataset_digest="of what had that name before")
-    datasets = Datasets(tmp_path)
-    upload = datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
-    assert Queue(either_store.database, datasets).claim(job_id, "w2", LEASE)
+    either_store.uploads.add(upload_draft("mine", "f" * 64))
+    claim = either_store.queue.claim(job_id, "w2", LEASE)
+    assert claim is not None
+    assert claim.dataset_digest == "f" * 64
     assert either_store.queue.latest_checkpoint(job_id) is None
     assert either_store.jobs.rows(job_id) == []
     with either_store.database.reading() as session:
-        assert session.get_one(JobRow, job_id).dataset_digest == upload.digest
+        assert session.get_one(JobRow, job_id).dataset_digest == "f" * 64
     [line] = said(either_store, job_id)
     assert "begins anew, because what it had computed is of other arrays" in line
     history(either_store, job_id)

@@ -15,11 +15,13 @@ from service.host.start_failures import MARK, reason_in
 from service.settings import Settings
 from service.stack.child_process import ChildProcess
 from service.store import Store
+from service.store.migrations.versions import __file__ as versions
 from tests.ports import free_port
 
+NEWEST = max(path.name[:4] for path in Path(versions).parent.glob("0*.py"))
 NEWER = (
-    "was written by a newer fflab (schema 9999, this one knows 0013): upgrade fflab, or restore "
-    "the backup from before the upgrade"
+    f"was written by a newer fflab (schema 9999, this one knows {NEWEST}): upgrade fflab, or "
+    "restore the backup from before the upgrade"
 )
 DAMAGED = "is damaged ("
 PROGRAMS = {

@@ -9,7 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from ffengine.spec import TrainSpec
+from service.artifacts import Artifacts
 from service.background.dispatcher import QUEUE, TASK
+from service.background.shared_uploads import SharedUploads
 from service.host.stay import FOR_EVER
 from service.jobs import JobError, Progress
 from service.settings import Settings
@@ -64,9 +66,12 @@ def test_a_job_that_is_retried_on_other_arrays_goes_on_from_no_checkpoint(
     queue = supervisor.call_args.args[0]
     datasets = settings.datasets
     before = datasets.keep("mine", io.BytesIO(npz(x=X, y=Y)))
+    artifacts = Artifacts(settings.artifact_place)
     spec = TrainSpec.model_validate({"dataset": {"name": "mine"}})
     with closing(Store(settings.database, datasets)) as store:
         store.migrate()
+        shared = SharedUploads(store, artifacts, settings)
+        shared.take_up()
         job_id = store.jobs.submit(NewJob(spec=spec), max_queued=9).job.id
         first = queue.claim(job_id, "w", 60.0)
         queue.record(
@@ -81,7 +86,9 @@ def test_a_job_that_is_retried_on_other_arrays_goes_on_from_no_checkpoint(
         queue.finish_stopped(job_id, queue.claim(job_id, "w", 60.0).attempt)
         assert queue.latest_checkpoint(job_id) == "step.safetensors", "the same arrays: it goes on"
         datasets.remove("mine")
+        shared.forget("dataset", "mine")
         assert datasets.keep("mine", io.BytesIO(npz(x=255 - X, y=Y))).digest != before.digest
+        shared.take_up()
         queue.claim(job_id, "w", 60.0)
         assert queue.latest_checkpoint(job_id) is None
     queue._database.close()

@@ -410,12 +410,14 @@ def workers_page(request: Request, store: StoreDep) -> Response:
 def datasets_page(
     request: Request,
     settings: SettingsDep,
+    store: StoreDep,
     name: SearchText = "",
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
     """The data sets, with pictures of samples: those whose name has a text, so many on a page."""
     datasets = settings.datasets
-    fitting = [one for one in all_datasets(datasets) if name.lower() in one.name.lower()]
+    there = [one for one in all_datasets(datasets, store.uploads) if datasets.find(one.name)]
+    fitting = [one for one in there if name.lower() in one.name.lower()]
     found = fitting[(page - 1) * DATASETS_SHOWN : page * DATASETS_SHOWN]
     known = [datasets.facts_of(facts.name) for facts in found]
     lacks = {facts.name: lack_of_thumbnail(facts, datasets) for facts in known}

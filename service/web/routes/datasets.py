@@ -17,18 +17,25 @@ from starlette.exceptions import HTTPException
 
 from ffengine import uploads
 from ffengine.arrays import DatasetError
-from ffengine.datasets import from_upload
+from ffengine.datasets import DATASETS
 from ffengine.text import VISIBLE, SearchText
 from service.encoding.root_path import at
 from service.encoding.viewer import by_key
-from service.settings import Settings
 from service.web import problems
-from service.web.dataset_facts import DatasetFacts, DatasetPage, all_datasets, to_schema
+from service.web.dataset_facts import (
+    DatasetFacts,
+    DatasetPage,
+    all_datasets,
+    stored_facts,
+    to_schema,
+)
 from service.web.dependencies import (
     Owner,
+    Resources,
     ResourcesDep,
     SettingsDep,
     StoreDep,
+    UploadsDep,
     refuse_unknown_fields,
 )
 from service.web.lookup import refuse_others
@@ -40,6 +47,7 @@ from service.web.uploading import (
     receive,
     refuse_beyond_quota,
     refuse_short,
+    share,
     storing,
     temporary_file,
     turn,
@@ -90,13 +98,14 @@ log = logging.getLogger(__name__)
 @router.get("/datasets", summary="List data sets", responses=responses())
 def list_datasets(
     settings: SettingsDep,
+    store: StoreDep,
     uploaded_by: Annotated[
         SearchText | None,
         Query(description="the name of an API key; only uploads that came with it"),
     ] = None,
 ) -> DatasetPage:
     """The data sets that a spec may name: those of the catalogue, then the uploaded ones."""
-    found = all_datasets(settings.datasets)
+    found = all_datasets(settings.datasets, store.uploads)
     if uploaded_by is not None:
         found = [facts for facts in found if facts.uploaded_by == uploaded_by]
     return DatasetPage(items=found)
@@ -111,8 +120,11 @@ def read_dataset(
         InPath(description="as in the catalogue, or of an upload", json_schema_extra=NAME_FORM),
     ],
     settings: SettingsDep,
+    store: StoreDep,
 ) -> DatasetFacts:
     """Shape, sizes, class counts, digest, licence and source."""
+    if name not in DATASETS and (known := store.uploads.find("dataset", name)):
+        return stored_facts(known)
     try:
         return to_schema(settings.datasets.facts_of(name))
     except DatasetError as error:
@@ -131,6 +143,7 @@ def delete_dataset(
     name: Annotated[str, InPath(description="of an upload", json_schema_extra=NAME_FORM)],
     settings: SettingsDep,
     store: StoreDep,
+    shared: UploadsDep,
 ) -> Response:
     """Remove an uploaded data set that no unfinished job needs.
 
@@ -142,7 +155,9 @@ def delete_dataset(
         raise problems.NoSuchDataset(f"{name!r} is not known")
     refuse_others(f"The data set {name}", found.uploaded_by)
     try:
-        datasets.remove(name, lambda: store.jobs.needing_dataset(name))
+        with shared.lock:
+            datasets.remove(name, lambda: store.jobs.needing_dataset(name))
+            shared.forget("dataset", name)
     except uploads.InUse as error:
         raise problems.DatasetInUse(str(error), jobs=list(error.jobs[:MOST_NAMED])) from error
     except DatasetError as error:
@@ -209,14 +224,14 @@ async def upload_dataset(
                     meaning or str(meant or ""),
                     file.file,
                     response,
-                    settings,
+                    resources,
                     who,
                 )
         with temporary_file(settings) as body:
             await receive(request, body, settings)
             async with turn(resources):
                 return await run_in_threadpool(
-                    _kept, name or "", meaning, body, response, settings, who
+                    _kept, name or "", meaning, body, response, resources, who
                 )
 
 
@@ -241,11 +256,12 @@ def _kept(
     meaning: str,
     archive: IO[bytes],
     response: Response,
-    settings: Settings,
+    resources: Resources,
     uploaded_by: str | None,
 ) -> DatasetFacts:
     if not name:
         raise problems.BadUpload(NO_NAME)
+    settings = resources.settings
     datasets = settings.datasets
 
     def admit(size: int) -> None:
@@ -254,14 +270,16 @@ def _kept(
 
     there = datasets.find(name)
     try:
-        upload = datasets.keep(
-            name,
-            archive,
-            meaning,
-            uploaded_by=uploaded_by,
-            max_bytes=settings.max_dataset_bytes,
-            admit=admit,
-        )
+        with resources.uploads.lock:
+            upload = datasets.keep(
+                name,
+                archive,
+                meaning,
+                uploaded_by=uploaded_by,
+                max_bytes=settings.max_dataset_bytes,
+                admit=admit,
+            )
+            stored = share(resources.uploads, "dataset", name)
     except uploads.NameTaken as error:
         raise problems.NameTaken(str(error)) from error
     except uploads.NotStored as error:
@@ -270,4 +288,4 @@ def _kept(
         raise problems.BadUpload(str(error)) from error
     response.status_code = 200 if there else 201
     response.headers["Location"] = at(f"/v1/datasets/{upload.name}")
-    return to_schema(from_upload(upload))
+    return stored_facts(stored)

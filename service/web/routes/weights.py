@@ -1,6 +1,7 @@
 """Routes of uploaded weights: list, read, upload, remove."""
 
 import logging
+from datetime import UTC, datetime
 from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,8 +23,16 @@ from ffengine.uploaded_weights import (
 from service.encoding.root_path import at
 from service.encoding.viewer import by_key
 from service.settings import Settings
+from service.store import StoredUpload
 from service.web import problems
-from service.web.dependencies import Owner, ResourcesDep, SettingsDep, StoreDep
+from service.web.dependencies import (
+    Owner,
+    Resources,
+    ResourcesDep,
+    SettingsDep,
+    StoreDep,
+    UploadsDep,
+)
 from service.web.lookup import refuse_others
 from service.web.problems import responses
 from service.web.uploading import (
@@ -32,6 +41,7 @@ from service.web.uploading import (
     receive,
     refuse_beyond_quota,
     refuse_short,
+    share,
     storing,
     temporary_file,
     turn,
@@ -84,6 +94,8 @@ class WeightsFacts(BaseModel):
         None, description="the name of the API key that it came with; null where none was needed"
     )
 
+    uploaded_at: datetime | None = Field(None, description="when it was stored")
+
 
 class WeightsPage(BaseModel):
     """All uploaded networks."""
@@ -100,13 +112,17 @@ NamedInPath = Annotated[str, InPath(description="of an upload", json_schema_extr
 @router.get("/weights", summary="List uploaded weights", responses=responses())
 def list_weights(
     settings: SettingsDep,
+    store: StoreDep,
     uploaded_by: Annotated[
         SearchText | None,
         Query(description="the name of an API key; only uploads that came with it"),
     ] = None,
 ) -> WeightsPage:
     """The networks that a check may name in `at.weights`, in the order of their names."""
-    found = [_shown(facts) for facts in WeightUploads(settings.datasets).all()]
+    known = {one.name: _stored(one) for one in store.uploads.all("weights")}
+    # what was brought into the home a moment ago is taken up soon
+    fresh = {facts.name: _shown(facts) for facts in WeightUploads(settings.datasets).all()}
+    found = [facts for _, facts in sorted((fresh | known).items())]
     if uploaded_by is not None:
         found = [facts for facts in found if facts.uploaded_by == uploaded_by]
     return WeightsPage(items=found)
@@ -117,8 +133,12 @@ def list_weights(
     summary="Read about uploaded weights",
     responses=responses(problems.NoSuchWeights),
 )
-def read_uploaded_weights(name: NamedInPath, settings: SettingsDep) -> WeightsFacts:
+def read_uploaded_weights(
+    name: NamedInPath, settings: SettingsDep, store: StoreDep
+) -> WeightsFacts:
     """Widths, activation, normalisation, data set and digests."""
+    if known := store.uploads.find("weights", name):
+        return _stored(known)
     return _shown(_facts_of(name, settings))
 
 
@@ -130,7 +150,9 @@ def read_uploaded_weights(name: NamedInPath, settings: SettingsDep) -> WeightsFa
         problems.NoSuchWeights, problems.NotYours, problems.WeightsInUse, problems.NotStored
     ),
 )
-def delete_weights(name: NamedInPath, settings: SettingsDep, store: StoreDep) -> Response:
+def delete_weights(
+    name: NamedInPath, settings: SettingsDep, store: StoreDep, shared: UploadsDep
+) -> Response:
     """Remove uploaded weights that no unfinished job needs.
 
     Their name may then be given to other weights. Jobs that have ended keep their figures, and the
@@ -138,7 +160,9 @@ def delete_weights(name: NamedInPath, settings: SettingsDep, store: StoreDep) ->
     """
     refuse_others(f"The weights {name}", _facts_of(name, settings).uploaded_by)
     try:
-        WeightUploads(settings.datasets).remove(name, lambda: store.jobs.needing_weights(name))
+        with shared.lock:
+            WeightUploads(settings.datasets).remove(name, lambda: store.jobs.needing_weights(name))
+            shared.forget("weights", name)
     except uploads.InUse as error:
         raise problems.WeightsInUse(str(error), jobs=list(error.jobs[:MOST_NAMED])) from error
     except DatasetError as error:
@@ -244,11 +268,11 @@ async def upload_weights(
             await receive(request, body, settings)
             async with turn(resources):
                 found, there = await run_in_threadpool(
-                    _kept, name, meaning, told, body, settings, resources.authenticator.name(owner)
+                    _kept, name, meaning, told, body, resources, resources.authenticator.name(owner)
                 )
     response.status_code = 200 if there else 201
     response.headers["Location"] = at(f"/v1/weights/{found.name}")
-    return _shown(found)
+    return _stored(found)
 
 
 def _kept(
@@ -256,10 +280,11 @@ def _kept(
     meaning: str,
     told: Description,
     source: IO[bytes],
-    settings: Settings,
+    resources: Resources,
     uploaded_by: str | None,
-) -> tuple[UploadedNetwork, bool]:
+) -> tuple[StoredUpload, bool]:
     """Keep a network; its facts, and whether it was there already."""
+    settings = resources.settings
     kept = WeightUploads(settings.datasets)
 
     def admit(size: int) -> None:
@@ -268,22 +293,23 @@ def _kept(
 
     there = kept.find(name) is not None
     try:
-        found = kept.keep(
-            name,
-            source,
-            told,
-            meaning=meaning,
-            uploaded_by=uploaded_by,
-            max_bytes=settings.max_weight_bytes,
-            admit=admit,
-        )
+        with resources.uploads.lock:
+            kept.keep(
+                name,
+                source,
+                told,
+                meaning=meaning,
+                uploaded_by=uploaded_by,
+                max_bytes=settings.max_weight_bytes,
+                admit=admit,
+            )
+            return share(resources.uploads, "weights", name), there
     except WeightsNameTaken as error:
         raise problems.WeightsNameTaken(str(error)) from error
     except uploads.NotStored as error:
         raise not_stored(error.error, error.folder, str(error)) from error
     except BadWeights as error:
         raise problems.BadWeights(str(error)) from error
-    return found, there
 
 
 def _facts_of(name: str, settings: Settings) -> UploadedNetwork:
@@ -298,3 +324,10 @@ def _facts_of(name: str, settings: Settings) -> UploadedNetwork:
 
 def _shown(found: UploadedNetwork) -> WeightsFacts:
     return WeightsFacts(**found.model_dump(exclude={"spec"}), parameters=found.parameters)
+
+
+def _stored(upload: StoredUpload) -> WeightsFacts:
+    """Convert an upload of the database to the form of the API."""
+    facts = _shown(UploadedNetwork.model_validate(upload.facts))
+    when = datetime.fromtimestamp(upload.created_at, UTC)
+    return facts.model_copy(update={"uploaded_at": when})
