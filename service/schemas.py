@@ -176,6 +176,11 @@ class WorkerInfo(BaseModel):
     plugins: list[PluginUse] = Field(
         default=[], description="the plug-ins that it has: it begins jobs that need these alone"
     )
+    spec_version: int | None = Field(
+        None,
+        description="the newest version of specs that it understands: it begins jobs that need no "
+        "newer one; null: it is older than such versions and understands the first",
+    )
 
 
 class WorkerLine(WorkerInfo):

@@ -123,12 +123,18 @@ def to_job(row: JobRow) -> Job:
         "parent": row.parent_id,
         "label": label_of(row.place),
         "cached": row.cached_from is not None,
-        "waits_for": row.waits_for if row.state == JobState.queued else None,
+        "waits_for": _leader_of(row),
         "webhook": row.webhook["url"] if row.webhook else None,
         "links": links,
     }
     columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
     return Job.model_validate(columns | made)
+
+
+def _leader_of(row: JobRow) -> str | None:
+    """The identical job that a job waits for; some wait for themselves, see understanding."""
+    waits = row.state == JobState.queued and row.waits_for != row.id
+    return row.waits_for if waits else None
 
 
 def _held_up(row: JobRow) -> str | None:
