@@ -422,7 +422,7 @@ async def read_events(
     The stream ends after the event `end` of a job that has ended. A page ends early where its
     events are large; `next_cursor` says where the next one begins.
     """
-    await run_in_threadpool(find_job, resources.store, job_id)
+    await run_in_threadpool(find_job, resources.store, job_id, unread=True)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
         page = await run_in_threadpool(
