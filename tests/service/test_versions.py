@@ -1,12 +1,17 @@
 """Workers and APIs of neighbouring versions: who claims what, who waits, and what is said."""
 
+import ast
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import text
 
+import service.store
 from ffengine.objectives import Polar
 from ffengine.spec import TrainSpec
 from ffengine.spec_versions import SPEC_VERSION
@@ -17,6 +22,7 @@ from service.lists.conditions import parse_filter
 from service.placement import GB
 from service.schemas import WorkerInfo
 from service.store import Store
+from service.store.database import USABLE_FROM, DatabaseRefused
 from service.store.queue import NEEDS, Queue
 from service.store.tables import JobRow
 from tests.commands import Fflab
@@ -231,3 +237,97 @@ def test_lists_are_filtered_by_defaults_that_are_not_stored(
     submit(either_store, PLAIN)
     page = either_store.jobs.page(limit=9, where=parse_filter(asked))
     assert len(page.jobs) == found
+
+
+# The schema
+
+
+def as_newer(store: Store, usable_from: str | None) -> None:
+    """Let the schema be one of a newer version."""
+    with store.database.engine.execution_options(write=True).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE service SET usable_from = :it"), {"it": usable_from})
+
+
+def test_a_newer_schema_that_may_be_used_is_used_and_left_as_it_is(either_store: Store) -> None:
+    as_newer(either_store, USABLE_FROM)
+    either_store.migrate()
+    either_store.database.check()
+    job = submit(either_store, PLAIN)
+    end(either_store, job, well=True)
+    assert read(either_store, job.id).state == JobState.succeeded
+    with either_store.database.engine.connect() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+@pytest.mark.parametrize("usable_from", [None, "9998"])
+def test_a_newer_schema_that_may_not_be_used_is_refused_in_one_line(
+    either_store: Store, usable_from: str | None
+) -> None:
+    as_newer(either_store, usable_from)
+    for use in (either_store.migrate, either_store.database.check):
+        with pytest.raises(DatabaseRefused, match="was written by a newer fflab") as refused:
+            use()
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_an_upgrade_that_cannot_have_its_locks_says_so_and_changes_nothing(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.database.MIGRATION_LOCK_SECONDS", 1.0)
+    store = Store(postgres_url)
+    config = Config()
+    config.set_main_option("script_location", "service.store:migrations")
+    with store.database.engine.execution_options(write=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0013")
+    with store.database.engine.begin() as holder:
+        holder.execute(text("SELECT count(*) FROM jobs"))  # as a backup does for hours
+        with pytest.raises(DatabaseRefused, match="others keep its tables locked") as refused:
+            store.migrate()
+    assert "\n" not in str(refused.value)
+    store.migrate()
+    assert submit(store, PLAIN).state == JobState.queued
+    store.close()
+
+
+def operations_of(migration: Path) -> set[str]:
+    """The operations of Alembic by which a migration changes a schema."""
+    module = ast.parse(migration.read_text())
+    upgrade = next(
+        part for part in module.body if isinstance(part, ast.FunctionDef) and part.name == "upgrade"
+    )
+    return {
+        call.func.attr
+        for call in ast.walk(upgrade)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+    }
+
+
+def needs_a_value(migration: Path) -> list[int]:
+    """The lines of new columns that older programs could not leave out."""
+    found = []
+    for call in ast.walk(ast.parse(migration.read_text())):
+        if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "Column":
+            given = {word.arg: word.value for word in call.keywords}
+            strict = getattr(given.get("nullable"), "value", True) is False
+            if strict and "server_default" not in given:
+                found.append(call.lineno)
+    return found
+
+
+def later_migrations() -> list[Path]:
+    """The migrations since the oldest schema whose programs may use today's."""
+    folder = Path(service.store.__file__).parent / "migrations" / "versions"
+    return [file for file in sorted(folder.glob("0*.py")) if file.name[:4] >= USABLE_FROM]
+
+
+def test_migrations_since_the_oldest_usable_schema_only_add() -> None:
+    for migration in later_migrations():
+        taken = {one for one in operations_of(migration) if one.startswith(("drop_", "alter_"))}
+        assert not taken | {one for one in operations_of(migration) if one.startswith("rename_")}, (
+            f"{migration.name}: programs of {USABLE_FROM} use today's schema, see USABLE_FROM"
+        )
+        assert operations_of(migration).isdisjoint({"execute", "create_check_constraint"})
+        assert needs_a_value(migration) == [], f"{migration.name}: give it a server_default"
