@@ -190,6 +190,10 @@ class WorkerLine(WorkerInfo):
     can_compute: bool = Field(
         True, description="false where what computes does not start; `paused` says why"
     )
+    differs: str | None = Field(
+        None,
+        description="where it is of another version than the API: how, and what that means",
+    )
 
 
 class WorkerPage(BaseModel):

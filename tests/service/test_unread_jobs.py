@@ -23,14 +23,13 @@ from service.web.app import create_app
 from tests.addresses import addresses
 from tests.commands import Fflab
 from tests.factories import STUDY, aged, claimed, end, read, set_values, submit
-from tests.service.conftest import DATABASES
 from tests.serving import client_of
 
 NEW_LAYER = {"kind": "attention", "heads": 4}
 PAGES = ("/", "/runs", "/metrics", "/v1/jobs", "/v1/workers", "/v1/retention", "/v1/projects")
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def either_app(
     request: pytest.FixtureRequest, tmp_path: Path, migrated: Path
 ) -> Iterator[tuple[FastAPI, httpx.Client, Store]]:

@@ -331,3 +331,36 @@ def test_migrations_since_the_oldest_usable_schema_only_add() -> None:
         )
         assert operations_of(migration).isdisjoint({"execute", "create_check_constraint"})
         assert needs_a_value(migration) == [], f"{migration.name}: give it a server_default"
+
+
+# What people see of versions
+
+
+@pytest.mark.slow
+def test_workers_of_other_versions_say_how_they_differ_and_what_it_means(
+    client: httpx.Client, store: Store, fflab: Fflab
+) -> None:
+    listed(store, "old", None)
+    listed(store, "new", NEWER)
+    same = WorkerInfo(
+        id="same",
+        host="same",
+        pid=1,
+        device="cpu",
+        device_name=None,
+        memory_bytes=None,
+        version=VERSION,
+        job=None,
+        spec_version=SPEC_VERSION,
+    )
+    store.workers.heartbeat(same)
+    there = {one["id"]: one["differs"] for one in client.get("/v1/workers").json()["items"]}
+    passes = "it passes jobs that ask for what came later; upgrade it"
+    assert there["old"] == f"fflab 0.2.0 (specs 1) beside the API's {VERSION} (2): {passes}"
+    assert there["new"].endswith("upgrade the API to ask for what came later")
+    assert there["same"] is None
+    assert "upgrade it" in client.get("/workers").text
+    assert f"old: {there['old']}" in fflab("workers").out
+    checks = fflab("doctor").out
+    assert "beside the API's" in checks
+    assert passes in checks
