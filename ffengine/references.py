@@ -15,6 +15,7 @@ from ffengine.spec import (
     StoredSpec,
     StudySpec,
     TrainSpec,
+    UnreadSpec,
 )
 from ffengine.study import expand
 
@@ -611,7 +612,7 @@ def references_of(spec: StoredSpec, runs: Sequence[RunSpec] | None = None) -> di
         search = searched(spec)
         used |= {*_of_search(search.search)} if search else set()
         found = [cell.spec for cell in expand(spec)] if runs is None else runs
-    elif isinstance(spec, RecordedSpec):
+    elif isinstance(spec, RecordedSpec | UnreadSpec):
         return {}  # fflab does not know what it used
     else:
         found = [spec]

@@ -1234,7 +1234,9 @@ class StudyCell(Row):
 
     part: StoredText
     params: dict[str, JsonValue]
-    kind: Literal["train", "check", "forecast"]
+    kind: Literal["train", "check", "forecast", "unread"] = Field(
+        description="unread: another version of fflab stored the run, and this one cannot read it"
+    )
     theorem: TheoremNumber | None = Field(
         None, description="that of a check; null for other runs, and in earlier results"
     )

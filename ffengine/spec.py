@@ -1905,6 +1905,14 @@ class RecordedSpec(Entry, metaclass=SpecMeta):
     )
 
 
+class UnreadSpec(Entry):
+    """A spec that this version of fflab cannot read, as a newer one has stored it."""
+
+    kind: Literal["unread"] = "unread"
+    stored_kind: str = Field(description="the kind of job that it is of")
+    why: str = Field(description="what in it cannot be read, in one line")
+
+
 RunSpec = Annotated[TrainSpec | CheckSpec | ForecastSpec, Field(discriminator="kind")]
 Grid = dict[str, Annotated[list[SeenValue], Field(min_length=1)]]
 
@@ -1987,7 +1995,8 @@ AnySpec = Annotated[TrainSpec | CheckSpec | ForecastSpec | StudySpec, Field(disc
 
 
 StoredSpec = Annotated[
-    TrainSpec | CheckSpec | ForecastSpec | StudySpec | RecordedSpec, Field(discriminator="kind")
+    TrainSpec | CheckSpec | ForecastSpec | StudySpec | RecordedSpec | UnreadSpec,
+    Field(discriminator="kind"),
 ]
 
 

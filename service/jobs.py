@@ -5,7 +5,7 @@ No SQL, no HTTP.
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import uuid_utils
 from pydantic import (
@@ -30,7 +30,8 @@ from service.placement import Needs
 
 LONGEST_TIMEOUT_SECONDS = 366 * 86_400.0
 Priority = Literal["low", "normal", "high"]
-JobKind = Literal["train", "check", "forecast", "study", "recorded"]
+# `unread`: a job of another version of fflab, of which this one can tell its state alone
+JobKind = Literal["train", "check", "forecast", "study", "recorded", "unread"]
 LONGEST_ADDRESS = 2_000
 # service.background.webhooks.validate_url says what is wrong with one
 WebAddress = Annotated[str, WithJsonSchema(text_schema(LONGEST_ADDRESS))]
@@ -353,12 +354,16 @@ class Job(BaseModel):
         return {name: at(path) for name, path in links.items()}
 
 
+EventType = Literal["state", "progress", "rows", "log", "end"]
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+
+
 class Event(BaseModel):
     """Something that happened to a job: `id` counts from 1 within the job, without gaps."""
 
     id: int
     job: str
-    type: Literal["state", "progress", "rows", "log", "end"]
+    type: EventType
     at: datetime
     data: dict[str, Any]
 

@@ -176,6 +176,11 @@ class WorkerInfo(BaseModel):
     plugins: list[PluginUse] = Field(
         default=[], description="the plug-ins that it has: it begins jobs that need these alone"
     )
+    spec_version: int | None = Field(
+        None,
+        description="the newest version of specs that it understands: it begins jobs that need no "
+        "newer one; null: it is older than such versions and understands the first",
+    )
 
 
 class WorkerLine(WorkerInfo):
@@ -184,6 +189,10 @@ class WorkerLine(WorkerInfo):
     silent_seconds: float
     can_compute: bool = Field(
         True, description="false where what computes does not start; `paused` says why"
+    )
+    differs: str | None = Field(
+        None,
+        description="where it is of another version than the API: how, and what that means",
     )
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 
 from ffengine.plugins import REGISTRY
+from ffengine.spec_versions import SPEC_VERSION
 from ffengine.version import VERSION
 from service.background.broker_check import is_reachable
 from service.background.periodic import PeriodicThread
@@ -76,6 +77,7 @@ class HeartbeatThread(PeriodicThread):
             job=self.supervisor.current_job,
             paused=self.supervisor.paused,
             plugins=REGISTRY.plugins,
+            spec_version=SPEC_VERSION,
         )
 
     def _is_starved(self) -> bool:

@@ -204,9 +204,9 @@ export interface paths {
          * Submit a job
          * @description Store a job for the workers.
          *
-         *     Where no live worker could take it, because of its `needs` or its memory, `held_up` says why:
-         *     it waits for one that can. A job whose spec is identical to one that has succeeded is answered
-         *     from its result (`cached`).
+         *     Where no live worker could take it, because of its `needs` or its memory, or because none
+         *     understands what is new in its spec, `held_up` says why: it waits for one that can. A job whose
+         *     spec is identical to one that has succeeded is answered from its result (`cached`).
          */
         post: operations["submit_job"];
         delete?: never;
@@ -2819,7 +2819,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "train" | "check" | "forecast" | "study" | "recorded";
+            kind: "train" | "check" | "forecast" | "study" | "recorded" | "unread";
             /** Name */
             name: string | null;
             /** Reason */
@@ -3290,7 +3290,7 @@ export interface components {
              * Kind
              * @enum {string}
              */
-            kind: "train" | "check" | "forecast" | "study" | "recorded";
+            kind: "train" | "check" | "forecast" | "study" | "recorded" | "unread";
             /**
              * Label
              * @description of a run of a study: what tells it from the others, such as `lr 0.1, seed 3`, behind the part of the study; null for other jobs
@@ -3350,7 +3350,7 @@ export interface components {
             project?: string | null;
             provenance: components["schemas"]["Provenance"] | null;
             /** Spec */
-            spec: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"] | components["schemas"]["StudySpec"] | components["schemas"]["RecordedSpec"];
+            spec: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"] | components["schemas"]["StudySpec"] | components["schemas"]["RecordedSpec"] | components["schemas"]["UnreadSpec"];
             /** Spec Digest */
             spec_digest: string;
             /** Started At */
@@ -5829,9 +5829,10 @@ export interface components {
             job?: string | null;
             /**
              * Kind
+             * @description unread: another version of fflab stored the run, and this one cannot read it
              * @enum {string}
              */
-            kind: "train" | "check" | "forecast";
+            kind: "train" | "check" | "forecast" | "unread";
             /** Params */
             params: {
                 [key: string]: components["schemas"]["JsonValue"];
@@ -6266,6 +6267,27 @@ export interface components {
             value: number | null;
         };
         /**
+         * UnreadSpec
+         * @description A spec that this version of fflab cannot read, as a newer one has stored it.
+         */
+        UnreadSpec: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "unread";
+            /**
+             * Stored Kind
+             * @description the kind of job that it is of
+             */
+            stored_kind: string;
+            /**
+             * Why
+             * @description what in it cannot be read, in one line
+             */
+            why: string;
+        };
+        /**
          * UploadedWeights
          * @description The weights of a layer of a network that was trained elsewhere and uploaded.
          */
@@ -6533,6 +6555,11 @@ export interface components {
             device: string;
             /** Device Name */
             device_name: string | null;
+            /**
+             * Differs
+             * @description where it is of another version than the API: how, and what that means
+             */
+            differs?: string | null;
             /** Host */
             host: string;
             /**
@@ -6564,6 +6591,11 @@ export interface components {
             plugins?: components["schemas"]["PluginUse"][];
             /** Silent Seconds */
             silent_seconds: number;
+            /**
+             * Spec Version
+             * @description the newest version of specs that it understands: it begins jobs that need no newer one; null: it is older than such versions and understands the first
+             */
+            spec_version?: number | null;
             /**
              * Tags
              * @description what its operator says it is fit for
@@ -7341,7 +7373,7 @@ export interface operations {
                 /** @description only jobs in this state; given several times, in one of these states */
                 state?: components["schemas"]["JobState"][];
                 /** @description only jobs of this kind */
-                kind?: "train" | "check" | "forecast" | "study" | "recorded";
+                kind?: "train" | "check" | "forecast" | "study" | "recorded" | "unread";
                 /** @description only jobs that have this tag */
                 tag?: string;
                 /** @description only jobs of this project */

@@ -16,7 +16,12 @@ from service.artifacts import Artifacts
 from service.background.dispatcher import BrokerAway, Dispatcher
 from service.background.periodic import PeriodicThread
 from service.background.retention import describe_unknown, find_unknown, sweep
-from service.background.waiting import room_for, why_jobs_wait, why_plugins_lack
+from service.background.waiting import (
+    room_for,
+    why_jobs_wait,
+    why_not_understood,
+    why_plugins_lack,
+)
 from service.host.clock import clock
 from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
 from service.host.log_limits import Outage, Rarely
@@ -122,6 +127,7 @@ class Reconciler(PeriodicThread):
             EXPLAINED_AFTER_SECONDS,
             partial(why_plugins_lack, workers),
             partial(room_for, workers),
+            not_understood=partial(why_not_understood, workers),
         )
 
     def _refresh_figures(self) -> bool:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ffengine.spec_versions import FIRST_VERSION, SPEC_VERSION
+from ffengine.version import VERSION
 from service.placement import GB
 from service.schemas import CANNOT_COMPUTE, WorkerLine
 from service.store.inserts import MISSING_PLUGIN, WAITS
@@ -15,6 +17,7 @@ REPAIR = "repair its installation, `fflab doctor` on its machine says more"
 MAKE_ROOM = "delete jobs that are not needed, or make room"
 REINSTALL = "install it again for the API and its workers, and submit the job anew"
 INSTALL = "install the same one for the API and its workers, and restart them"
+UPGRADE = "upgrade a worker"
 START_OR_CHANGE = "start a worker that has it, or change what the job needs"
 MOST_NAMED = 3  # workers that lack a plug-in
 BROKER_AWAY = f"{WAITS}Redis does not answer, so that no worker hears of new jobs"
@@ -66,6 +69,31 @@ def why_plugins_lack(workers: Sequence[WorkerLine], needed: Sequence[str]) -> st
         if not all(one in found for found in have)
     ]
     return f"{WAITS}{'; '.join(lacking)}: {INSTALL}"
+
+
+def why_not_understood(workers: Sequence[WorkerLine], needed: int) -> str | None:
+    """Why no worker can begin a job of a newer version of specs; None where one understands it.
+
+    **Arguments:**
+
+    - `workers`: those that are alive.
+    - `needed`: the version of specs that the job needs.
+    """
+    able = [worker for worker in workers if worker.can_compute]
+    if not able or any(_known_by(worker) >= needed for worker in able):
+        return None
+    known = sorted({(_known_by(worker), worker.version) for worker in able})
+    there = ", ".join(f"{version} (fflab {package})" for version, package in known[:MOST_NAMED])
+    ours = f"this API is fflab {VERSION} and knows {SPEC_VERSION}"
+    return (
+        f"{NEEDS}version {needed} of specs, and the live workers know {there}, while {ours}: "
+        f"{UPGRADE}"
+    )
+
+
+def _known_by(worker: WorkerLine) -> int:
+    """The version of specs that a worker knows; those from before there were any say none."""
+    return worker.spec_version or FIRST_VERSION
 
 
 def room_for(workers: Sequence[WorkerLine], device: str | None, tags: Sequence[str]) -> Room:

@@ -405,7 +405,12 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[Check]:
         if worker not in able:
             advice = "repair PyTorch on its machine, and restart it: until then it begins no job"
             yield Check(f"worker {worker['id']}", "fail", str(worker["paused"]), advice)
-        elif why := worker.get("paused"):
+        if differs := worker.get("differs"):  # an older service does not say it
+            advice = "see `Upgrade several machines` in the documentation"
+            yield Check(f"worker {worker['id']}", "note", str(differs), advice)
+        if worker not in able:
+            continue
+        if why := worker.get("paused"):
             advice = "make room, or delete jobs: until then it begins no job"
             yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
     names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in able)

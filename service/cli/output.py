@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffengine.results import Diagnostic, ForecastResult, TrainResult
+from ffengine.spec import UnreadSpec
 from ffengine.text import visible
 from service.cli.fitted_table import fitted
 from service.encoding.escaping import for_terminal
@@ -243,6 +244,7 @@ def job_lines(job: Job, page: str, best: str | None = None) -> None:
         "cached from": job.cached_from,
         "waits for": job.waits_for,
         "study": job.parent,
+        "not read": job.spec.why if isinstance(job.spec, UnreadSpec) else None,
         "error": f"{job.error.title}: {job.error.detail}" if job.error else None,
         "device": f"{job.provenance.device} ({job.provenance.device_name})"
         if job.provenance

@@ -27,6 +27,7 @@ from service.cli.options import (
     show_json,
 )
 from service.cli.output import line, out, table
+from service.encoding.escaping import for_terminal
 from service.host.end_signals import interrupt_by_signals, noted_signals
 from service.host.stay import NoMoment, moment
 from service.placement import worker_tags
@@ -220,5 +221,8 @@ def workers(as_json: JsonOption = False) -> None:
         for one in found
     ]
     table(columns, rows, right=(4, 5))
+    for one in found:
+        if one.get("differs"):  # an older service does not say it
+            line(for_terminal(f"{one['id']}: {one['differs']}"))
     if not found and out.is_terminal:
         line("no worker is alive; `fflab worker` starts one")

@@ -14,6 +14,7 @@ from ffengine.spec import (
     RecordedSpec,
     TrainedWeights,
     TrainSpec,
+    UnreadSpec,
     UploadedWeights,
 )
 from ffengine.spec_values import params_in_words
@@ -79,6 +80,8 @@ def _what_it_does(job: Job) -> str:
         return f"forecast on {spec.dataset.name}, width {widths} from {spec.units:,} units"
     if isinstance(spec, RecordedSpec):
         return f"recorded: {visible(spec.program)}" if spec.program else "recorded elsewhere"
+    if isinstance(spec, UnreadSpec):
+        return f"{visible(spec.stored_kind)} of another version of fflab"
     return f"study {spec.preset}" if spec.preset else "study"
 
 

@@ -17,7 +17,7 @@ from ffengine.results import (
 )
 from ffengine.search import searched
 from ffengine.search_spec import Direction
-from ffengine.spec import CheckSpec, RecordedSpec, StudySpec, digest
+from ffengine.spec import CheckSpec, RecordedSpec, StudySpec, UnreadSpec, digest
 from ffengine.study import Cell, expand, is_resolved, search_of
 from ffengine.text import STORED
 from service.artifacts import Artifacts
@@ -103,7 +103,7 @@ def _with_weights(source: Source, job: Job, artifacts: Artifacts | None) -> Sour
 
 def _partial(store: Store, job: Job, artifacts: Artifacts | None) -> PartialRun:
     """The rows so far of a job without a result."""
-    spec = None if isinstance(job.spec, StudySpec | RecordedSpec) else job.spec
+    spec = None if isinstance(job.spec, StudySpec | RecordedSpec | UnreadSpec) else job.spec
     if job.kind == "train":
         rows = StoredRows(store.jobs.row_ids(job.id), store.jobs.row_texts)
         return PartialRun("", curves=rows, spec=spec)
@@ -177,7 +177,7 @@ def measured_runs(store: Store, job: Job) -> list[MeasuredRun]:
     """The runs whose rows are those of a job: its own, or those of a study."""
     if isinstance(job.spec, StudySpec):
         return runs_of_study(store.studies.result(job.id).cells)
-    seeds = None if isinstance(job.spec, RecordedSpec) else len(job.spec.seeds)
+    seeds = None if isinstance(job.spec, RecordedSpec | UnreadSpec) else len(job.spec.seeds)
     return [MeasuredRun(job.id, job.kind, {}, seeds)]
 
 

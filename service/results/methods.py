@@ -42,6 +42,7 @@ from ffengine.spec import (
     StudySpec,
     TrainedWeights,
     TrainSpec,
+    UnreadSpec,
     UploadedWeights,
 )
 from ffengine.spec_values import value_in_words
@@ -125,6 +126,8 @@ def sentences_of(
     if isinstance(spec, RecordedSpec):
         by = f"by {spec.program}" if spec.program else "by another program"
         return [f"The run was computed {by}, not by fflab, which recorded its curves."]
+    if isinstance(spec, UnreadSpec):
+        return ["Another version of fflab computed the run; this one cannot read its spec."]
     if isinstance(spec, StudySpec):
         runs = expand(spec) if cells is None else cells
         return [*_study(spec, runs), *_computed(provenance)]

@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from ffengine.datasets import DATASETS
 from ffengine.presets import PRESETS
-from ffengine.spec import CheckSpec, Preprocess, RecordedSpec, StudySpec, TrainSpec
+from ffengine.spec import CheckSpec, Preprocess, RecordedSpec, StudySpec, TrainSpec, UnreadSpec
 from ffengine.spec_values import flatten, params_in_words, plain, value_in_words
 from ffengine.study import Cell
 from service.jobs import Job
@@ -136,7 +136,7 @@ def inputs_of(spec: TrainSpec) -> str:
 
 def cell_of(run: Job) -> Cell | None:
     """The cell of a study that a job runs; None where the job is no run of a study."""
-    if run.place is None or isinstance(run.spec, StudySpec | RecordedSpec):
+    if run.place is None or isinstance(run.spec, StudySpec | RecordedSpec | UnreadSpec):
         return None
     params = run.place.get("params")
     part = str(run.place.get("part", ""))

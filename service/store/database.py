@@ -4,6 +4,7 @@ Every part of the store is given one Database.
 """
 
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -40,11 +41,19 @@ from service.store.tables import JobRow, ServiceRow, now_seconds
 __all__ = ["DATABASE_ERRORS", "Database", "DatabaseDamaged", "DatabaseRefused", "DatabaseReplaced"]
 
 KEPT_CONNECTIONS = 5
+log = logging.getLogger(__name__)
+
 BUSY_MILLISECONDS = 15_000
 WAL_RETRY_SECONDS = 0.02
 MIGRATION_LOCK = 0x66666C6162  # "fflab", PostgreSQL's advisory lock while the schema is upgraded
 # a probe writes unless the process has written so lately; see Database.ping
 WRITTEN_LATELY_SECONDS = 5.0
+# for which an upgrade waits for each table: who waits for longer keeps all others waiting as well
+MIGRATION_LOCK_SECONDS = 15.0
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL's code
+# the oldest schema whose programs may use today's: all changes since are additions that they do not
+# notice. A change that is not, which a new minor version may bring, sets it to its own revision.
+USABLE_FROM = "0015"
 PROBE_MILLISECONDS = 2_000
 # how long the check of a file may take at the start, and the largest file that is checked: SQLite
 # may look at the time only between two tables, and reads 100 MB in a second from a slow disk
@@ -145,10 +154,19 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date; two processes may do so at once.
 
-        Raises DatabaseRefused where a newer version has written it.
+        A schema that a newer version has made is left as it is where that version says that this
+        one may use it, see USABLE_FROM.
+
+        Raises DatabaseRefused where a newer version has written it otherwise, and where others keep
+        the tables locked.
         """
-        with self.engine.execution_options(write=True).begin() as connection:
+        with (
+            _told_of_locks(self.address),
+            self.engine.execution_options(write=True).begin() as connection,
+        ):
             if not self.is_sqlite:
+                wait = text("SELECT set_config('lock_timeout', :wait, true)")
+                connection.execute(wait, {"wait": f"{MIGRATION_LOCK_SECONDS:.0f}s"})
                 connection.execute(
                     text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
                 )
@@ -156,16 +174,35 @@ class Database:
                 connection.execute(text("SET LOCAL statement_timeout = 0"))
             if self._refuse_newer(connection) == _migrations().get_current_head():
                 return
+            if not self._is_known(connection):
+                return
             config = _alembic()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            connection.execute(update(ServiceRow).values(usable_from=USABLE_FROM))
+
+    @staticmethod
+    def _is_known(connection: Connection) -> bool:
+        """Whether the schema is one that this version knows, or none."""
+        found = MigrationContext.configure(connection).get_current_revision()
+        return found is None or found in _revisions()
 
     def _refuse_newer(self, connection: Connection) -> str | None:
-        """Return the revision of the schema; raise DatabaseRefused where it is a newer one."""
+        """Return the revision of the schema.
+
+        Raises DatabaseRefused where it is a newer one that programs of this version may not use.
+        """
         known = _migrations()
-        revisions = {script.revision for script in known.walk_revisions()}
         found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in revisions:
+        if found is not None and found not in _revisions():
+            oldest = connection.scalar(select(ServiceRow.usable_from))
+            if oldest is not None and oldest in _revisions():
+                log.info(
+                    "the schema %s is newer than this fflab, which knows %s and may use it",
+                    found,
+                    known.get_current_head(),
+                )
+                return found
             raise DatabaseRefused(
                 f"{self.address} was written by a newer fflab (schema {found}, this one knows "
                 f"{known.get_current_head()}): upgrade fflab, or restore the backup from before "
@@ -328,6 +365,27 @@ def _alembic() -> Config:
 def _migrations() -> ScriptDirectory:
     """What this version knows of the schema's history; its files are read once in a process."""
     return ScriptDirectory.from_config(_alembic())
+
+
+@cache
+def _revisions() -> frozenset[str]:
+    """The schemas that this version knows."""
+    return frozenset(script.revision for script in _migrations().walk_revisions())
+
+
+@contextmanager
+def _told_of_locks(address: str) -> Iterator[None]:
+    """Raise DatabaseRefused in place of what is raised where a lock was waited for too long."""
+    try:
+        yield
+    except OperationalError as error:
+        if code_of(error) in BUSY or getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+            raise DatabaseRefused(
+                f"the schema of {address} could not be upgraded, as others keep its tables locked; "
+                f"nothing was changed: stop what uses it for long, such as a backup or a report, "
+                f"and start again"
+            ) from error
+        raise
 
 
 def refuse_network_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from ffengine.datasets import DATASETS, Datasets, figures_version
 from ffengine.plugins import REGISTRY
 from ffengine.results import RecordedResult
 from ffengine.spec import AnySpec, CheckSpec, RecordedSpec, StudySpec, digest
+from ffengine.spec_versions import stored_document, version_needed
 from ffengine.study import Cell, written_out
 from ffengine.uploaded_weights import WeightUploads
 from ffengine.version import NUMERICS_VERSION
@@ -35,6 +36,7 @@ from service.store.tables import (
     now_seconds,
 )
 from service.store.transitions import enqueue_deliveries
+from service.store.understanding import LEADS, waits_for_itself
 from service.store.visibility import open_to
 from service.store.workers import DEAD_WORKER_SECONDS
 
@@ -68,6 +70,7 @@ class NewJobRow:
     dataset_digest: str | None
     engine_version: str
     plugins: str | None
+    spec_version: int | None
     priority: int
     fresh: bool
     given: Mapping[str, Any]
@@ -202,12 +205,19 @@ def _of_spec(spec: AnySpec, datasets: Datasets | None) -> dict[str, Any]:
     name = None if isinstance(spec, StudySpec) else spec.dataset.name
     return {
         "kind": spec.kind,
-        "spec": spec.model_dump(mode="json"),
+        **_versioned(spec),
         "spec_digest": digest(spec),
         "dataset_digest": _pinned_digest(name, datasets) if name else None,
         "engine_version": figures_version(name) if name else NUMERICS_VERSION,
         "plugins": None if isinstance(spec, StudySpec) else plugins_of(spec),
     }
+
+
+def _versioned(spec: AnySpec) -> dict[str, Any]:
+    """A spec as older programs can read it where it says nothing new, and the version it needs."""
+    if isinstance(spec, StudySpec):  # it is written as it was given, and no worker reads it
+        return {"spec": spec.model_dump(mode="json"), "spec_version": None}
+    return {"spec": stored_document(spec), "spec_version": version_needed(spec)}
 
 
 def plugins_of(spec: AnySpec) -> str | None:
@@ -283,6 +293,7 @@ def insert_recorded(
         priority=PRIORITIES.index("normal"),
         fresh=True,  # no result answers another of its kind
         plugins=None,
+        spec_version=None,
         given={**dict.fromkeys(_PASSED_ON), "private": False, **options},
     )
     ended = {"state": JobState.succeeded.value, "fraction": 1.0, "message": RECORDED_MESSAGE}
@@ -314,7 +325,7 @@ def _insert_queued(session: Session, queued: Sequence[Queued], now: float) -> No
         {
             **_columns_at(row, now),
             "state": JobState.queued.value,
-            "waits_for": leader,
+            "waits_for": leader or waits_for_itself(row.id, row.spec_version),
             "message": message,
             "last_event": 1 if leader or message == QUEUED_MESSAGE else 2,
         }
@@ -423,7 +434,7 @@ def active_duplicates(
         which,
         going,
         JobRow.wanted == Wanted.run.value,
-        JobRow.waits_for.is_(None),
+        LEADS,
         apart=(JobRow.state, JobRow.need_device, JobRow.need_tags, JobRow.need_memory_bytes),
     )
     return {

@@ -5,15 +5,21 @@ import threading
 from collections import OrderedDict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ffengine.results import Provenance
-from ffengine.spec import Stored
-from ffengine.text import STORED
-from service.jobs import Event, Job, JobError, JobState, Progress, label_of
+from ffengine.spec import Stored, UnreadSpec
+from ffengine.text import STORED, shortened, visible
+from ffengine.version import VERSION
+from service.jobs import EVENT_TYPES, Event, Job, JobError, JobState, Progress, label_of
 from service.store.inserts import PRIORITIES, WAITS
 from service.store.tables import EventRow, JobRow
 
 REMEMBERED_JOBS = 1_000
+# fields of a job whose values are documents of their own, which another version may write otherwise
+_UNSURE = frozenset({"priority", "needs", "error", "provenance", "place", "label", "webhook"})
 
 
 class JobCache:
@@ -85,14 +91,65 @@ class VersionReader:
 
 
 def to_event(row: EventRow) -> Event:
-    """Convert a row to the event that the API shows."""
+    """Convert a row to the event that the API shows; one of an unknown type to a note of it."""
+    kind, data = row.type, row.data
+    if kind not in EVENT_TYPES:
+        note = f"an event of another version of fflab: {shortened(visible(kind))}"
+        kind, data = "log", {"level": "info", "message": note}
     return Event.model_validate(
-        {"id": row.seq, "job": row.job_id, "type": row.type, "at": _time(row.at), "data": row.data}
+        {"id": row.seq, "job": row.job_id, "type": kind, "at": _time(row.at), "data": data}
     )
 
 
 def to_job(row: JobRow) -> Job:
-    """Convert a row to the job that the API shows."""
+    """Convert a row to the job that the API shows.
+
+    A row that this version of fflab cannot read, as one of a newer version, becomes a job of kind
+    `unread` that says so.
+    """
+    try:
+        return _shown(row)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return _unread(row, error)
+
+
+def _unread(row: JobRow, error: Exception) -> Job:
+    """What can be said of a job whose row cannot be read: what, since when, in which state."""
+    why = (
+        f"this {row.kind} job was stored by another version of fflab; this one, fflab {VERSION}, "
+        f"does not understand {_what_is_wrong(error)}"
+    )
+    spec = UnreadSpec(stored_kind=shortened(visible(row.kind)), why=why)
+    made = _facts(row) | dict.fromkeys(_UNSURE) | {"priority": "normal"}
+    made |= {"kind": "unread", "spec": spec}
+    columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
+    return Job.model_validate(columns | made)
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """What of a row is not understood, in one line."""
+    if not isinstance(error, ValidationError):
+        return shortened(visible(f"a part of it ({type(error).__name__}: {error})"))
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(step) for step in first["loc"])
+    return shortened(visible(f"{where}: {first['msg']}" if where else str(first["msg"])))
+
+
+def _shown(row: JobRow) -> Job:
+    made = _facts(row) | {
+        "priority": PRIORITIES[row.priority],
+        "spec": Stored.model_validate({"spec": row.spec}, context=STORED).spec,
+        "error": JobError.model_validate(row.error) if row.error else None,
+        "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
+        "label": label_of(row.place),
+        "webhook": row.webhook["url"] if row.webhook else None,
+    }
+    columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
+    return Job.model_validate(columns | made)
+
+
+def _facts(row: JobRow) -> dict[str, Any]:
+    """What a job shows that is not a column of its row, but for what a newer version may change."""
     base = f"/v1/jobs/{row.id}"
     links = {
         "self": base,
@@ -107,9 +164,7 @@ def to_job(row: JobRow) -> Job:
         links["parent"] = f"/v1/jobs/{row.parent_id}"
     if row.kind == "study":
         links["children"] = f"/v1/jobs?parent={row.id}"
-    made = {
-        "priority": PRIORITIES[row.priority],
-        "spec": Stored.model_validate({"spec": row.spec}, context=STORED).spec,
+    return {
         "progress": Progress(
             fraction=row.fraction, message=row.message, eta_seconds=row.eta_seconds
         ),
@@ -118,17 +173,17 @@ def to_job(row: JobRow) -> Job:
         "started_at": _time(row.started_at),
         "finished_at": _time(row.finished_at),
         "attempts": row.attempt,
-        "error": JobError.model_validate(row.error) if row.error else None,
-        "provenance": Provenance.model_validate(row.provenance) if row.provenance else None,
         "parent": row.parent_id,
-        "label": label_of(row.place),
         "cached": row.cached_from is not None,
-        "waits_for": row.waits_for if row.state == JobState.queued else None,
-        "webhook": row.webhook["url"] if row.webhook else None,
+        "waits_for": _leader_of(row),
         "links": links,
     }
-    columns = {name: getattr(row, name) for name in Job.model_fields if name not in made}
-    return Job.model_validate(columns | made)
+
+
+def _leader_of(row: JobRow) -> str | None:
+    """The identical job that a job waits for; some wait for themselves, see understanding."""
+    waits = row.state == JobState.queued and row.waits_for != row.id
+    return row.waits_for if waits else None
 
 
 def _held_up(row: JobRow) -> str | None:

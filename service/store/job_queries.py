@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import eq, ge, gt, le, lt
 from typing import Any
+from typing import cast as cast_to
 
+from pydantic import JsonValue
 from sqlalchemy import (
     ColumnElement,
     Float,
@@ -31,6 +33,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 
+from ffengine.entry import entries, name_of
+from ffengine.spec import RunSpec
+from ffengine.spec_versions import later_defaults
 from service.jobs import JobState
 from service.lists.columns import Column
 from service.lists.conditions import Comparable, Condition, Order
@@ -76,7 +81,7 @@ class JobQueries:
         if column.group == "job":
             return _OF_JOB[column.name]()
         document = JobRow.figures if column.group == "figure" else JobRow.spec
-        found = [self._typed(document, column, path) for path in column.paths]
+        found = [self._or_default(column, path, document) for path in column.paths]
         return func.coalesce(*found) if len(found) > 1 else found[0]
 
     def _matches(self, condition: Condition) -> Test:
@@ -129,6 +134,17 @@ class JobQueries:
         right: Test = func.json_typeof(inner) == _TYPES_IN_POSTGRESQL[column.type]
         text = func.json_extract_path_text(document, *path, type_=String())
         return case((right, _from_text(text, column)))
+
+    def _or_default(
+        self, column: Column, path: tuple[str, ...], document: Expression
+    ) -> Expression:
+        """The value at a path; where a stored spec leaves it out, the default that it had then."""
+        value = self._typed(document, column, path)
+        kinds = _LEFT_OUT.get(path) if column.group == "spec" else None
+        if kinds is None:
+            return value
+        defaults = [(JobRow.kind == kind, literal(_bound(one))) for kind, one in kinds.items()]
+        return func.coalesce(value, case(*defaults))
 
     def _of_several(self, column: Column) -> Expression:
         """The largest number or the first text of a column of several values."""
@@ -233,6 +249,21 @@ def _in_json(column: Expression, name: str) -> Expression:
     return found
 
 
+def _left_out() -> dict[tuple[str, ...], dict[str, JsonValue]]:
+    """The defaults of fields that stored specs may leave out: by path, then by kind of job."""
+    found: dict[tuple[str, ...], dict[str, JsonValue]] = {}
+    for spec in entries(RunSpec):
+        for path, default in later_defaults(spec).items():
+            found.setdefault(path, {})[name_of(spec, "kind")] = default
+    return found
+
+
+def _bound(value: JsonValue) -> str | float:
+    """A value of a spec as `_typed` has it."""
+    return value if isinstance(value, str) else float(cast_to("Any", value))
+
+
+_LEFT_OUT = _left_out()
 _OF_JOB: dict[str, Callable[[], Expression]] = {
     "name": lambda: JobRow.name,
     "id": lambda: JobRow.id,

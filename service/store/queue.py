@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import (
     and_,
     delete,
@@ -30,6 +30,9 @@ from ffengine.datasets import DATASETS, figures_version
 from ffengine.plugins import REGISTRY
 from ffengine.results import Diagnostic, RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, RunSpec, TrainSpec
+from ffengine.spec_versions import FIRST_VERSION, SPEC_VERSION
+from ffengine.text import shortened, visible
+from ffengine.version import VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.placement import Fitness, joined_tags, split_tags
 from service.store.curve_rows import Row, insert_rows
@@ -65,6 +68,14 @@ from service.store.transitions import (
     change,
     change_all,
 )
+from service.store.understanding import (
+    FOLLOWS,
+    LEADS,
+    NEEDED,
+    UNDERSTANDS,
+    WAITS_FOR_NONE,
+    understood,
+)
 from service.store.workers import DEAD_WORKER_SECONDS
 
 STARTING_MESSAGE = "starting"
@@ -73,7 +84,7 @@ NEEDS = f"{WAITS}needs "  # where a job needs what no live worker has
 LOST_REASON = "its worker was not heard of until the lease ran out"
 # jobs that may be claimed when they are queued: not studies, which follow their runs, and not jobs
 # that wait for an identical one, which share its result
-CLAIMABLE = (JobRow.kind != "study", JobRow.waits_for.is_(None))
+CLAIMABLE = (JobRow.kind != "study", LEADS)
 _SPEC: TypeAdapter[TrainSpec | CheckSpec | ForecastSpec] = TypeAdapter(RunSpec)
 
 
@@ -104,11 +115,23 @@ class Room(NamedTuple):
 ANY_ROOM = Room()
 
 
+class _Unreadable(Exception):
+    """The spec of a job cannot be read here; `reason` says what in it, in one line."""
+
+    def __init__(self, job_id: str, error: ValidationError) -> None:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        self.job_id = job_id
+        self.reason = shortened(visible(f"{where}: {first['msg']}" if where else first["msg"]))
+        super().__init__(f"{job_id}: {self.reason}")
+
+
 class Queue:
     """The jobs that wait for a worker, and those that a worker holds.
 
     `plugins` are the identities of the plug-ins with which jobs are claimed; None: those of this
-    process. `host` is the name of this machine; None: what it calls itself.
+    process. `host` is the name of this machine; None: what it calls itself. `knows` is the newest
+    version of specs that is understood here.
     """
 
     def __init__(
@@ -116,11 +139,12 @@ class Queue:
         database: Database,
         plugins: Collection[str] | None = None,
         host: str | None = None,
+        knows: int = SPEC_VERSION,
     ) -> None:
         self._database = database
         self._host = host or platform.node()
         here = [plugin.identity for plugin in REGISTRY.plugins] if plugins is None else plugins
-        self._plugins = frozenset(here)
+        self._plugins, self._knows = frozenset(here), knows
 
     def claim_next(
         self,
@@ -139,6 +163,20 @@ class Queue:
         - `max_running`: how many jobs of an owner may run at once, where the owner's key does not
           say it; None: as many as there are workers.
         """
+        while True:
+            try:
+                return self._claim_first(worker, lease_seconds, fitness, max_running)
+            except _Unreadable as unreadable:  # the transaction is undone; others may be begun
+                self._leave_to_newer(worker, unreadable)
+
+    def _claim_first(
+        self,
+        worker: str,
+        lease_seconds: float,
+        fitness: Fitness | None,
+        max_running: int | None,
+    ) -> Claim | None:
+        """Claim the first job that fits. Raises _Unreadable."""
         with self._database.reading() as session:
             claimable = (
                 JobRow.state == JobState.queued.value,
@@ -163,9 +201,36 @@ class Queue:
             return None
 
     def claim(self, job_id: str, worker: str, lease_seconds: float) -> Claim | None:
-        """Claim a queued job; None where it is not queued."""
+        """Claim a queued job; None where it is not queued, or not understood here."""
+        try:
+            with self._database.writing() as session:
+                return self._claim(session, job_id, worker, lease_seconds)
+        except _Unreadable as unreadable:
+            self._leave_to_newer(worker, unreadable)
+            return None
+
+    def _leave_to_newer(self, worker: str, unreadable: "_Unreadable") -> None:
+        """Record that a queued job needs a newer version of specs than the one known here.
+
+        Who stored it must have been wrong about the version that it needs. So nobody who knows this
+        one claims it from now on, rather than again and again.
+        """
+        why = (
+            f"{worker} (fflab {VERSION}) does not understand its spec, and leaves it to a newer "
+            f"one: {unreadable.reason}"
+        )
         with self._database.writing() as session:
-            return self._claim(session, job_id, worker, lease_seconds)
+            left = change(
+                session,
+                unreadable.job_id,
+                JobRow.state == JobState.queued.value,
+                self._knows >= NEEDED,
+                spec_version=self._knows + 1,
+                waits_for=JobRow.id,
+            )
+            if left:
+                log = {"level": "warning", "message": why}
+                append_events(session, unreadable.job_id, [("log", log)])
 
     def _not_avoided(self) -> ColumnElement[bool]:
         """The jobs that this host did not lose or give back just now, while another can take them.
@@ -186,17 +251,18 @@ class Queue:
                 WorkerRow.device.startswith(JobRow.need_device),
             ),
             func.coalesce(JobRow.need_memory_bytes <= WorkerRow.memory_bytes, true()),
+            UNDERSTANDS,
             WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS,
         )
 
     def _able(self, session: Session) -> ColumnElement[bool]:
-        """The jobs whose plug-ins are here."""
-        none = JobRow.plugins.is_(None)
-        if not self._plugins:
-            return none
-        needs = _needs_of_queued(session)
-        met = [need for need in needs if self._plugins.issuperset(need.split())]
-        return or_(none, JobRow.plugins.in_(met)) if met else none
+        """The jobs whose specs are understood here, and whose plug-ins are here."""
+        able: ColumnElement[bool] = JobRow.plugins.is_(None)
+        if self._plugins:
+            needs = _needs_of_queued(session)
+            met = [need for need in needs if self._plugins.issuperset(need.split())]
+            able = or_(able, JobRow.plugins.in_(met)) if met else able
+        return and_(able, understood(self._knows))
 
     def _claim(
         self, session: Session, job_id: str, worker: str, lease_seconds: float
@@ -220,7 +286,7 @@ class Queue:
         if not taken:
             return None
         row = session.get_one(JobRow, job_id)
-        spec = _SPEC.validate_python(row.spec)
+        spec = _read(row)
         why = self._begin_anew(session, row, spec.dataset.name)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
         append_events(session, job_id, _log_events(why))
@@ -476,6 +542,7 @@ class Queue:
         lacking: Callable[[list[str]], str | None] = lambda _: None,
         room: Callable[[str | None, list[str]], Room] = lambda _device, _tags: ANY_ROOM,
         of_job: str | None = None,
+        not_understood: Callable[[int], str | None] = lambda _: None,
     ) -> None:
         """Give the jobs that have been queued for so long a message that says why they wait.
 
@@ -487,22 +554,25 @@ class Queue:
           somebody can.
         - `room`: says what live workers have for jobs that need this kind of device and these tags.
         - `of_job`: only of this job, or of the runs of this study; None: of all jobs.
+        - `not_understood`: says why nobody understands a job that needs this version of specs;
+          None: somebody does.
         """
         own = true() if of_job is None else self._that_wait_of(of_job)
-        kinds = (JobRow.plugins, JobRow.need_device, JobRow.need_tags)
+        kinds = (JobRow.spec_version, JobRow.plugins, JobRow.need_device, JobRow.need_tags)
         queued = (JobRow.state == JobState.queued.value, *CLAIMABLE, own)
         with self._database.reading() as session:
             found = session.execute(select(*kinds).where(*queued).distinct()).all()
-        for plugins, device, tags in found:
+        for version, plugins, device, tags in found:
             same = and_(
                 own,
                 *(
                     column.is_not_distinct_from(value)
-                    for column, value in zip(kinds, (plugins, device, tags), strict=True)
+                    for column, value in zip(kinds, (version, plugins, device, tags), strict=True)
                 ),
             )
             there = room(device, split_tags(tags))
-            why = reason or (lacking(plugins.split()) if plugins else None) or there.none
+            why = reason or not_understood(version or FIRST_VERSION)
+            why = why or (lacking(plugins.split()) if plugins else None) or there.none
             if why is None and there.memory_bytes is not None:
                 larger = JobRow.need_memory_bytes > there.memory_bytes
                 self._explain(there.too_small, after_seconds, and_(same, larger))
@@ -550,7 +620,7 @@ class Queue:
         query = select(JobRow.id, JobRow.waits_for, leader.state, JobRow.private).outerjoin(
             leader, leader.id == JobRow.waits_for
         )
-        waiting = (JobRow.waits_for.is_not(None), JobRow.state == JobState.queued.value)
+        waiting = (FOLLOWS, JobRow.state == JobState.queued.value)
         query = (
             query.where(*waiting, or_(leader.id.is_(None), not_(computing)))
             .order_by(JobRow.id)
@@ -572,7 +642,7 @@ class Queue:
                     leaders = {} if private else new_leaders  # others do not wait for a private one
                     leader_id = leaders.setdefault(waits_for, job_id)
                     freed, follows = (
-                        {"waits_for": None, "message": QUEUED_MESSAGE},
+                        {"waits_for": WAITS_FOR_NONE, "message": QUEUED_MESSAGE},
                         {"waits_for": leader_id, "message": waiting_message(leader_id)},
                     )
                     change(session, job_id, *waiting, **(freed if leader_id == job_id else follows))
@@ -607,6 +677,14 @@ def _changed_basis(session: Session, row: JobRow, name: str) -> dict[str, str]:
     if digest and row.dataset_digest not in (None, digest):
         changed["dataset_digest"] = digest
     return changed
+
+
+def _read(row: JobRow) -> TrainSpec | CheckSpec | ForecastSpec:
+    """The spec of a job, to be computed. Raises _Unreadable."""
+    try:
+        return _SPEC.validate_python(row.spec)
+    except ValidationError as error:
+        raise _Unreadable(row.id, error) from error
 
 
 def _fitting(fitness: Fitness | None) -> list[ColumnElement[bool]]:

@@ -288,11 +288,7 @@ class Studies:
         query = query.where(JobRow.parent_id == study_id).order_by(JobRow.cell)
         with self._database.reading() as session:
             found = session.execute(query).all()
-        cells = (
-            StudyCell.model_validate_json(document) if document else summary_of(row, None)
-            for row, document in found
-        )
-        return StudyResult(cells=tuple(cells))
+        return StudyResult(cells=tuple(_cell_of(row, document) for row, document in found))
 
     def version_of_runs(self, study_id: str) -> int:
         """A number that rises with every change of the study's runs."""
@@ -320,6 +316,25 @@ def study_changed() -> JobError:
         "different, so the runs that are missing were not made. The others keep their results. "
         "Submit the study again to have all of them.",
     )
+
+
+def _cell_of(row: JobRow, summary: str | None) -> StudyCell:
+    """A run of a study, with its summary where it has one; see UnreadSpec for one that is unread.
+
+    What another version stored is no reason to hide the runs beside it.
+    """
+    try:
+        return StudyCell.model_validate_json(summary) if summary else summary_of(row, None)
+    except (ValueError, LookupError, TypeError):
+        return StudyCell(
+            part="",
+            params={},
+            kind="unread",
+            spec_digest=row.spec_digest,
+            job=row.id,
+            state=row.state,
+            summary={},
+        )
 
 
 def summary_of(row: JobRow, document: str | None, pruned_at: int | None = None) -> StudyCell:

@@ -94,7 +94,11 @@ class JobRow(Base):
     the attempts that failed because of their machine, and `avoid_host` is the last host that lost
     the job or gave it back: another one gets it first. `cells` is how many runs a study has,
     `cells_made` how many of them have a row. `plugins` are the identities of the plug-ins that its
-    spec uses, separated by blanks: a worker without them does not claim it. `needs` is what its
+    spec uses, separated by blanks: a worker without them does not claim it. `spec_version` is the
+    lowest version of specs that has all that its spec uses (null: the first): a worker that knows
+    only older ones does not claim it. Workers from before that column do not look at it, so such a
+    job also waits for itself, see
+    service.store.understanding. `needs` is what its
     submitter asks of a worker; `need_device`, `need_tags` and `need_memory_bytes` say the same to
     the queue, the memory being `estimated_bytes` where none is asked for. `figures` are those of
     the headline, as they were at version `figured_version`: lists are filtered and sorted by them.
@@ -129,6 +133,7 @@ class JobRow(Base):
     dataset_digest: Mapped[str | None]
     device_class: Mapped[str | None]
     plugins: Mapped[str | None]
+    spec_version: Mapped[int | None]
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     cell: Mapped[int | None]
     place: Mapped[Document | None] = mapped_column(JSON(none_as_null=True))
@@ -284,13 +289,15 @@ class SecretRow(Base):
 class ServiceRow(Base):
     """The id of the service, in one row that is made with the table.
 
-    The folder of artifacts has the same id, see service.store.identity.
+    The folder of artifacts has the same id, see service.store.identity. `usable_from` is the oldest
+    schema whose programs may use this one, see Database.migrate; null: this one alone.
     """
 
     __tablename__ = "service"
 
     number: Mapped[int] = mapped_column(primary_key=True, default=1)
     id: Mapped[str]
+    usable_from: Mapped[str | None]
 
     __table_args__ = (CheckConstraint("number = 1", name="one_service"),)
 
@@ -368,4 +375,5 @@ class WorkerRow(Base):
     job: Mapped[str | None]
     paused: Mapped[str | None]
     plugins: Mapped[list[Document] | None]
+    spec_version: Mapped[int | None]
     seen_at: Mapped[float]

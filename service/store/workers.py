@@ -2,6 +2,8 @@
 
 from sqlalchemy import delete, insert, select
 
+from ffengine.spec_versions import FIRST_VERSION, SPEC_VERSION
+from ffengine.version import VERSION
 from service.schemas import CANNOT_COMPUTE, WorkerInfo, WorkerLine
 from service.store.database import Database
 from service.store.tables import WorkerRow, now_seconds
@@ -49,4 +51,24 @@ def _to_line(row: WorkerRow, now: float) -> WorkerLine:
         **said | {"plugins": row.plugins or [], "tags": row.tags or []},
         silent_seconds=round(max(0.0, now - row.seen_at), 1),
         can_compute=not (row.paused or "").startswith(CANNOT_COMPUTE),
+        differs=difference_of(row.version, row.spec_version),
     )
+
+
+def difference_of(version: str, spec_version: int | None) -> str | None:
+    """How a worker of this version differs from this program, and what that means; None: it is one.
+
+    **Arguments:**
+
+    - `version`: of its fflab.
+    - `spec_version`: the newest version of specs that it knows; None: the first.
+    """
+    known = spec_version or FIRST_VERSION
+    if (version, known) == (VERSION, SPEC_VERSION):
+        return None
+    theirs = f"fflab {version} (specs {known}) beside the API's {VERSION} ({SPEC_VERSION})"
+    if known < SPEC_VERSION:
+        return f"{theirs}: it passes jobs that ask for what came later; upgrade it"
+    if known > SPEC_VERSION:
+        return f"{theirs}: it takes all jobs; upgrade the API to ask for what came later"
+    return f"{theirs}: it takes all jobs"

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ffengine.results import Provenance
+from ffengine.spec import UnreadSpec
 from service.artifacts import JOB_ID
 from service.encoding.viewer import VIEWER
 from service.jobs import TERMINAL, Job, actions_on
@@ -36,22 +37,27 @@ def validated_id(job_id: str) -> str:
     return job_id
 
 
-def find_job(store: Store, job_id: str) -> Job:
-    """Return the job. Raises NoSuchJob."""
-    return find_versioned_job(store, job_id)[0]
+def find_job(store: Store, job_id: str, *, unread: bool = False) -> Job:
+    """Return the job; one whose spec cannot be read only if `unread`.
+
+    Raises NoSuchJob and UnreadJob.
+    """
+    return find_versioned_job(store, job_id, unread=unread)[0]
 
 
-def find_versioned_job(store: Store, job_id: str) -> tuple[Job, int]:
-    """Return the job and its version. Raises NoSuchJob."""
+def find_versioned_job(store: Store, job_id: str, *, unread: bool = False) -> tuple[Job, int]:
+    """Return the job and its version; see find_job. Raises NoSuchJob and UnreadJob."""
     found = store.jobs.get_with_version(validated_id(job_id))
     if found is None:
         raise problems.NoSuchJob
+    if isinstance(spec := found[0].spec, UnreadSpec) and not unread:
+        raise problems.UnreadJob(f"{spec.why}. {problems.UnreadJob.advice}")
     return found
 
 
 def find_own_job(store: Store, job_id: str) -> Job:
     """Return a job that the viewer may change. Raises NoSuchJob and NotYours."""
-    job = find_job(store, job_id)
+    job = find_job(store, job_id, unread=True)
     refuse_others(job.id, job.submitted_by)
     return job
 
@@ -67,9 +73,9 @@ def refuse_others(what: str, owner: str | None) -> None:
         )
 
 
-def find_result(store: Store, job_id: str) -> JobWithResult:
-    """Return the job and its result. Raises NoSuchJob and NoResultYet."""
-    job, version = find_versioned_job(store, job_id)
+def find_result(store: Store, job_id: str, *, unread: bool = False) -> JobWithResult:
+    """Return the job and its result; see find_job. Raises NoSuchJob, UnreadJob, NoResultYet."""
+    job, version = find_versioned_job(store, job_id, unread=unread)
     document = result_document(store, job)
     if document is None:
         raise _no_result_yet(job)

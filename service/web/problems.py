@@ -362,6 +362,15 @@ class NoResultYet(Problem):
     advice = "Wait until its state is succeeded, with GET /v1/jobs/{id}?wait=60 or its events."
 
 
+class UnreadJob(Problem):
+    """The job was stored by another version of fflab, and this one cannot read its spec."""
+
+    status = 409
+    code = "unread-job"
+    title = "The job was stored by another version of fflab, and this one cannot read it."
+    advice = "Its state, log and stored result are shown; have the operator upgrade the service."
+
+
 class NoWeights(Problem):
     """The job has no such weights."""
 

@@ -18,6 +18,8 @@ from sqlalchemy import text
 from benchmarks.waiting import wait_until
 from ffengine.cost import Limits
 from ffengine.results import CheckResult, StudyResult, TrainResult
+from ffengine.spec_versions import SPEC_VERSION
+from ffengine.version import VERSION
 from service.cli.doctor import _service
 from service.jobs import Job, JobState, Progress
 from service.schemas import WorkerInfo
@@ -498,7 +500,8 @@ def test_a_worker_that_cannot_compute_is_shown_as_such(
         device="cpu",
         device_name=None,
         memory_bytes=None,
-        version="0",
+        version=VERSION,
+        spec_version=SPEC_VERSION,
         job=None,
         paused=why,
     )
@@ -529,7 +532,8 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store, fflab: Fflab
         host_memory_bytes=2**41,
         threads=12,
         tags=["a100", "<b>"],
-        version="0",
+        version=VERSION,
+        spec_version=SPEC_VERSION,
         job=None,
     )
     store.workers.heartbeat(info)
@@ -539,7 +543,11 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store, fflab: Fflab
     assert "\t12\ta100,<b>\t" in fflab("workers").out
     assert 'fflab_device_workers{device="cpu"} 1.0' in client.get("/metrics").text
     (shown,) = client.get("/v1/workers").json()["items"]
-    beside = {"silent_seconds": shown["silent_seconds"], "can_compute": True}
+    beside = {
+        "silent_seconds": shown["silent_seconds"],
+        "can_compute": True,
+        "differs": None,
+    }
     assert {**info.model_dump(), **beside} == shown
 
 
@@ -553,7 +561,8 @@ def test_a_worker_that_pauses_says_why_everywhere(
         device="cpu",
         device_name=None,
         memory_bytes=None,
-        version="0",
+        version=VERSION,
+        spec_version=SPEC_VERSION,
         job=None,
         paused="the disk has no room",
     )

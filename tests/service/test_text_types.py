@@ -43,6 +43,7 @@ OWN_SHAPES = {
 }
 OWN_FIELDS = {
     "Job.held_up",
+    *("UnreadSpec.stored_kind", "UnreadSpec.why"),
     *("DatasetFacts.digest", "DatasetFacts.licence", "DatasetFacts.source", "Event.job"),
     *("ExpiredJob.id", "ExpiredJob.reason", "JobPage.next_cursor"),
     *("JobPage.states", "RowPage.next_cursor", "SamplePicture.pixels"),

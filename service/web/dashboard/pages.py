@@ -26,7 +26,15 @@ from ffengine.findings import FINDINGS
 from ffengine.onset import onset_before
 from ffengine.presets import PRESETS
 from ffengine.results import Diagnostic
-from ffengine.spec import DatasetSpec, RecordedSpec, StudySpec, Submission, TrainSpec, as_document
+from ffengine.spec import (
+    DatasetSpec,
+    RecordedSpec,
+    StudySpec,
+    Submission,
+    TrainSpec,
+    UnreadSpec,
+    as_document,
+)
 from ffengine.study import GridError, is_resolved, resolved, written_out
 from ffengine.uploads import LONGEST_MEANING
 from service.encoding.root_path import SHARED, at
@@ -187,7 +195,16 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
     from service.results.onset_table import onset_table
     from service.results.paper_comparison import legend
 
-    job = find_job(resources.store, job_id)
+    job = find_job(resources.store, job_id, unread=True)
+    if isinstance(job.spec, UnreadSpec):
+        return render_page(
+            "unread",
+            request,
+            job=job,
+            ended=job.state in TERMINAL,
+            actions=actions_on(job),
+            is_own=VIEWER.get().may_change(job.submitted_by),
+        )
     ended = job.state in TERMINAL
     seen = resources.store.events.newest_of(job.id)
     events = resources.store.events.last(job.id, (*LOGGED, "end"), upto=seen, limit=LOG_LINES)
@@ -375,6 +392,8 @@ def _like(job: Job) -> FormStart:
         raise problems.field_problem(
             "query/like", f"{job.id} was recorded by another program: there is no spec to run"
         )
+    if isinstance(job.spec, UnreadSpec):
+        raise problems.UnreadJob(job.spec.why)
     title = f"the job {title_of(job)}"
     if isinstance(job.spec, StudySpec) and not is_resolved(job.spec):
         title += ", which an earlier version ran, as it is today"
@@ -632,7 +651,7 @@ def _pictures(catalogues: Sequence[tuple[str, Sequence[Described]]]) -> dict[tup
 def _expected(job: Job, datasets: Datasets) -> list[tuple[str, Diagnostic]]:
     """The advice on a run that has no result, in the form of findings."""
     if (
-        isinstance(job.spec, StudySpec | RecordedSpec)
+        isinstance(job.spec, StudySpec | RecordedSpec | UnreadSpec)
         or datasets.find(job.spec.dataset.name) is None
     ):
         return []

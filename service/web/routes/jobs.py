@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from ffengine.cost import Estimate
 from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
-from service.background.waiting import room_for
+from service.background.waiting import room_for, why_not_understood
 from service.encoding.root_path import at
 from service.jobs import Job, JobKind, JobState, RecordedRun
 from service.schemas import EventPage, JobPage, ProjectPage
@@ -117,9 +117,9 @@ def submit_job(
 ) -> Response:
     """Store a job for the workers.
 
-    Where no live worker could take it, because of its `needs` or its memory, `held_up` says why:
-    it waits for one that can. A job whose spec is identical to one that has succeeded is answered
-    from its result (`cached`).
+    Where no live worker could take it, because of its `needs` or its memory, or because none
+    understands what is new in its spec, `held_up` says why: it waits for one that can. A job whose
+    spec is identical to one that has succeeded is answered from its result (`cached`).
     """
     submitted = resources.submissions.submit(
         body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
@@ -134,7 +134,13 @@ def _placed(resources: Resources, submitted: Submitted) -> Submitted:
     workers = [] if submitted.replayed else store.workers.alive(DEAD_WORKER_SECONDS)
     if not workers or submitted.job.state is not JobState.queued:
         return submitted
-    store.queue.explain_waiting(None, 0.0, room=partial(room_for, workers), of_job=submitted.job.id)
+    store.queue.explain_waiting(
+        None,
+        0.0,
+        room=partial(room_for, workers),
+        of_job=submitted.job.id,
+        not_understood=partial(why_not_understood, workers),
+    )
     store.studies.pass_on_why(submitted.job.id)
     return submitted._replace(job=store.jobs.get(submitted.job.id) or submitted.job)
 
@@ -416,7 +422,7 @@ async def read_events(
     The stream ends after the event `end` of a job that has ended. A page ends early where its
     events are large; `next_cursor` says where the next one begins.
     """
-    await run_in_threadpool(find_job, resources.store, job_id)
+    await run_in_threadpool(find_job, resources.store, job_id, unread=True)
     start = last_event_id if last_event_id is not None else after
     if "application/json" in accept and "text/event-stream" not in accept:
         page = await run_in_threadpool(

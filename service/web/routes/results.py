@@ -126,7 +126,7 @@ def file_answers(
 )
 def read_result(job_id: JobId, store: StoreDep, asked: FileRequestDep) -> Response:
     """The curves, cells or summary of the job, with findings and provenance."""
-    job, version, document = find_result(store, job_id)
+    job, version, document = find_result(store, job_id, unread=True)
 
     def make() -> str:
         if job.kind != "study":
@@ -527,7 +527,7 @@ def read_log(
     after: Annotated[int, Query(ge=0, le=2**62, description="leave out events up to this id")] = 0,
 ) -> Response:
     """The log of the job: its changes of state, and the notes and warnings of its workers."""
-    find_job(store, job_id)
+    find_job(store, job_id, unread=True)
     return StreamingResponse(
         begun(_log(store, validated_id(job_id), after)), media_type="text/plain; charset=utf-8"
     )

@@ -59,7 +59,7 @@ def share_job(
 )
 def list_shares(job_id: JobId, store: StoreDep) -> SharePage:
     """The links of this job that are valid, oldest first, without their addresses."""
-    find_job(store, job_id)
+    find_job(store, job_id, unread=True)
     return SharePage(items=[share_of(one) for one in store.shares.of(job_id)])
 
 

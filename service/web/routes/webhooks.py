@@ -27,7 +27,7 @@ def read_deliveries(job_id: JobId, store: StoreDep) -> DeliveryPage:
     They are signed as Standard Webhooks, and retried for a day. Of the address, keys other than
     that of the submitter see scheme, host and port.
     """
-    job = find_job(store, job_id)
+    job = find_job(store, job_id, unread=True)
     found = store.deliveries.webhook_address(job_id)
     return DeliveryPage(
         url=shown_address(found["url"], job.submitted_by) if found else None,
