@@ -31,6 +31,36 @@ from ffengine.study import expand
 
 FIRST_WORDS = Path(__file__).parents[1] / "data" / "spec-words-0.2.0.txt"
 RUN: TypeAdapter[TrainSpec | CheckSpec | ForecastSpec] = TypeAdapter(RunSpec)
+# what a stored spec means by leaving a field out: for ever, or figures of stored jobs change
+LEFT_OUT = {
+    "Bce.collaboration": None,
+    "Bce.negative_threshold": None,
+    "CheckSpec.along": "goodness_difference",
+    "CheckSpec.decomposition": False,
+    "CheckSpec.goodness": {"name": "sum_squares"},
+    "DatasetSpec.label_code": {"name": "one_hot"},
+    "DatasetSpec.label_strength": None,
+    "EvaluationSpec.lesions": None,
+    "EvaluationSpec.selectivity": False,
+    "EvaluationSpec.usage": False,
+    "LinearThreshold.collaboration": None,
+    "LinearThreshold.negative_threshold": None,
+    "MonitorSpec.accuracy": False,
+    "MonitorSpec.decomposition": [],
+    "NetworkSpec.layers": [],
+    "SoftplusLoss.collaboration": None,
+    "SoftplusLoss.negative_threshold": None,
+    "TopK.of": "squares",
+    "TopK.share": None,
+    "TrainSpec.phases": {
+        "positive_steps": 0,
+        "negative_steps": 0,
+        "unit": "steps",
+        "lr_ratio": 1.0,
+    },
+    "TrainSpec.select": "last",
+    "TrainSpec.stop": None,
+}
 WHAT_TO_DO = (
     "specs can say what older programs do not understand: name it in ADDED of "
     "ffengine/spec_versions.py, under the newest version, or, where that one was released, under a "
@@ -129,3 +159,16 @@ def test_the_defaults_that_stored_specs_leave_out_are_known() -> None:
     assert found["monitor", "accuracy"] is False
     assert later_defaults(CheckSpec)["along",] == "goodness_difference"
     assert ("samples",) not in later_defaults(CheckSpec)
+
+
+def test_no_field_that_stored_specs_leave_out_gets_another_default() -> None:
+    models = set[type[BaseModel]]()
+    list(words(RunSpec, models))
+    classes = {model.__name__: model for model in models}
+    found = {}
+    for word in sorted(word for version in ADDED.values() for word in version if "." in word):
+        name, _, field = word.partition(".")
+        if "=" not in field and version_of(word) > version_of(name):
+            default = classes[name].model_fields[field].get_default(call_default_factory=True)
+            found[word] = TypeAdapter(Any).dump_python(default, mode="json")
+    assert found == LEFT_OUT, "a new field is added here; what is here never changes"
