@@ -38,6 +38,7 @@ PROGRAMS = {
 def newer(home: Path) -> str:
     with closing(sqlite3.connect(home / "fflab.db", isolation_level=None)) as database:
         database.execute("update alembic_version set version_num = '9999'")
+        database.execute("update service set usable_from = '9999'")
     return NEWER
 
 
