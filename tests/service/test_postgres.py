@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from threading import Barrier
 
 import pytest
 from sqlalchemy import make_url, text
 
+from benchmarks.waiting import wait_until
 from service.store.database import Database
 from service.store.postgres import connection_arguments
 
@@ -42,15 +44,16 @@ def test_the_server_knows_who_asks_and_for_how_long(postgres_url: str) -> None:
     found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert found.stdout.split("\n") == ["fflab", "15min", "1min", ""]
     named = make_url(postgres_url).update_query_dict({"application_name": "mine"})
-    database = Database(named.render_as_string(hide_password=False))
-    with database.engine.connect() as connection:
+    with (
+        closing(Database(named.render_as_string(hide_password=False))) as database,
+        database.engine.connect() as connection,
+    ):
         assert connection.scalar(NAME) == "mine"
-    database.close()
 
 
 @pytest.mark.slow
 def test_more_connections_are_opened_where_they_are_needed_and_not_kept(postgres_url: str) -> None:
-    database, at_once = Database(postgres_url, kept_connections=1), Barrier(4)
+    at_once = Barrier(4)
 
     def ask(_number: int) -> int:
         with database.engine.connect() as connection:
@@ -58,9 +61,12 @@ def test_more_connections_are_opened_where_they_are_needed_and_not_kept(postgres
             at_once.wait(timeout=60)
             return 1
 
-    with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(ask, range(4))) == 4
-    with database.engine.connect() as connection:
-        mine = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
-        assert connection.scalar(mine) == 1
-    database.close()
+    def count() -> int:
+        with database.engine.connect() as connection:
+            mine = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+            return int(connection.scalar(mine) or 0)
+
+    with closing(Database(postgres_url, kept_connections=1)) as database:
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(ask, range(4))) == 4
+        wait_until(lambda: count() == 1, "the server has closed the others", seen=count)
