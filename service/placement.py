@@ -39,7 +39,7 @@ WorkerTag = Annotated[
 
 
 def worker_tags(text: str) -> list[str]:
-    """Return the tags of a text that has them apart by commas, each once and in order.
+    """Return the tags of a text in which commas separate them, each once and in order.
 
     Raises ValueError.
     """
@@ -126,7 +126,7 @@ def needs_in_words(needs: Needs) -> str:
 def needs_of_words(words: Sequence[str]) -> dict[str, Any]:
     """Read what a command line asks for: texts such as `device=cuda`, `memory_gb=40`, `tags=a100`.
 
-    Tags add up, and may stand apart by commas. Whether the values are valid is not looked at.
+    Tags add up, and commas may separate several. Whether the values are valid is not looked at.
 
     Raises ValueError for a text that is none of these.
     """

@@ -131,8 +131,9 @@ class Settings(BaseSettings):
     )
     disk_reserve: ByteSize = Field(
         ByteSize(512 * 2**20),
-        description="while less is free on the disk of the home, workers begin no job and uploads "
-        "are refused; in bytes, or with a unit (2GB, 512MiB); 0: no reserve",
+        description="while less is free on the disk of the artifacts (of the home, beside a "
+        "bucket), workers begin no job; while less is free on that of the home, uploads are "
+        "refused; in bytes, or with a unit (2GB, 512MiB); 0: no reserve",
     )
     renderer_memory: ByteSize = Field(
         ByteSize(2**30),

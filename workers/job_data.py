@@ -1,4 +1,4 @@
-"""The data of a job: those that were pinned when it was submitted, wherever they are."""
+"""Finds the data that a job was submitted with, in this home or among the service's uploads."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ WORDS: dict[Kind, str] = {"dataset": "data set", "weights": "uploaded network"}
 
 
 class WrongData(Exception):
-    """This machine has not the data of a job, and cannot fetch them; `error` says it."""
+    """This machine lacks the data of a job and cannot fetch them; `error` says so to the user."""
 
     def __init__(self, error: JobError) -> None:
         super().__init__(error.detail)

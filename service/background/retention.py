@@ -19,8 +19,8 @@ from service.store import NotAllowed, StillNeeded, Store
 from service.store.faults import DATABASE_ERRORS, is_full
 from service.store.identity import settle
 
-AT_ONCE = 100
-# younger artifacts without a job do not count as unknown: their job may be about to be stored
+AT_ONCE = 100  # jobs of each kind in a sweep, so that the reconciler's other work is not held up
+# younger artifacts without a job are left alone: their job may be about to be stored
 UNKNOWN_SECONDS = 3600.0
 
 log = logging.getLogger(__name__)

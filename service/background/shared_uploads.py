@@ -79,9 +79,9 @@ class SharedUploads:
     def publish(self, kind: Kind, name: str, *, replace: bool = False) -> StoredUpload:
         """Put an upload of this home into the database and among the artifacts.
 
-        `replace`: other content may have the name there.
+        `replace`: other content that has the name there gives way.
 
-        Raises UploadTaken where it has and may not, DatasetError where there is no such upload
+        Raises UploadTaken where it has and does not, DatasetError where there is no such upload
         here, and OSError where its file cannot be stored.
         """
         local = self._local(kind, name)
@@ -139,6 +139,11 @@ class SharedUploads:
                     self._bring(one)
 
     def _agree(self, kind: Kind, name: str, stored: set[str]) -> None:
+        """Publish an upload of this home that the service does not have, or has with other content.
+
+        `stored`: the files that there are among the artifacts. Raises NotShared where a job that
+        has not ended needs the other content.
+        """
         digest = self._local(kind, name).facts.digest
         known = self.store.uploads.find(kind, name)
         if known is None or (known.digest == digest and known.file_digest not in stored):
@@ -201,7 +206,8 @@ class SharedUploads:
 
     def left_over(self) -> list[str]:
         """List the files that nothing names. Raises OSError."""
-        # in this order: a file is stored after the row that names it
+        # in this order, since a file is stored after the row that names it: otherwise one that is
+        # stored meanwhile would seem to be named by none
         stored = self.artifacts.files.names(FOLDER)
         named = {one.file_digest for one in self.store.uploads.all()}
         return [name for name in stored if name not in named]
@@ -269,7 +275,7 @@ class SharedUploads:
 
 
 class UploadKeeper(PeriodicThread):
-    """Takes up what is brought into the home of the API, soon after it is there.
+    """Publishes what is brought into the home of the API, soon after it is there.
 
     A thread of its own, because a bucket may be slow or away.
     """
@@ -282,7 +288,7 @@ class UploadKeeper(PeriodicThread):
         self._outage = Outage(log, "uploads are not taken up: the place of artifacts")
 
     def tick(self) -> None:
-        """Take up uploads where a folder of them has changed, and once in a while in any case."""
+        """Compare uploads where a folder of them has changed, and once in a while in any case."""
         kept, now = self.shared.datasets, time.monotonic()
         seen = tuple(map(_changed_at, (kept.kept_in, kept.weights_kept_in)))
         if seen == self._seen and now < self._due:

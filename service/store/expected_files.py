@@ -1,4 +1,4 @@
-"""Which artifacts the database counts on: checkpoints of measured epochs, margins, uploads."""
+"""Which artifacts of jobs the database counts on: checkpoints of measured epochs, and margins."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -60,7 +60,7 @@ def _names(session: Session, row: JobRow) -> frozenset[str]:
     names = {row.checkpoint} if row.checkpoint and row.state in WAITING else set()
     try:
         spec = _SPEC.validate_python(row.spec, context=STORED)
-    except ValidationError:  # a plug-in of it is not here
+    except ValidationError:  # it uses a plug-in that is not here, or what a newer fflab brought
         return frozenset(names)
     measured = session.scalars(select(CurveRow.data).where(CurveRow.job_id == row.id))
     if isinstance(spec, TrainSpec):

@@ -11,7 +11,8 @@ from service.store.needs import UNFINISHED
 from service.store.tables import JobRow, now_seconds
 
 RECOUNT_SECONDS = 1.0
-# jobs that other processes may add between two counts of this one, far more than they can
+# the bound is counted for exactly from so many jobs below it on: between two counts of this process
+# the others can add far fewer
 SPARE_JOBS = 1_000
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
 _UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(

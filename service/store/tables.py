@@ -90,18 +90,17 @@ class JobRow(Base):
 
     `version` rises with every change, `last_event` counts its events, and the number of the
     `attempt` fences the writes of its worker. `rank` orders the queue, see inserts.rank_of. A job
-    with `waits_for` is not claimed: it shares the result of that identical job. `returns` counts
-    the attempts that failed because of their machine, and `avoid_host` is the last host that lost
-    the job or gave it back: another one gets it first. `cells` is how many runs a study has,
+    that `waits_for` another is not claimed: it shares the result of that identical job. `returns`
+    counts the attempts that failed because of their machine, and `avoid_host` is the last host that
+    lost the job or gave it back: another one gets it first. `cells` is how many runs a study has,
     `cells_made` how many of them have a row. `plugins` are the identities of the plug-ins that its
     spec uses, separated by blanks: a worker without them does not claim it. `spec_version` is the
     lowest version of specs that has all that its spec uses (null: the first): a worker that knows
     only older ones does not claim it. Workers from before that column do not look at it, so such a
-    job also waits for itself, see
-    service.store.understanding. `needs` is what its
-    submitter asks of a worker; `need_device`, `need_tags` and `need_memory_bytes` say the same to
-    the queue, the memory being `estimated_bytes` where none is asked for. `figures` are those of
-    the headline, as they were at version `figured_version`: lists are filtered and sorted by them.
+    job also waits for itself, see service.store.understanding. `needs` is what its submitter asks
+    of a worker; `need_device`, `need_tags` and `need_memory_bytes` say the same to the queue, the
+    memory being `estimated_bytes` where none is asked for. `figures` are those of the headline, as
+    they were at version `figured_version`: lists are filtered and sorted by them.
     """
 
     __tablename__ = "jobs"

@@ -52,15 +52,16 @@ class StoredUpload(NamedTuple):
 
 
 class Uploads:
-    """The uploads of the service. A name stands for the same content until it is removed."""
+    """The uploads of the service. A name stands for one content until it is removed or replaced."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, draft: UploadDraft, *, replace: bool = False) -> StoredUpload:
-        """Store the facts of an upload; what is stored where the same content has the name.
+        """Store the facts of an upload, and return what is stored under its name.
 
-        `replace`: other content may have it. Otherwise raises UploadTaken.
+        That is what was there already where the name has the same content. `replace`: other content
+        that has the name gives way. Otherwise raises UploadTaken.
         """
         with self._database.writing() as session:
             row = session.get(UploadRow, (draft.kind, draft.name), with_for_update=True)

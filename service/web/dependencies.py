@@ -73,7 +73,7 @@ class Resources:
         self.uploads = SharedUploads(self.store, self.artifacts, settings)
         self.upload_keeper = UploadKeeper(self.uploads)
         self.submissions = Submissions(self.store.jobs, settings)
-        self.upload_turn = asyncio.Semaphore(1)  # one data set is checked at a time
+        self.upload_turn = asyncio.Semaphore(1)  # one upload is checked at a time: it takes memory
         self.redeliveries = RateLimit(REDELIVERIES, MINUTE_SECONDS)
         self.authenticator = Authenticator(self.store.api_keys, settings)
         self.event_feed = EventFeed(self.store.events, stream_limit(settings.max_streams))
