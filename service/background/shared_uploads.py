@@ -285,7 +285,7 @@ class UploadKeeper(PeriodicThread):
         self.shared = shared
         self._seen: tuple[int, ...] | None = None
         self._due = 0.0
-        self._outage = Outage(log, "uploads are not taken up: the place of artifacts")
+        self._place_outage = Outage(log, "uploads are not taken up: the place of artifacts")
 
     def tick(self) -> None:
         """Compare uploads where a folder of them has changed, and once in a while in any case."""
@@ -296,10 +296,10 @@ class UploadKeeper(PeriodicThread):
         try:
             self.shared.take_up(bring=self._seen is None)
         except OSError as error:
-            self._outage.noticed(error)
+            self._place_outage.noticed(error)
             self._stopping.wait(RETRY_SECONDS)
             return
-        self._outage.over()
+        self._place_outage.over()
         self._seen, self._due = seen, now + AGAIN_SECONDS
 
 

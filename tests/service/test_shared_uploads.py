@@ -10,6 +10,7 @@ import pytest
 from ffengine.arrays import DatasetError
 from ffengine.spec import TrainSpec
 from service.artifacts import Artifacts
+from service.background import shared_uploads
 from service.background.shared_uploads import (
     FOLDER,
     NotShared,
@@ -216,3 +217,26 @@ def test_what_is_no_upload_is_not_published(at_home: Open) -> None:
     for kind, name in (("dataset", "mnist-mini"), ("dataset", "gone"), ("weights", "gone")):
         with pytest.raises(DatasetError):
             api.publish(kind, name)  # type: ignore[arg-type]
+
+
+def test_a_place_that_is_away_is_said_once_and_that_it_is_back(
+    at_home: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = at_home("api")
+    keeper, is_away = UploadKeeper(api), [True, True, False]
+
+    def take_up(*, bring: bool) -> None:
+        if is_away.pop(0):
+            raise OSError("no route to the bucket")
+
+    monkeypatch.setattr(api, "take_up", take_up)
+    monkeypatch.setattr(shared_uploads, "RETRY_SECONDS", 0.0)
+    said = []
+    for _ in range(3):
+        keeper._survive(keeper.tick)
+        said.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+    away = "uploads are not taken up: the place of artifacts is away: no route to the bucket"
+    assert said[:2] == [[away], []]
+    (back,) = said[2]
+    assert "is back, after" in back
