@@ -117,19 +117,22 @@ def _invalid_grid(
     return InvalidField(first.pointer, first.message if is_named else first.line)
 
 
+def limits_of_owners(settings: Settings) -> SubmitLimits:
+    """Return what an owner may have whose keys have no limits of their own."""
+    of_key = OwnerLimits(
+        settings.max_queued_per_key,
+        settings.max_running_per_key,
+        settings.max_gpu_seconds_per_key,
+    )
+    return SubmitLimits(of_key, settings.max_high_per_key)
+
+
 class Submissions:
     """Accepts or refuses jobs, and stores those that it accepts."""
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
         self._jobs, self._settings, self._datasets = jobs, settings, settings.datasets
-        self._limits = SubmitLimits(
-            OwnerLimits(
-                settings.max_queued_per_key,
-                settings.max_running_per_key,
-                settings.max_gpu_seconds_per_key,
-            ),
-            settings.max_high_per_key,
-        )
+        self._limits = limits_of_owners(settings)
         # owner and Idempotency-Key of first requests that are being processed
         self.in_flight: set[tuple[str, str]] = set()
 

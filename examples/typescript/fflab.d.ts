@@ -9896,7 +9896,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Too many jobs wait already. */
+            /** @description Too many jobs wait already. Or: The owner of the key has as much as is allowed. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -10009,7 +10009,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Too many jobs wait already. */
+            /** @description Too many jobs wait already. Or: The owner of the key has as much as is allowed. */
             429: {
                 headers: {
                     [name: string]: unknown;

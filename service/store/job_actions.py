@@ -19,7 +19,7 @@ from service.store.inserts import OWN_OF_STUDIES, PRIORITIES, PRIORITY_SECONDS
 from service.store.job_cache import to_job
 from service.store.jobs import unreferenced_owners
 from service.store.needs import StillNeeded, hold_trainings, named_again, needed_by
-from service.store.owner_limits import HIGH, SubmitLimits, refuse_beyond
+from service.store.owner_limits import HIGH, SubmitLimits, bounded, refuse_beyond
 from service.store.queue_limit import QueueFull, count_waiting
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
@@ -64,20 +64,33 @@ class JobActions:
         """Pause a job. Idempotent. Raises as `cancel` does."""
         return self._request(job_id, "pause", Wanted.pause, JobState.paused)
 
-    def resume(self, job_id: str, *, max_queued: int | None = None) -> Job:
+    def resume(
+        self,
+        job_id: str,
+        *,
+        max_queued: int | None = None,
+        limits: SubmitLimits = SubmitLimits(),  # noqa: B008 - immutable
+    ) -> Job:
         """Queue a paused job again; for a running job, withdraw a request to pause.
 
-        Raises as `cancel` does, and QueueFull where more than `max_queued` jobs would wait.
+        Raises as `cancel` does, QueueFull where more than `max_queued` jobs would wait, and
+        OwnerLimitReached where its owner would have more than the limits allow.
         """
-        return self._requeue(job_id, "resume", {JobState.queued, JobState.running}, max_queued)
+        return self._requeue(job_id, "resume", max_queued, limits)
 
-    def retry(self, job_id: str, *, max_queued: int | None = None) -> Job:
+    def retry(
+        self,
+        job_id: str,
+        *,
+        max_queued: int | None = None,
+        limits: SubmitLimits = SubmitLimits(),  # noqa: B008 - immutable
+    ) -> Job:
         """Queue a failed or cancelled job again, from its last checkpoint; of a study, its runs.
 
         A running job that was asked to cancel, and has not yet, goes on. Raises as `resume` does,
         and WeightsGone for a check of weights that were deleted.
         """
-        return self._requeue(job_id, "retry", {JobState.queued, JobState.running}, max_queued)
+        return self._requeue(job_id, "retry", max_queued, limits)
 
     def update(self, job_id: str, *, given: Mapping[str, Any], max_high: int | None = None) -> Job:
         """Change name, tags, project, note, priority, needs or pin of a job.
@@ -178,33 +191,38 @@ class JobActions:
         return done + len(change_all(session, which, *running, events=asked, wanted=wanted.value))
 
     def _requeue(
-        self, job_id: str, action: str, unchanged: set[JobState], max_queued: int | None
+        self, job_id: str, action: str, max_queued: int | None, limits: SubmitLimits
     ) -> Job:
         with self._database.writing() as session:
             row = self._row(session, job_id)
             waited = count_waiting(session)
-            if action == "retry":
-                hold_trainings(session, named_again(session, row))
-            before = JobState(row.state)
-            own = (
-                "retry_failed"
-                if action == "retry"
-                and before == JobState.succeeded
-                and self._has_failures(session, row)
-                else action
-            )
-            done = self._requeue_all(session, JobRow.id == job_id, own)
-            if not done and before not in unchanged:
-                raise NotAllowed(before)
-            if done:  # a job that has succeeded meanwhile keeps its result
-                session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
-            if done and action == "retry" and row.parent_id:
-                self._reopen(session, row.parent_id)
-            self._requeue_all(session, JobRow.parent_id == job_id, action)
+            with bounded(session, row.submitted_by, limits):
+                self._requeue_with_runs(session, row, action)
             waiting = count_waiting(session)
             if max_queued is not None and waiting > max(waited, max_queued):
                 raise QueueFull
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
+
+    def _requeue_with_runs(self, session: Session, row: JobRow, action: str) -> None:
+        """Queue a job again, and of a study its runs. Raises NotAllowed and WeightsGone."""
+        if action == "retry":
+            hold_trainings(session, named_again(session, row))
+        before = JobState(row.state)
+        own = (
+            "retry_failed"
+            if action == "retry"
+            and before == JobState.succeeded
+            and self._has_failures(session, row)
+            else action
+        )
+        done = self._requeue_all(session, JobRow.id == row.id, own)
+        if not done and before not in (JobState.queued, JobState.running):
+            raise NotAllowed(before)
+        if done:  # a job that has succeeded meanwhile keeps its result
+            session.execute(delete(ResultRow).where(ResultRow.job_id == row.id))
+        if done and action == "retry" and row.parent_id:
+            self._reopen(session, row.parent_id)
+        self._requeue_all(session, JobRow.parent_id == row.id, action)
 
     def _reopen(self, session: Session, study_id: str) -> None:
         """Queue an ended study again because one of its runs is retried, and drop its result."""

@@ -1,5 +1,7 @@
 """What one owner may submit: jobs that wait, jobs that go first, and time of GPUs within a day."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -54,8 +56,38 @@ def refuse_beyond(
         _refuse_jobs(session, owner, "high", jobs, limits.max_high)
 
 
+@contextmanager
+def bounded(session: Session, owner: str | None, limits: SubmitLimits) -> Iterator[None]:
+    """Let an action queue jobs of an owner again, as long as they stay within the limits.
+
+    What was beyond a limit before may stay so. Raises OwnerLimitReached at the end; the transaction
+    is undone with it.
+    """
+    if owner is None:
+        yield
+        return
+    own = limits_of(session, owner, limits.of_key)
+    most = {"queued": own.max_queued, "high": limits.max_high}
+    had = {name: _count(session, owner, name) for name in most}
+    yield
+    has = {name: _count(session, owner, name) for name in most}
+    if has["queued"] > had["queued"] and own.max_gpu_seconds is not None:
+        _refuse_time(session, owner, own.max_gpu_seconds)
+    for name, bound in most.items():
+        if bound is not None and has[name] > max(had[name], bound):
+            more = has[name] - had[name]
+            raise OwnerLimitReached(owner, name, had[name], more, bound, SOON_SECONDS)
+
+
 def _refuse_jobs(session: Session, owner: str, name: str, jobs: int, most: int) -> None:
     """Refuse more jobs than may wait, or than may be unfinished with the priority high."""
+    has = _count(session, owner, name)
+    if has + jobs > most:
+        raise OwnerLimitReached(owner, name, has, jobs, most, SOON_SECONDS)
+
+
+def _count(session: Session, owner: str, name: str) -> int:
+    """How many jobs of an owner wait (`queued`), or are unfinished with the priority `high`."""
     of_owner, going_on = [JobRow.submitted_by == owner], JobRow.state == JobState.queued.value
     if name == "high":
         of_owner, going_on = [*of_owner, JobRow.priority == HIGH], UNFINISHED
@@ -63,9 +95,7 @@ def _refuse_jobs(session: Session, owner: str, name: str, jobs: int, most: int) 
     unmade = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
         UNFINISHED, JobRow.kind == "study", *of_owner
     )
-    has = (session.scalar(own) or 0) + (session.scalar(unmade) or 0)
-    if has + jobs > most:
-        raise OwnerLimitReached(owner, name, has, jobs, most, SOON_SECONDS)
+    return (session.scalar(own) or 0) + (session.scalar(unmade) or 0)
 
 
 def _refuse_time(session: Session, owner: str, most: int) -> None:

@@ -17,6 +17,7 @@ from service.encoding.viewer import by_key
 from service.jobs import Job, Priority
 from service.placement import Needs
 from service.store import NotAllowed, OwnerLimitReached, PartOfStudy, StillNeeded, WeightsGone
+from service.submission import limits_of_owners
 from service.web import problems
 from service.web.dependencies import Resources
 from service.web.lookup import find_own_job
@@ -51,14 +52,17 @@ class JobChanges(ExactTypes):
 
 
 def act_on(resources: Resources, job_id: str, action: Action) -> Job:
-    """Ask for an action on a job. Raises NoSuchJob, NotYours, WrongState and QueueIsFull."""
+    """Ask for an action on a job.
+
+    Raises NoSuchJob, NotYours, WrongState, QueueIsFull and LimitReached.
+    """
     on = resources.store.actions
-    limit = resources.settings.max_queued
+    most, limits = resources.settings.max_queued, limits_of_owners(resources.settings)
     actions: dict[str, Callable[[str], Job]] = {
         "cancel": on.cancel,
         "pause": on.pause,
-        "resume": partial(on.resume, max_queued=limit),
-        "retry": partial(on.retry, max_queued=limit),
+        "resume": partial(on.resume, max_queued=most, limits=limits),
+        "retry": partial(on.retry, max_queued=most, limits=limits),
     }
     find_own_job(resources.store, job_id)
     try:
@@ -70,6 +74,8 @@ def act_on(resources: Resources, job_id: str, action: Action) -> Job:
             f"{job_id} is {error.state.value}: it cannot be {PARTICIPLES[action]}",
             state=error.state.value,
         ) from error
+    except OwnerLimitReached as error:
+        raise problems.limit_reached(error) from error
     except WeightsGone as error:
         raise problems.WrongState(
             f"{job_id} cannot be retried: it needs the weights of {error.job}, which was deleted"

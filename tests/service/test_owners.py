@@ -256,6 +256,39 @@ def test_submits_beyond_the_limits_of_an_owner_are_refused_with_the_figures(
     submit(ada, {"kind": "train", "epochs": 7})
 
 
+def test_what_is_queued_again_keeps_to_the_limits_of_its_owner(
+    person: Person, store: Store
+) -> None:
+    ada, boss = person("ada", max_queued=2), person("boss", scope="admin")
+    study = submit(ada, STUDY)
+    for action in ("pause", "cancel"):
+        ada.post(f"/v1/jobs/{study.id}/{action}")
+    waits = submit(ada, {"kind": "train", "epochs": 7})
+    for who in (ada, boss):  # the limits are those of the job's owner
+        problem = refused(who.post(f"/v1/jobs/{study.id}/retry"), 429, "limit-reached")
+        assert "ada has 1 job" in problem.detail
+        assert "this would be 2 more; the limit is 2" in problem.detail
+    assert store.jobs.counts()["queued"] == 1, "nothing of the study is queued again"
+    ada.post(f"/v1/jobs/{waits.id}/cancel")
+    assert ada.post(f"/v1/jobs/{study.id}/retry").is_success
+    assert store.jobs.counts()["queued"] == 2
+    paused = ada.post(f"/v1/jobs/{study.id}/pause")
+    assert paused.is_success
+    submit(ada, {"kind": "train", "epochs": 8})
+    refused(ada.post(f"/v1/jobs/{study.id}/resume"), 429, "limit-reached")
+
+
+def test_a_retry_takes_no_more_time_of_gpus_than_a_submit(person: Person, store: Store) -> None:
+    ada = person("ada", max_gpu_seconds=100)
+    job, other = submit(ada), submit(ada, {"kind": "train", "epochs": 7})
+    ada.post(f"/v1/jobs/{other.id}/cancel")
+    store.workers.heartbeat(_worker("cuda:0"))
+    succeed(store, job.id)
+    with store.database.writing() as session:
+        session.get_one(JobRow, job.id).gpu_seconds = 250.0
+    refused(ada.post(f"/v1/jobs/{other.id}/retry"), 429, "limit-reached")
+
+
 def test_a_day_of_gpus_is_limited(person: Person, store: Store) -> None:
     ada = person("ada", max_gpu_seconds=100)
     job = submit(ada)

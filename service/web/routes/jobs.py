@@ -484,7 +484,11 @@ def pause_job(job_id: JobId, resources: ResourcesDep) -> Job:
     "/jobs/{job_id}/resume",
     summary="Resume",
     responses=responses(
-        problems.NoSuchJob, problems.NotYours, problems.WrongState, problems.QueueIsFull
+        problems.NoSuchJob,
+        problems.NotYours,
+        problems.WrongState,
+        problems.QueueIsFull,
+        problems.LimitReached,
     ),
 )
 def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
@@ -496,7 +500,11 @@ def resume_job(job_id: JobId, resources: ResourcesDep) -> Job:
     "/jobs/{job_id}/retry",
     summary="Retry",
     responses=responses(
-        problems.NoSuchJob, problems.NotYours, problems.WrongState, problems.QueueIsFull
+        problems.NoSuchJob,
+        problems.NotYours,
+        problems.WrongState,
+        problems.QueueIsFull,
+        problems.LimitReached,
     ),
 )
 def retry_job(job_id: JobId, resources: ResourcesDep) -> Job:
