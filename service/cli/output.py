@@ -372,7 +372,7 @@ def _diff_on_a_terminal(diff: JobDiff) -> None:
     names = [f"{letter} {job.id[-8:]}" for letter, job in zip(letters, diff.jobs, strict=False)]
     for name, job in zip(names, diff.jobs, strict=True):
         line(Text.assemble((name, "bold"), f"  {title_of(job)}  ", coloured(job.state.value)))
-    for title, found in (("specs", diff.spec), ("provenance", diff.provenance)):
+    for title, found in (("specs", diff.spec_in_words), ("provenance", diff.provenance)):
         line()
         if found:
             table([f"{title} differ in", *names], [[field, *values] for field, values in found])

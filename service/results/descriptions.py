@@ -139,10 +139,12 @@ def short_digest(digest: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in the largest unit that fits."""
+    """A duration in the largest unit that fits, a part of a second with one digit."""
     for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.0f} {unit}"
+    if 0 < seconds < 0.95:
+        return f"{max(seconds, 0.001):.1g} s"
     return f"{seconds:.0f} s"
 
 

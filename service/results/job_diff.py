@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic import JsonValue
 
-from ffengine.spec_values import flatten
+from ffengine.spec_values import flatten, value_in_words
 from service.jobs import Job
 from service.results.descriptions import PROVENANCE_LABELS, Fact, provenance_facts
 from service.results.paper_comparison import ComparisonRow
@@ -69,6 +69,11 @@ class JobDiff(NamedTuple):
         - `rows`: for each job, the rows of its comparison.
         """
         return cls(jobs, differences(jobs), align_rows(rows), provenance_differences(jobs))
+
+    @property
+    def spec_in_words(self) -> list[tuple[str, list[str]]]:
+        """The fields in which the specs differ, each with its value in words in every job."""
+        return [(field, [_in_words(value) for value in values]) for field, values in self.spec]
 
     def document(self) -> dict[str, Any]:
         """The same as JSON."""
@@ -132,6 +137,14 @@ def _last_epochs(rows: Sequence[Sequence[ComparisonRow]]) -> set[frozenset[int |
         for found in rows
     ]
     return {epochs for epochs in ends if epochs}
+
+
+def _in_words(value: str) -> str:
+    """The value of a field, which may be absent, in words."""
+    if value == ABSENT:
+        return ABSENT
+    found = json.loads(value)
+    return "not set" if found is None else value_in_words(found) or value
 
 
 def _parsed(value: str) -> JsonValue:

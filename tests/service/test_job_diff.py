@@ -186,3 +186,20 @@ def test_nested_documents_are_flattened_to_dotted_fields() -> None:
         "a.d": [2],
         "e": None,
     }
+
+
+def test_values_of_specs_are_shown_in_words_and_kept_as_json(store: Store) -> None:
+    specs = (
+        TrainSpec.model_validate(
+            {"network": {"widths": [64, 32]}, "objective": {"name": "softplus"}}
+        ),
+        TrainSpec.model_validate({"dataset": {"name": "digits", "train_samples": 500}}),
+    )
+    diff = JobDiff.of([read(store, submit(store, spec).id) for spec in specs], [[], []])
+    shown = dict(diff.spec_in_words)
+    assert shown["network.widths"] == ["64 · 32", "500"]
+    assert shown["objective.name"] == ["softplus", "difference"]
+    assert shown["objective.threshold"] == ["2", "–"]
+    assert shown["dataset.train_samples"] == ["not set", "500"]
+    kept = {one["field"]: one["values"] for one in diff.document()["spec"]}
+    assert kept["network.widths"] == [[64, 32], [500]]

@@ -18,8 +18,9 @@ export function bytesInWords(count) {
   return `${size.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 })} EiB`;
 }
 
-// A duration in the largest unit that fits.
+// A duration in the largest unit that fits, a part of a second with one digit.
 export function duration(seconds) {
+  if (seconds > 0 && seconds < 0.95) return `${Number(Math.max(seconds, 0.001).toPrecision(1))} s`;
   const [size, unit] = DURATIONS.find(([one]) => seconds >= 1.5 * one) ?? [1, "s"];
   return `${(seconds / size).toFixed(0)} ${unit}`;
 }
