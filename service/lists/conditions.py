@@ -231,7 +231,10 @@ def _number(column: Column, text: str) -> float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise FilterError(f"{shortened(text, 40)!r} is not a number, and {column.name} is one")
+        raise FilterError(
+            f"{shortened(text, 40)!r} is not a number, and {column.name} is one: write it as 0.1, "
+            f"1e-3 or 50%"
+        )
     return found
 
 

@@ -543,7 +543,10 @@ class InternalErrorProblem(Problem):
     status = 500
     code = "unexpected"
     title = "The service failed unexpectedly."
-    advice = "This is a fault of the service: its log has the trace."
+    advice = (
+        "This is a fault of the service. Whoever runs it finds the trace in the log of the API: "
+        "`logs/api.log` of the home, or where the service manager keeps it."
+    )
 
 
 class NotDrawn(Problem):
@@ -783,10 +786,15 @@ async def _gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=408)  # for the log and the metrics: nobody hears it
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+def unexpected(request: Request, error: Exception) -> InternalErrorProblem:
+    """Log what nobody foresaw, and return the problem that says so."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     # the server hangs up after an error: a client that is not told asks again on a dead connection
-    return InternalErrorProblem(headers={"Connection": "close"}).response()
+    return InternalErrorProblem(headers={"Connection": "close"})
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return unexpected(request, error).response()
 
 
 def validation_problem(

@@ -80,8 +80,12 @@ def test_a_filter_is_read(text: str, expected: object) -> None:
     ("text", "message"),
     [
         ("lr<", "at 'lr<', character 1: no value stands after 'lr<'; write one, as in lr<0.1"),
-        ("a lr<abc", "at 'lr<abc', character 3: 'abc' is not a number, and lr is one"),
-        ("lr<nan", "'nan' is not a number, and lr is one"),
+        (
+            "a lr<abc",
+            "at 'lr<abc', character 3: 'abc' is not a number, and lr is one: write it as 0.1, "
+            "1e-3 or 50%",
+        ),
+        ("lr<nan", "'nan' is not a number, and lr is one: write it as 0.1, 1e-3 or 50%"),
         ("kind<train", "kind is a text: it takes =, !=, not <"),
         ("lr~1", "lr is a number: it takes =, !=, <, <=, >, >=, not ~"),
         ("state=runing", "'runing' is not a state; did you mean 'running'?"),

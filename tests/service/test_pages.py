@@ -610,3 +610,24 @@ def test_findings_are_listed_with_what_would_falsify_them_and_run_again(
         assert f'href="/new?preset={name}"' in page
         form = html.unescape(client.get(f"/new?preset={name}").text)
         assert f"the preset {name}" in form
+
+
+def test_a_page_that_fails_is_a_page_that_says_so_and_leads_back(
+    client: httpx.Client,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_arguments: object, **_named: object) -> None:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(store.jobs, "page", fail)
+    monkeypatch.setattr("service.store.Jobs.page", fail)
+    answer = client.get("/", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["connection"]) == (500, "close")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "logs/api.log" in answer.text
+    assert "nobody foresaw this" not in answer.text
+    assert '<a href="/">All jobs</a>' in answer.text
+    assert "nobody foresaw this" in caplog.text
+    assert client.get("/v1/jobs").json()["code"] == "unexpected"

@@ -119,6 +119,13 @@ class PageRoute(APIRoute):
                 return _problem_page(request, problems.validation_problem(error.errors(), None))
             except DATABASE_ERRORS as error:
                 return _problem_page(request, problems.database_away(error))
+            except HTTPException:
+                raise
+            except Exception as error:  # noqa: BLE001 - what nobody foresaw is a page, too
+                problem = problems.unexpected(request, error)
+                answer = _problem_page(request, problem)
+                answer.headers.update(problem.headers)
+                return answer
 
         return handled
 
