@@ -122,9 +122,9 @@ class PageRoute(APIRoute):
             except HTTPException:
                 raise
             except Exception as error:  # noqa: BLE001 - what nobody foresaw is a page, too
-                problem = problems.unexpected(request, error)
-                answer = _problem_page(request, problem)
-                answer.headers.update(problem.headers)
+                fault = problems.unexpected(request, error)
+                answer = _problem_page(request, fault)
+                answer.headers.update(fault.headers)
                 return answer
 
         return handled
