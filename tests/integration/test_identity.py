@@ -172,6 +172,7 @@ def test_fflab_up_says_why_a_database_cannot_be_used(
         store.migrate()
         with store.database.engine.execution_options(write=True).begin() as connection:
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+            connection.exec_driver_sql("UPDATE service SET usable_from = '9999'")
         store.close()
         words = ".* was written by a newer fflab .schema 9999"
     with pytest.raises(StackError, match=f"^{words}"):

@@ -149,7 +149,7 @@ def test_a_study_has_forecasts_among_its_runs(lab: Lab, client: Client) -> None:
         expected = ffengine.forecast(ForecastSpec.model_validate({**FORECAST, "units": units}))
         assert run.kind == "forecast"
         assert run.summary == summarise(expected)
-    page = lab.http.get(f"/jobs/{job.id}").text
+    page = lab.http.get(f"/jobs/{job.id}").text.replace("\N{NO-BREAK SPACE}", " ")
     assert "Epochs needed" in page
     assert "units 48: Forecast for layers of any width" in page
     assert "tau_star" in lab.http.get(f"/v1/jobs/{job.id}/result.csv").text
