@@ -169,3 +169,44 @@ def test_the_rise_of_s_is_split_by_its_cause(
     assert sum(parts) == pytest.approx(c[2] - c[1], abs=2e-3)
     assert f"since units {law}" in told
     assert f"become {rest} than p makes them" in told
+
+
+def turned(part: str, course: list[float], lambda_1: float, overlap: float) -> Run:
+    """A run of which S follows a course, tau = 0.4 after each epoch."""
+
+    def figures(seed: int, epoch: int) -> dict[str, object]:
+        return {"sparsity": course[epoch] + 0.001 * seed}
+
+    onset = Onset(falls=True, lambda_1=lambda_1, overlap=overlap)
+    return run_of(figures, part=part, onset=onset)
+
+
+def test_when_sparsity_turns_is_compared_over_settings() -> None:
+    """tau* is 0.4 in each: lambda_1 tau* 0.8 and 1.2, with q 0.8 and 0.96, whose mean is 0.88."""
+    runs = [
+        turned("pixels", [0.5, 0.4, 0.5], 2.0, 1.0),
+        turned("labels", [0.6, 0.4, 0.6], 3.0, 0.8),
+        turned("monotone", [0.6, 0.5, 0.4], 3.0, 0.8),
+    ]
+    finding = FINDINGS["onset"]
+    assert finding.conclusion(runs) == [
+        "Yes, to within 9 %: q lambda_1 tau* is 0.88 over 2 settings (0.80 to 0.96).",
+        "The spread from setting to setting, as a standard deviation, is 9 %; that of "
+        "lambda_1 tau*, without q, is 20 % (1.00, 0.80 to 1.20).",
+        "q lambda_1 tau* is within 0.9 +- 0.25 in 2 of 2 settings.",
+        "By data: mnist lambda_1 tau* 0.80 to 1.20, q lambda_1 tau* 0.80 to 0.96.",
+        "No tau* is given of monotone: there S of a seed does not fall first, or does not rise "
+        "afterwards.",
+    ]
+    apart = [runs[0], turned("far", [0.6, 0.4, 0.6], 3.0, 0.25)]
+    first, _, within, *_ = finding.conclusion(apart)
+    assert first.startswith("Only roughly, to within 45 %")
+    assert "in 1 of 2 settings. Outside are far (0.30 [0.30, 0.30])." in within
+    assert "no tau* to compare" in finding.conclusion(runs[2:])[0]
+    rows = {row[0]: row[1:] for row in finding.table(runs).rows}
+    assert rows["pixels"][:2] == ("2.000", "1.000")
+    assert rows["pixels"][3:5] == ("0.80 [0.80, 0.80]", "0.80 [0.80, 0.80]")
+    assert rows["monotone"][2:5] == ("-", "-", "-")
+    drawn = {(point.panel, point.x): point.y for point in finding.plot(runs).points}
+    assert drawn["q lambda_1 tau*", "labels"] == pytest.approx(0.96)
+    assert drawn["q", "monotone"] == 0.8
