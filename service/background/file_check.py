@@ -1,6 +1,5 @@
 """Compares the database with the files in the folder or the bucket of artifacts."""
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from pydantic import BaseModel
 
 from service.artifacts import Artifacts
 from service.background.retention import find_unknown
-from service.background.shared_uploads import SharedUploads, key_of
+from service.background.shared_uploads import SharedUploads, key_of, sha256_of
 from service.settings import Settings
 from service.store import Store
 from service.store.expected_files import Expected, expected_files, version_of
@@ -83,5 +82,4 @@ class FileCheck:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "copy"
             self.artifacts.files.read_into(key, copy)
-            with copy.open("rb") as opened:
-                return hashlib.file_digest(opened, "sha256").hexdigest()
+            return sha256_of(copy)

@@ -85,7 +85,7 @@ class SharedUploads:
         here, and OSError where its file cannot be stored.
         """
         local = self._local(kind, name)
-        file_digest = _sha256(local.file)
+        file_digest = sha256_of(local.file)
         draft = UploadDraft(
             kind=kind,
             name=name,
@@ -231,7 +231,7 @@ class SharedUploads:
             raise NotShared("is not among the uploads of the service")
         folder = self._cache / digest
         file = folder / name / MODELS[kind].file
-        if not (file.is_file() and _sha256(file) == known.file_digest):
+        if not (file.is_file() and sha256_of(file) == known.file_digest):
             shutil.rmtree(folder / name, ignore_errors=True)
             self._fetch(known, name, folder)
         os.utime(folder)
@@ -248,7 +248,7 @@ class SharedUploads:
                 self.artifacts.files.read_into(key_of(known.file_digest), draft / models.file)
             except FileNotFoundError as error:
                 raise NotShared(f"is not in {place}, though the database names it") from error
-            if _sha256(draft / models.file) != known.file_digest:
+            if sha256_of(draft / models.file) != known.file_digest:
                 raise NotShared(f"is damaged in {place}")
             facts = models.facts.model_validate({**known.facts, "name": name})
             (draft / FACTS).write_text(facts.model_dump_json(exclude_unset=True))
@@ -319,7 +319,8 @@ def with_copies(datasets: Datasets, folders: Sequence[Path], weights: Path | Non
     )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The digest by which the file of an upload is known."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -56,7 +56,7 @@ class Metrics:
             buckets=REQUEST_BUCKETS,
             registry=self._registry,
         )
-        self._jobs = JobHistograms(store.times, self._registry)
+        self._jobs = JobMetrics(store.times, self._registry)
         self._registry.register(ServiceGauges(store, broker_up, event_clients, disk, disk_usage))
         ProcessCollector(registry=self._registry)
 
@@ -87,7 +87,7 @@ def counter(registry: CollectorRegistry, name: str, meaning: str, *labels: str) 
     return Counter(name, meaning, labels, registry=registry)
 
 
-class JobHistograms:
+class JobMetrics:
     """Waits, run times and faults of the jobs that start or end in the life of this process."""
 
     def __init__(self, times: JobTimes, registry: CollectorRegistry) -> None:

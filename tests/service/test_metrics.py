@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.store import Store
 from service.web import metrics
 from service.web.app import create_app
-from service.web.metrics import METHODS, JobHistograms
+from service.web.metrics import METHODS, JobMetrics
 from tests.documents import ROOT
 from tests.factories import LEASE, STUDY, claimed, end, submit
 from tests.service.arrays import X, Y, npz
@@ -182,7 +182,7 @@ def test_what_ended_before_this_process_began_is_not_counted(settings: Settings)
 
 def test_an_event_that_is_committed_late_is_counted_and_none_twice(either_store: Store) -> None:
     registry = CollectorRegistry()
-    histograms = JobHistograms(either_store.times, registry)
+    histograms = JobMetrics(either_store.times, registry)
     histograms.start()
     first, second = submit(either_store), submit(either_store, TrainSpec(epochs=3))
     claimed(either_store, first)
@@ -204,7 +204,7 @@ def test_what_is_remembered_of_events_does_not_grow(
 ) -> None:
     monkeypatch.setattr(metrics, "OVERLAP_SECONDS", 0.0)
     registry = CollectorRegistry()
-    histograms = JobHistograms(store.times, registry)
+    histograms = JobMetrics(store.times, registry)
     histograms.start()
     for number in range(1, 6):
         end(store, submit(store, TrainSpec(epochs=number)), well=True)
@@ -219,7 +219,7 @@ def test_what_is_remembered_of_events_does_not_grow(
 def test_what_goes_wrong_is_counted_once_by_code_and_host(either_store: Store) -> None:
     store, registry = either_store, CollectorRegistry()
     store.workers.heartbeat(WORKER)
-    histograms = JobHistograms(store.times, registry)
+    histograms = JobMetrics(store.times, registry)
     histograms.start()
     end(store, submit(store, TrainSpec(epochs=1)), well=False)
     store.queue.lose(*claimed(store, submit(store, TrainSpec(epochs=2))), "it died", 3)
