@@ -27,7 +27,7 @@ from service.encoding.root_path import SHARED, at, plainly_at
 from service.placement import needs_in_words
 from service.results.descriptions import duration, time_ago, title_of
 from service.web import problems
-from service.web.dependencies import SettingsDep
+from service.web.compression import accepts_gzip
 
 PAGES = (
     ("/", "Jobs"),
@@ -46,6 +46,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+DENSE = {".png"}  # which gzip makes no smaller
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -163,8 +164,10 @@ def static_address(name: str) -> str:
     return plainly_at(f"/static/{name}?v={content_hash(name)}")
 
 
+# Styles and scripts are answered on the event loop, from memory: the threads may be busy with the
+# rest of the very page that waits for them.
 @static_router.get("/static/{version}/{name}")
-def module(request: Request, version: str, name: str) -> Response:
+async def module(request: Request, version: str, name: str) -> Response:
     """A module; browsers keep it as long as the version in its address is current."""
     if name not in modules():
         raise problems.NoSuchPage
@@ -172,17 +175,20 @@ def module(request: Request, version: str, name: str) -> Response:
 
 
 @static_router.get("/static/{name}")
-def static_file(request: Request, settings: SettingsDep, name: str) -> Response:
+async def static_file(request: Request, name: str) -> Response:
     """A static file; browsers keep it as long as the content hash in its address is current."""
     if name not in static_files():
         raise problems.NoSuchPage
     is_lasting = request.query_params.get("v") == content_hash(name)
-    cache = settings.root / "cache" if name == CHART_LIBRARY else None
-    return _file_response(request, name, is_lasting=is_lasting, library_cache=cache)
+    if name != CHART_LIBRARY:
+        return _file_response(request, name, is_lasting=is_lasting)
+    cache = request.app.state.resources.settings.root / "cache"
+    library = await run_in_threadpool(chart_library, cache)
+    return _file_response(request, name, is_lasting=is_lasting, compressed=library)
 
 
 def _file_response(
-    request: Request, name: str, *, is_lasting: bool, library_cache: Path | None = None
+    request: Request, name: str, *, is_lasting: bool, compressed: bytes | None = None
 ) -> Response:
     headers = {
         "Cache-Control": "public, max-age=31536000, immutable"
@@ -193,11 +199,27 @@ def _file_response(
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    if library_cache is not None:
-        return _chart_library_response(request, library_cache, headers)
-    return Response(
-        (STATIC / name).read_bytes(), headers=headers, media_type=TYPES[name[name.rindex(".") :]]
-    )
+    suffix = name[name.rindex(".") :]
+    if suffix in DENSE:
+        return Response(content_of(name), headers=headers, media_type=TYPES[suffix])
+    content = compressed or compressed_content(name)
+    if accepts_gzip(request.headers.get("accept-encoding", "")):
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    return Response(content, headers=headers, media_type=TYPES[suffix])
+
+
+@cache
+def content_of(name: str) -> bytes:
+    """Return the bytes of a static file, read once."""
+    return (STATIC / name).read_bytes()
+
+
+@cache
+def compressed_content(name: str) -> bytes:
+    """Return the bytes of a static file as gzip, compressed once."""
+    return gzip.compress(content_of(name), mtime=0)
 
 
 @cache
@@ -222,17 +244,8 @@ def static_files() -> frozenset[str]:
 @cache
 def content_hash(name: str) -> str:
     """Return a hash of a static file's content, for its address and its ETag."""
-    content = LIBRARY_VERSION.encode() if name == CHART_LIBRARY else (STATIC / name).read_bytes()
+    content = LIBRARY_VERSION.encode() if name == CHART_LIBRARY else content_of(name)
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _chart_library_response(request: Request, folder: Path, headers: dict[str, str]) -> Response:
-    content = chart_library(folder)
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-    else:
-        content = gzip.decompress(content)
-    return Response(content, headers=headers | {"Vary": "Accept-Encoding"}, media_type=TYPES[".js"])
 
 
 def chart_library(folder: Path) -> bytes:
