@@ -568,7 +568,7 @@ def take_step(
                 [state["velocity"]],
                 fused=True,
                 maximize=False,
-                lr=-eta,
+                lr=-eta,  # type: ignore[arg-type]  # a tensor, too: the kernel reads it
                 momentum=optimizer.momentum,
                 weight_decay=-optimizer.weight_decay,
                 dampening=0.0,

@@ -1,12 +1,15 @@
-"""Step sizes in tensors, which steps captured on a GPU read: the same steps as with numbers, and one
-captured step for all epochs of a stage. Without a GPU the tensors are on the processor.
+"""Step sizes in tensors, which steps captured on a GPU read: the same steps as with numbers, and
+one captured step for all epochs of a stage. Without a GPU the tensors are on the processor.
 """
+
+from typing import cast
 
 import pytest
 import torch
 
 import ffengine
 from ffengine import training
+from ffengine.chunks import at_once
 from ffengine.cuda_graphs import Step
 from ffengine.entry import entries, name_of
 from ffengine.layer_updates import take_step
@@ -15,9 +18,8 @@ from ffengine.provenance import driver_version, gpu_software
 from ffengine.training import EpochReport, TrainingRun
 from tests.engine.specs import spec_of
 
-OPTIMIZERS = {
-    name_of(entry, "name"): entry.model_validate({"name": name_of(entry, "name")})  # type: ignore[attr-defined]
-    for entry in entries(AnyOptimizer)
+OPTIMIZERS: dict[str, Optimizer] = {
+    name_of(entry, "name"): cast(type[Optimizer], entry)() for entry in entries(AnyOptimizer)
 }
 CHANGES = [
     {"optimizer": {"name": "sgd", "lr": 0.05, "schedule": "cosine"}},
@@ -37,7 +39,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_step_size_in_a_tensor_makes_the_same_step(name: str) -> None:
-    optimizer: Optimizer = OPTIMIZERS[name].model_copy(update={"weight_decay": 0.05})
+    optimizer = OPTIMIZERS[name].model_copy(update={"weight_decay": 0.05})
     generator = torch.Generator().manual_seed(0)
     number = torch.randn(2, 5, 4, generator=generator)
     tensor = number.clone()
@@ -74,6 +76,11 @@ def weights_of(spec: ffengine.TrainSpec) -> tuple[torch.Tensor, ...]:
     reports: list[EpochReport] = []
     ffengine.train(spec, on_epoch=reports.append)
     return reports[-1].checkpoint.weights
+
+
+def test_a_gpu_has_larger_pieces() -> None:
+    assert at_once(1000, torch.device("cpu")) == 1000
+    assert at_once(1000, torch.device("cuda", 1)) == 16_000
 
 
 def test_the_driver_says_its_version() -> None:
