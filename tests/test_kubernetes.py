@@ -1,4 +1,4 @@
-"""examples/kubernetes: the manifests against each other, the settings and Kubernetes' own schema."""
+"""examples/kubernetes: manifests against each other, our settings and Kubernetes' own schema."""
 
 import re
 import subprocess
@@ -33,7 +33,7 @@ OF_OTHERS |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
 
 def of_kind(kind: str) -> dict[str, Any]:
     (found,) = (manifest for manifest in MANIFESTS if manifest["kind"] == kind)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def secret() -> set[str]:
