@@ -77,7 +77,7 @@ class ClassLearner(LayerLearner):
         self, layers: tuple[int, ...], inputs: AnyBatch, epoch: int, split: Split | None = None
     ) -> None:
         assert isinstance(inputs, LabelledBatch)  # noqa: S101 - narrows the type
-        network, eta = self.network, self.eta
+        network, rate = self.network, self.rate
         for layer in layers:
             z = network.times(layer, inputs.x, self.product)
             h = network.activation.value(z)
@@ -89,10 +89,10 @@ class ClassLearner(LayerLearner):
             else:
                 above = inputs
             own, of_head = self._states_of(layer)
-            take_step(self.optimizer, network.weights[layer], descent, own, eta(layer, epoch))
+            take_step(self.optimizer, network.weights[layer], descent, own, rate(layer, epoch))
             if pull.head is not None:
                 head = network.heads[layer]
-                take_step(self.optimizer, head, pull.head, of_head, eta(layer, epoch))
+                take_step(self.optimizer, head, pull.head, of_head, rate(layer, epoch))
                 self.objective.constrain(head)
             inputs = above
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import Activation
+from ffengine.chunks import at_once
 from ffengine.margins import (
     CHUNK_ELEMENTS,
     TheoremCheck,
@@ -89,7 +90,7 @@ def lowering_direction(
     D (n, m), and how much longer the parts of the groups are together than D.
     """
     D, lengths = torch.zeros_like(weight), []
-    rows = max(1, CHUNK_ELEMENTS // len(weight))
+    rows = max(1, at_once(CHUNK_ELEMENTS, weight.device) // len(weight))
     for x, weights in zip(groups, s, strict=True):
         for part, part_s in zip(x.split(rows), weights.to(x.dtype).split(rows), strict=True):
             z = part @ weight.T

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import Activation
+from ffengine.chunks import at_once
 from ffengine.goodness_kernels import Curve, PairKernel
 from ffengine.margins import TheoremCheck, activation_named, check_samples
 from ffengine.objectives import Goodness, SumSquares
@@ -315,9 +316,10 @@ def _tiles(unit: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     Each block comes with a buffer of its size.
     """
     count = len(unit)
-    size = min(TILE, count)
+    side = math.isqrt(at_once(TILE * TILE, unit.device))
+    size = min(side, count)
     cosines, spare = unit.new_empty(size * size), unit.new_empty(size * size)
-    slices = [slice(start, min(start + TILE, count)) for start in range(0, count, TILE)]
+    slices = [slice(start, min(start + side, count)) for start in range(0, count, side)]
     for number, rows in enumerate(slices):
         for columns in slices[number:]:
             shape = (rows.stop - rows.start, columns.stop - columns.start)

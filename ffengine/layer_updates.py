@@ -33,6 +33,7 @@ from ffengine.spec import PhasesSpec
 STEP_PAIRS = 1000  # of a larger batch so many go through a layer at a time, in the caches
 BOTH_SIDES = PhasesSpec()
 STATISTICS = "goodness"  # the name of the goodness's statistics among the tensors of a layer
+EITHER: tuple[Split | None, ...] = (None, "positive", "negative")
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
@@ -76,6 +77,7 @@ class LayerLearner(ABC):
     ) -> None:
         self.network, self.optimizer = network, optimizer
         self.epochs, self.precision, self.phases = epochs, precision, phases
+        self._held: dict[tuple[int, Split | None], Tensor] = {}  # step sizes, () float32
 
     @abstractmethod
     def copy(self) -> "LayerLearner":
@@ -177,6 +179,34 @@ class LayerLearner(ABC):
         width = self.network.spec.widths[layer]
         return self.optimizer.eta(width, epoch, self.epochs) * self.phases.rate(split)
 
+    def hold_rates(self, layers: tuple[int, ...], epoch: int) -> None:
+        """Keep the step sizes of an epoch on the device, in tensors that later epochs change.
+
+        A step that is captured reads them at each replay, so that one graph serves all epochs.
+
+        **Arguments:**
+
+        - `layers`: the layers that learn together.
+        - `epoch`: the epoch, from 1.
+        """
+        for layer in layers:
+            weight = self.network.weights[layer]
+            for split in EITHER:
+                held = self._held.setdefault((layer, split), weight.new_zeros(()).float())
+                held.fill_(self.eta(layer, epoch, split))  # a kernel; nothing waits for it
+
+    def rate(self, layer: int, epoch: int, split: Split | None = None) -> float | Tensor:
+        """Return the step size that a step takes: eta, or the tensor that holds it.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `epoch`: the epoch, from 1; of a tensor the one of the last `hold_rates`.
+        - `split`: from which the step learns; None: from both.
+        """
+        held = self._held.get((layer, split))
+        return self.eta(layer, epoch, split) if held is None else held
+
     def product(self, a: Tensor, b: Tensor) -> Tensor:
         """Multiply batched matrices in the precision of training.
 
@@ -190,7 +220,10 @@ class LayerLearner(ABC):
         (R, i, k) float32.
         """
         if self.precision == "bf16":
-            return torch.bmm(a.bfloat16(), b.bfloat16()).to(torch.float32)
+            a, b = a.bfloat16(), b.bfloat16()
+            if a.device.type == "cuda":  # sums leave the product as they are, in float32
+                return torch.bmm(a, b, out_dtype=torch.float32)
+            return torch.bmm(a, b).to(torch.float32)
         return product(a, b)
 
 
@@ -262,7 +295,7 @@ class Learner(LayerLearner):
                 self.network.weights[layer],
                 descent,
                 self.states[layer],
-                self.eta(layer, epoch, split),
+                self.rate(layer, epoch, split),
             )
             inputs = above
 
@@ -287,7 +320,7 @@ class Learner(LayerLearner):
                 network.weights[layer],
                 received.gathered(pull, self.product),
                 self.states[layer],
-                self.eta(layer, epoch, split),
+                self.rate(layer, epoch, split),
             )
 
     def _descent_in_pieces(self, layer: int, inputs: AnyPairs) -> Tensor:
@@ -495,7 +528,7 @@ def parts_over_whole(parts: Tensor, descent: Tensor) -> Tensor:
 
 
 def take_step(
-    optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float
+    optimizer: AnyOptimizer, weight: Tensor, descent: Tensor, state: State, eta: float | Tensor
 ) -> None:
     """Take the optimiser's step, W <- W + eta D, in one pass where torch has such a form.
 
@@ -508,7 +541,7 @@ def take_step(
     - `weight`: W (R, n, m), contiguous.
     - `descent`: -dL/dW (R, n, m).
     - `state`: the optimiser's tensors.
-    - `eta`: the step size.
+    - `eta`: the step size; () float32 on the device of the weights, or a number.
 
     **Raises:**
 
@@ -522,7 +555,11 @@ def take_step(
     if isinstance(optimizer, Adam):
         _adam(optimizer, weight, descent, state, eta)
     elif not isinstance(optimizer, Momentum | Nesterov):  # sgd, and what a plug-in brings
-        weight.add_(optimizer.direction(weight, descent, state), alpha=eta)
+        direction = optimizer.direction(weight, descent, state)
+        if isinstance(eta, Tensor):
+            weight.addcmul_(direction, eta)
+        else:
+            weight.add_(direction, alpha=eta)
     else:
         with torch.no_grad():
             sgd(
@@ -531,7 +568,7 @@ def take_step(
                 [state["velocity"]],
                 fused=True,
                 maximize=False,
-                lr=-eta,
+                lr=-eta,  # type: ignore[arg-type]  # a tensor, too: the kernel reads it
                 momentum=optimizer.momentum,
                 weight_decay=-optimizer.weight_decay,
                 dampening=0.0,
@@ -539,7 +576,9 @@ def take_step(
             )
 
 
-def _adam(optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: float) -> None:
+def _adam(
+    optimizer: Adam, weight: Tensor, descent: Tensor, state: State, eta: float | Tensor
+) -> None:
     """Take a step of Adam or AdamW with torch's fused form."""
     if isinstance(optimizer, AdamW):
         weight.mul_(1 - eta * optimizer.weight_decay)

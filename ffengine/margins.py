@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.chunks import at_once
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
 # Pre-activations kept between the products; larger layers are computed in blocks of units.
 HELD_BYTES = 256_000_000
 MIN_BLOCK_UNITS = 16
 CHUNK_ELEMENTS = 2**20  # elementwise passes work on pieces that fit the cache
-GPU_FACTOR = 16  # on a GPU both are larger: it has the memory, and large pieces are faster
 # Measured: the relative error of a unit's rate is below this many unit roundings
 # (docs/numerics.md).
 ROUNDINGS = 8.0
@@ -608,7 +608,7 @@ def cancellation(lengths: Sequence[float]) -> float:
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
     """Split the units into blocks of equal size, as large as HELD_BYTES allows."""
-    bytes_kept = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
+    bytes_kept = at_once(HELD_BYTES, weight.device)
     most = max(MIN_BLOCK_UNITS, bytes_kept // (samples * weight.element_size()))
     # Blocks of equal size: a small one at the end would be slow.
     units = -(-len(weight) // -(-len(weight) // most))
@@ -617,7 +617,7 @@ def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
 
 def _row_chunks(x: Tensor, units: int) -> list[slice]:
     """Split the samples into slices of at most CHUNK_ELEMENTS activations."""
-    rows = max(1, CHUNK_ELEMENTS * (GPU_FACTOR if x.is_cuda else 1) // units)
+    rows = max(1, at_once(CHUNK_ELEMENTS, x.device) // units)
     return [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
 

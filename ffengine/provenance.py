@@ -1,6 +1,7 @@
 """How a result was obtained: versions, revision, device, data."""
 
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from ffengine.plugins import REGISTRY
 from ffengine.results import DatasetProvenance, PluginUse, Provenance, WeightsProvenance
 from ffengine.spec import CheckSpec, ForecastSpec, TrainSpec, digest
 from ffengine.version import VERSION
+
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 class Stopwatch:
@@ -76,6 +79,7 @@ def provenance(
         numpy_version=np.__version__,
         device=str(device),
         device_name=device_name(device),
+        gpu_software=gpu_software(device),
         threads=torch.get_num_threads(),
         dtype=spec.precision if isinstance(spec, CheckSpec) else "float32",
         precision="float32" if isinstance(spec, ForecastSpec) else spec.precision,
@@ -120,6 +124,40 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
+
+
+def gpu_software(device: torch.device) -> str | None:
+    """Return the versions of what lies between PyTorch and a GPU, on which last bits depend.
+
+    **Arguments:**
+
+    - `device`: a CPU or a GPU.
+
+    **Returns:**
+
+    Such as "CUDA 13.0, cuDNN 9.15.1, driver 580.95.05"; None for a CPU.
+    """
+    if device.type != "cuda":
+        return None
+    number = torch.backends.cudnn.version() or 0
+    driver = driver_version(DRIVER.read_text()) if DRIVER.is_file() else None
+    found = {
+        "CUDA": torch.version.cuda,
+        "cuDNN": f"{number // 10_000}.{number // 100 % 100}.{number % 100}" if number else None,
+        "driver": driver,
+    }
+    return ", ".join(f"{name} {version}" for name, version in found.items() if version)
+
+
+def driver_version(text: str) -> str | None:
+    """Read the version out of what the driver of NVIDIA says of itself; None: it says none.
+
+    **Arguments:**
+
+    - `text`: such as "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  ...".
+    """
+    found = re.search(r"^NVRM version:.*?\b(\d+(?:\.\d+)+)\b", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 @cache

@@ -110,7 +110,10 @@ class Draw:
 
     def _stack(self, arrays: Sequence[np.ndarray]) -> Tensor:
         """Return one tensor of the arrays of all replicas, on the device."""
-        return torch.from_numpy(np.stack(arrays)).to(self._device)
+        found = torch.from_numpy(np.stack(arrays))
+        if self._device.type != "cuda":
+            return found.to(self._device)
+        return found.pin_memory().to(self._device, non_blocking=True)  # Python goes on meanwhile
 
 
 class Draws:

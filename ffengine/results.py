@@ -947,6 +947,9 @@ class Provenance(Row):
     numpy_version: str
     device: str
     device_name: str
+    gpu_software: str | None = Field(
+        None, description="of a GPU: the versions of CUDA, cuDNN and the driver; null of a CPU"
+    )
     threads: int
     dtype: str = Field(description="of weights and of everything measured")
     precision: str = Field(

@@ -222,6 +222,8 @@ class TrainingRun:
         self.decomposition = NOTHING_DECOMPOSED
         self.position = Position()
         self.baselines: BaselineRun | None = None  # while they learn
+        self._steps: dict[Split | None, Step] = {}  # of the stage that learns
+        self._steps_for: tuple[int, ...] = ()
         self.saved_baselines = resume.baselines if resume else None
         if resume is None:
             self.network = initial_network(
@@ -323,7 +325,7 @@ class TrainingRun:
         """
         stage, epoch = self.position.stage, self.position.epoch
         batches = self._batches(stage, epoch)
-        steps = {split: self._step_on(layers, split) for split in (None, *SPLITS)}
+        steps = self._steps_of(layers)
         if self.spec.negatives.redraw == "once":
             self.bank.hold(layers[0])  # with all threads
         homogeneous, interval = any(map(self.learner.is_homogeneous, layers)), 0
@@ -368,10 +370,29 @@ class TrainingRun:
         states = [value for state in learner.states for value in state.values()]
         return [*inputs, *learner.network.weights, *learner.network.heads, *states]
 
+    @property
+    def holds_rates(self) -> bool:
+        """Whether step sizes are in tensors, so that a captured step goes on in the next epoch."""
+        return self.device.type == "cuda"
+
+    def _steps_of(self, layers: tuple[int, ...]) -> dict[Split | None, Step]:
+        """Return what takes the steps of this epoch on batches of each split; None: on pairs.
+
+        A stage keeps its steps, since to capture one may take longer than an epoch of a few.
+        """
+        if self.holds_rates:
+            self.learner.hold_rates(layers, self.position.epoch)
+        if layers != self._steps_for:
+            self._steps_for = layers
+            self._steps = {split: self._step_on(layers, split) for split in (None, *SPLITS)}
+        return self._steps
+
     def _step_on(self, layers: tuple[int, ...], split: Split | None) -> Step:
-        """Return what takes a step of this epoch on batches of a split; None: on pairs."""
-        epoch = self.position.epoch
-        return captured(lambda inputs: self.learner.step(layers, inputs, epoch, split), self.device)
+        """Return what takes a step of a stage on batches of a split."""
+        return captured(
+            lambda inputs: self.learner.step(layers, inputs, self.position.epoch, split),
+            self.device,
+        )
 
     def inputs(
         self,

@@ -4,7 +4,7 @@ import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -145,6 +145,9 @@ class Settings(BaseSettings):
         False,
         description="refuse requests without an API key even while none was made; needed beyond "
         "loopback",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="the form of lines of logs: for people, or a JSON object each"
     )
     open_metrics: bool = Field(
         False, description="let /metrics be read without a key where keys are needed"

@@ -19,9 +19,33 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
 def test_all_services_are_there() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "api", "worker", "worker-gpu"}
-    assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
-    assert [name for name, service in SERVICES.items() if "profiles" in service] == ["worker-gpu"]
+    profiles = {name: service.get("profiles", []) for name, service in SERVICES.items()}
+    assert profiles == {
+        "postgres": [],
+        "redis": [],
+        "api": [],
+        "worker": [],
+        "worker-gpu": ["gpu"],
+        "box": ["box"],
+        "box-cpu": ["box-cpu"],
+    }
+
+
+@pytest.mark.parametrize("name", ["box", "box-cpu"])
+def test_a_box_starts_nothing_of_the_server(name: str) -> None:
+    box = SERVICES[name]
+    assert not box["depends_on"]
+    assert box["command"][:2] == ["fflab", "worker"]
+    for url in ("FFLAB_DATABASE_URL", "FFLAB_REDIS_URL"):
+        assert "${LAB_HOST:-" in box["environment"][url]
+
+
+def test_a_server_is_reached_by_boxes_where_it_is_asked_for() -> None:
+    lab = yaml.safe_load((ROOT / "docker-compose.lab.yml").read_text())["services"]
+    published = [port for service in lab.values() for port in service.pop("ports")]
+    assert not any(lab.values()), "nothing else changes"
+    assert set(lab) == {"postgres", "redis"}
+    assert all(port.startswith("${LAB_ADDRESS:?") for port in published)
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -89,7 +113,7 @@ def test_every_service_is_watched_and_restarted(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"]
 
 
-@pytest.mark.parametrize("name", ["api", "worker", "worker-gpu"])
+@pytest.mark.parametrize("name", ["api", "worker", "worker-gpu", "box", "box-cpu"])
 def test_our_containers_have_no_privileges(name: str) -> None:
     assert SERVICES[name]["cap_drop"] == ["ALL"]
     assert SERVICES[name]["read_only"] is True

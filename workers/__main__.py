@@ -15,7 +15,7 @@ from ffengine.plugins import log_plugins
 from ffengine.uploaded_weights import WeightUploads
 from service.artifacts import Artifacts
 from service.background.broker_check import warn_if_unfit
-from service.encoding.log_format import log_to_stderr
+from service.encoding.log_format import is_json, log_to_stderr
 from service.host.start_failures import ServeError, one_line_failure
 from service.host.stay import NoMoment, Stay, moment
 from service.settings import Settings
@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--exit-when-idle", type=seconds, metavar="SECONDS")
     parser.add_argument("--until", type=to_come, metavar="TIME")
     given = parser.parse_args(arguments)
-    log_to_stderr("%(asctime)s %(levelname)s worker %(process)d: %(message)s", logging.INFO)
+    log_to_stderr("worker", logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with one_line_failure("fflab worker", *EXPECTED):
         settings = Settings() if given.tags is None else Settings(worker_tags=given.tags)
@@ -105,8 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
     name = f"fflab-{os.getpid()}@%h"
     gc.freeze()
     gc.enable()
+    banner = ["--quiet"] if is_json() else []  # it is not JSON
     app.worker_main(
         [
+            *banner,
             "worker",
             "--without-gossip",
             "--without-mingle",

@@ -18,7 +18,7 @@ from celery.signals import (
 )
 
 from service.background.dispatcher import QUEUE, TASK
-from service.encoding.log_format import LogFormatter
+from service.encoding.log_format import LogFormatter, formatter, is_json
 from service.host.end_signals import ignore_again, ignored_signals
 from service.host.stay import FOR_EVER, Stay
 from service.settings import Settings
@@ -174,9 +174,9 @@ class WorkerSlot:
 
 
 def escape_lines(logger: logging.Logger, format: str, **_signal: object) -> None:
-    """Write Celery's form of log lines with control characters as escapes."""
+    """Write Celery's form of log lines with control characters as escapes, or as JSON."""
     for handler in logger.handlers:
-        handler.setFormatter(LogFormatter(format))
+        handler.setFormatter(formatter("worker") if is_json() else LogFormatter(format))
 
 
 def create_app(settings: Settings, device: str, stay: Stay = FOR_EVER) -> Celery:

@@ -17,7 +17,8 @@ EXIT_DEVICE_FAILED = 70  # the code of a runner that ends because its accelerato
 class Start(BaseModel):
     """To the runner: compute this claimed job.
 
-    `dataset_digest` says which arrays its data set has; None: it is not known.
+    `dataset_digest` says which arrays its data set has; None: it is not known. `submitted_by` names
+    the key that it came with, for logs.
     """
 
     type: Literal["start"] = "start"
@@ -25,6 +26,7 @@ class Start(BaseModel):
     attempt: int
     spec: RunSpec
     dataset_digest: str | None = None
+    submitted_by: str | None = None
 
 
 class Stop(BaseModel):
@@ -87,7 +89,7 @@ FROM_RUNNER: TypeAdapter[Ready | Begins | Ended] = TypeAdapter(
 
 def log_fields(attempt: Start | Claim) -> dict[str, object]:
     """The fields by which log records of an attempt can be searched."""
-    return {"job_id": attempt.job_id, "attempt": attempt.attempt}
+    return {"job_id": attempt.job_id, "attempt": attempt.attempt, "key": attempt.submitted_by}
 
 
 def line(message: BaseModel) -> bytes:

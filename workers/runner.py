@@ -35,7 +35,7 @@ from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.background.shared_uploads import SharedUploads
-from service.encoding.log_format import log_to_stderr
+from service.encoding.log_format import add_fields, log_to_stderr
 from service.host.memory import usable_memory
 from service.settings import Settings
 from service.store import LeaseLost, Store
@@ -365,7 +365,7 @@ def main() -> None:
     channel = private_output()
     signal.signal(signal.SIGTERM, on_terminate)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log_to_stderr("%(asctime)s %(levelname)s runner %(process)d: %(message)s", logging.INFO)
+    log_to_stderr("runner", logging.INFO)
     logging.captureWarnings(capture=True)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123 - not a file
         score.write(OOM_SCORE)
@@ -412,6 +412,7 @@ def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
 
 def _answered(runner: Runner, start: Start, channel: BinaryIO) -> Ended:
     """Compute a job; the message that it has ended."""
+    add_fields(**log_fields(start))  # also to warnings of libraries
     log.info("%s attempt %d begins", start.job_id, start.attempt, extra=log_fields(start))
     send(channel, Begins(job_id=start.job_id, attempt=start.attempt))
     outcome: Outcome = "unfit"

@@ -4773,6 +4773,11 @@ export interface components {
             fflab_version?: string | null;
             /** Git Revision */
             git_revision: string | null;
+            /**
+             * Gpu Software
+             * @description of a GPU: the versions of CUDA, cuDNN and the driver; null of a CPU
+             */
+            gpu_software?: string | null;
             /** Numpy Version */
             numpy_version: string;
             /**

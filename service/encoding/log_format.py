@@ -1,15 +1,35 @@
 """Lines of logs: each is one line of a bounded length, whatever text of a user it holds."""
 
+import json
 import logging
-from types import TracebackType
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType, TracebackType
 
 from ffengine.text import escaped, shortened
-from service.encoding.escaping import for_log
+from service.encoding.escaping import LONGEST_LOG_LINE, for_log
 
+PREFIX = "FFLAB_"
 LONGEST_TRACE = 20_000  # characters
+SINGLE = ("api", "renderer")  # processes of which a log has one at a time
+# what a record has whether or not somebody gives it fields, and what formatters add to it
+NOT_EXTRA = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message", "data"}
+# of the request that is answered, or of the attempt that runs
+FIELDS: ContextVar[Mapping[str, object]] = ContextVar("fields", default=MappingProxyType({}))
 ErrorInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
+
+
+def add_fields(**fields: object) -> None:
+    """Let lines that are logged from here on, for this request or attempt, have these fields.
+
+    A field that is None is left out.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    FIELDS.set(MappingProxyType({**FIELDS.get(), **given}))
 
 
 class LogFormatter(logging.Formatter):
@@ -25,8 +45,68 @@ class LogFormatter(logging.Formatter):
         return shortened(escaped(super().formatException(ei), keep="\n\t"), LONGEST_TRACE)
 
 
-def log_to_stderr(form: str, level: int = logging.WARNING) -> None:
-    """Let this process log to standard error, in that form, from that level on."""
+class JsonFormatter(logging.Formatter):
+    """A formatter that writes one JSON object a line, in ASCII: fields for what gathers logs.
+
+    Each has `time` (UTC), `level`, `process`, `pid`, `logger` and `message`; a request's lines have
+    `request`, `key` and `address`, an attempt's `job_id`, `attempt` and `worker`; errors a `trace`.
+    """
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record."""
+        found: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "pid": record.process,
+            "logger": record.name,
+            "message": shortened(record.getMessage(), LONGEST_LOG_LINE),
+        }
+        given = {**FIELDS.get(), **self.fields(record)}
+        found |= {name: value for name, value in given.items() if name not in found}
+        if record.exc_info:
+            found["trace"] = shortened(self.formatException(record.exc_info), LONGEST_TRACE)
+        return json.dumps(found, default=str)
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """The fields of a record: what its `extra` brought, as texts of a bounded length."""
+        own = record.__dict__.keys() - NOT_EXTRA
+        return {
+            name: shortened(value, LONGEST_LOG_LINE) if isinstance(value, str) else value
+            for name in sorted(own)
+            if (value := getattr(record, name)) is not None
+        }
+
+
+def formatter(process: str) -> logging.Formatter:
+    """Return the formatter that FFLAB_LOG_FORMAT asks for.
+
+    **Arguments:**
+
+    - `process`: which of the service's processes writes, such as "api".
+    """
+    if is_json():
+        return JsonFormatter(process)
+    number = "" if process in SINGLE else " %(process)d"
+    return LogFormatter(f"%(asctime)s %(levelname)s {process}{number}: %(message)s")
+
+
+def is_json() -> bool:
+    """Whether lines of logs are JSON.
+
+    It is asked before settings are read, whose refusal is a line of the log, too.
+    """
+    return os.environ.get(f"{PREFIX}LOG_FORMAT", "").lower() == "json"
+
+
+def log_to_stderr(process: str, level: int = logging.WARNING) -> None:
+    """Let this process log to standard error, under that name, from that level on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter(form))
+    handler.setFormatter(formatter(process))
     logging.basicConfig(handlers=[handler], level=level)
+    if is_json():
+        logging.captureWarnings(capture=True)  # a warning that Python prints is not JSON

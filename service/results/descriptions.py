@@ -107,7 +107,8 @@ def provenance_facts(found: Provenance | None) -> dict[Fact, str]:
         "engine": found.program,
         "versions": f"Python {found.python_version}, torch {found.torch_version}, "
         f"numpy {found.numpy_version}",
-        "device": f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}",
+        "device": f"{found.device} ({found.device_name}), {found.threads} threads, {found.dtype}"
+        + (f"; {found.gpu_software}" if found.gpu_software else ""),
         "wall_time": ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in phases),
         "spec_digest": found.spec_digest,
     }

@@ -95,6 +95,7 @@ class Claim(NamedTuple):
     attempt: int
     spec: TrainSpec | CheckSpec | ForecastSpec
     dataset_digest: str | None = None  # which arrays its data set has; None: it does not say
+    submitted_by: str | None = None  # the name of its key, for logs
 
 
 class Room(NamedTuple):
@@ -290,7 +291,7 @@ class Queue:
         why = self._begin_anew(session, row, spec.dataset.name)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
         append_events(session, job_id, _log_events(why))
-        return Claim(job_id, row.attempt, spec, row.dataset_digest)
+        return Claim(job_id, row.attempt, spec, row.dataset_digest, row.submitted_by)
 
     def _begin_anew(self, session: Session, row: JobRow, name: str) -> list[LogLine]:
         """Forget what earlier attempts computed on another basis; the lines of the log that say so.

@@ -7,10 +7,12 @@ from typing import Any
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.logging import AccessFormatter, DefaultFormatter
 
+from ffengine.text import shortened
 from service.encoding.escaping import for_log
-from service.encoding.log_format import LogFormatter
+from service.encoding.log_format import JsonFormatter, LogFormatter, is_json
 
 LONGEST_ADDRESS = 500
+OF_A_REQUEST = ("address", "method", "path", "http", "status")  # as uvicorn's records have them
 
 
 class ServerFormatter(LogFormatter, DefaultFormatter):
@@ -31,9 +33,25 @@ class RequestFormatter(AccessFormatter):
         return super().formatMessage(short)
 
 
+class JsonRequestFormatter(JsonFormatter):
+    """The format of a request as JSON, with method, path, status and the address of the sender."""
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """The fields of a request."""
+        if not isinstance(record.args, tuple) or len(record.args) != len(OF_A_REQUEST):
+            return super().fields(record)
+        given = dict(zip(OF_A_REQUEST, record.args, strict=True))
+        given["path"] = shortened(str(given["path"]), LONGEST_ADDRESS)
+        return given
+
+
 def log_config() -> dict[str, Any]:
     """Return the configuration of logging for uvicorn."""
     found = copy.deepcopy(LOGGING_CONFIG)
+    if is_json():
+        for name, kind in (("default", JsonFormatter), ("access", JsonRequestFormatter)):
+            found["formatters"][name] = {"()": kind, "process": "api"}
+        return found
     for name, formatter in (("default", ServerFormatter), ("access", RequestFormatter)):
         found["formatters"][name]["()"] = formatter
     return found

@@ -28,6 +28,7 @@ from service.web.host_check import HostCheckMiddleware
 from service.web.methods import MethodsMiddleware, MethodTable
 from service.web.metrics import API_PREFIX, MetricsMiddleware
 from service.web.openapi import openapi, operation_id
+from service.web.request_ids import RequestIdMiddleware
 from service.web.routes import (
     catalog,
     datasets,
@@ -92,7 +93,7 @@ class App(FastAPI):
         stack = CrossOriginMiddleware(stack, self.settings)
         stack = HostCheckMiddleware(stack, self.settings)
         stack = MetricsMiddleware(SecurityHeadersMiddleware(stack))
-        return ForwardingMiddleware(stack, self.settings)
+        return RequestIdMiddleware(ForwardingMiddleware(stack, self.settings))
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

@@ -21,6 +21,7 @@ from service.background.dispatcher import Dispatcher
 from service.background.reconciler import Reconciler
 from service.background.shared_uploads import SharedUploads, UploadKeeper
 from service.background.webhooks import WebhookSender
+from service.encoding.log_format import add_fields
 from service.encoding.viewer import VIEWER, Scope, Viewer
 from service.host.disk import free_bytes
 from service.host.limits import stream_limit
@@ -200,6 +201,7 @@ async def get_owner(
     owner = authenticator.owner(request.headers.get("authorization"), x_api_key or cookie)
     viewer = authenticator.viewer(owner, address)
     VIEWER.set(viewer)
+    add_fields(key=viewer.name)
     if not authenticator.is_noted(owner):  # once a minute
         await run_in_threadpool(authenticator.note_use, owner)
     if request.method not in READING and not _only_reads(request):

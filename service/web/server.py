@@ -60,7 +60,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """
     from service.web.app import create_app
 
-    log_to_stderr("%(asctime)s %(levelname)s api: %(message)s")
+    log_to_stderr("api")
     for named in ("service", "ffengine.plugins"):
         logging.getLogger(named).setLevel(logging.INFO)  # so that deletions are logged
     logging.getLogger("asyncio").addFilter(AcceptFaults())

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
 import signal
@@ -14,7 +15,13 @@ import pytest
 
 from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from service.encoding.escaping import LONGEST_LOG_LINE
-from service.encoding.log_format import LONGEST_TRACE, LogFormatter
+from service.encoding.log_format import (
+    FIELDS,
+    LONGEST_TRACE,
+    JsonFormatter,
+    LogFormatter,
+    add_fields,
+)
 from service.stack.redis_server import free_port
 from service.store import Store
 from service.web.access_log import LONGEST_ADDRESS, RequestFormatter, log_config
@@ -133,3 +140,67 @@ def test_the_log_of_a_job_is_escaped(client: httpx.Client, store: Store) -> None
     text = client.get(f"/v1/jobs/{job.id}/log").text
     assert "worker w\\x1b[31m" in text
     assert not HIDDEN.search(text.replace("\n", ""))
+
+
+def as_json(out: str) -> list[dict[str, object]]:
+    """The objects of lines of JSON; a line that is none fails."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_record_is_a_json_object_of_one_line(text: str) -> None:
+    out = written(JsonFormatter("api"), "%s is not there", text)
+    assert out.count("\n") == 1
+    assert out.isascii()
+    assert not HIDDEN.search(out.rstrip("\n"))
+    (found,) = as_json(out)
+    assert (found["level"], found["process"], found["logger"]) == ("warning", "api", "test")
+    assert str(found["message"]).startswith(text[:20])
+    assert len(str(found["message"])) <= LONGEST_LOG_LINE + 1
+
+
+def test_a_record_has_the_fields_of_its_request_and_its_own() -> None:
+    record = logging.makeLogRecord(
+        {"msg": "%s", "args": ("done",), "job_id": "job_1", "worker": None, "level": "forged"}
+    )
+    token = FIELDS.set({"request": "r", "job_id": "of the request"})
+    try:
+        add_fields(key="ada", address=None)
+        found = json.loads(JsonFormatter("runner").format(record))
+    finally:
+        FIELDS.reset(token)
+    assert found["request"] == "r"
+    assert found["key"] == "ada"
+    assert found["job_id"] == "job_1", "what a line says itself comes first"
+    assert found["level"] != "forged"
+    assert "worker" not in found
+    assert "address" not in found
+
+
+def test_a_json_trace_is_a_field_that_is_cut() -> None:
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(JsonFormatter("worker"))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    try:
+        raise ValueError("a" * 900_000)
+    except ValueError:
+        logger.exception("it failed")
+    (found,) = as_json(out.getvalue())
+    assert str(found["trace"]).startswith("Traceback (most recent call last):")
+    assert len(out.getvalue()) < LONGEST_TRACE + 1_000
+
+
+def test_a_request_is_a_json_object_with_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFLAB_LOG_FORMAT", "json")
+    made = log_config()["formatters"]["access"]
+    path = "/v1/jobs/" + "a" * 60_000
+    formatter = made["()"](made["process"])
+    (found,) = as_json(
+        written(formatter, '%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", path, "1.1", 401)
+    )
+    parts = ("address", "method", "http", "status")
+    assert [found[name] for name in parts] == ["127.0.0.1:1", "GET", "1.1", 401]
+    assert str(found["path"]).startswith("/v1/jobs/aaaa")
+    assert len(str(found["path"])) < LONGEST_ADDRESS + 10

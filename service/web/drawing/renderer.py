@@ -100,5 +100,5 @@ def _send(answers: BinaryIO, answer: Answer, drawn: bytes = b"") -> None:
 
 
 if __name__ == "__main__":
-    log_to_stderr("%(asctime)s %(levelname)s renderer: %(message)s")
+    log_to_stderr("renderer")
     main()

@@ -14,6 +14,7 @@ from ffengine.text import FilterText, SearchText, Token
 from service.artifacts import JOB_ID
 from service.background.waiting import room_for, why_not_understood
 from service.encoding.root_path import at
+from service.encoding.viewer import by_key
 from service.jobs import Job, JobKind, JobState, RecordedRun
 from service.schemas import EventPage, JobPage, ProjectPage
 from service.specs.suggestions import did_you_mean
@@ -125,6 +126,8 @@ def submit_job(
         body, owner=owner, submitted_by=resources.authenticator.name(owner), key=idempotency_key
     )
     resources.reconciler.wake()
+    job_id = submitted.job.id
+    log.info("%s: submitted%s", job_id, by_key(), extra={"job_id": job_id})
     return _accepted(_placed(resources, submitted), 202)
 
 
