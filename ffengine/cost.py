@@ -455,7 +455,9 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         per_sample += spec.epochs * samples * sides * (below + 2 * learning + queries)
         per_sample += 6.0 * spec.epochs * samples * sum(head_numbers(spec, facts)[n] for n in stage)
         splits = 1 if spec.learns_classes else 2
-        per_sample += measurements * spec.monitored(facts) * splits * (below + 5 * learning)
+        # readings take a step of their own for theorem 1
+        passes = 5 + (3 if "readings" in spec.monitor.measures else 0)
+        per_sample += measurements * spec.monitored(facts) * splits * (below + passes * learning)
         per_sample += measurements * sum(singular_flops(spec, inputs, n) for n in stage)
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)

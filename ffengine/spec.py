@@ -592,14 +592,17 @@ class MonitorSpec(Entry):
         "on the monitored samples and on all validation samples. It is also measured where select "
         "or stop needs it",
     )
-    measures: tuple[Literal["gini", "kurtosis", "spectral_norm", "weights"], ...] = Field(
-        (),
-        max_length=4,
-        description="more measures: gini and kurtosis of sparsity, the spectral norm of the "
-        "weights, and weights for their sparsity, their signs and the entropy of their singular "
-        "values. Hoyer's and Treves and Rolls's sparsity and the Frobenius norm are always there "
-        "and cost nothing; gini sorts the units and is slow, and so are the spectral norm and "
-        "the singular values of wide layers",
+    measures: tuple[Literal["gini", "kurtosis", "spectral_norm", "weights", "readings"], ...] = (
+        Field(
+            (),
+            max_length=5,
+            description="more measures: gini and kurtosis of sparsity, the spectral norm of the "
+        "weights, weights for their sparsity, their signs and the entropy of their singular "
+        "values, and for network.layers readings: the sparsity of the channels at each position "
+        "and of their sums over positions, with both theorems. Hoyer's and Treves and Rolls's "
+        "sparsity and the Frobenius norm are always there and cost nothing; gini sorts the units "
+        "and is slow, and so are the spectral norm and the singular values of wide layers",
+    )
     )
 
 
@@ -985,6 +988,11 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         _refuse_repeats(("seeds",), self.seeds)
         if self.network.layers:
             self._refuse_what_maps_lack()
+        elif "readings" in self.monitor.measures:
+            raise SpecFieldError(
+                ("monitor", "measures"),
+                "readings are of maps, which network.widths do not make; leave it out",
+            )
         if isinstance(self.objective, MultiClass):
             self._refuse_what_needs_pairs(self.objective.name)
         else:

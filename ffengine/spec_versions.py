@@ -50,6 +50,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "TrainSpec.stop",
             # values of choices
             "DatasetSpec.labels=every_layer",
+            "MonitorSpec.measures=readings",
             "MonitorSpec.measures=spectral_norm",
             "MonitorSpec.measures=weights",
             "NetworkSpec.normalize=group",

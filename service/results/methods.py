@@ -68,6 +68,8 @@ MEASURED = {
     "spectral_norm": "The spectral norm of each layer's weights is measured, too.",
     "weights": "Of each layer's weights Hoyer's sparsity, the Gini index⟦hurley2009⟧, the share of "
     "positive ones and the entropy of the singular values⟦roy2007⟧ are measured, too.",
+    "readings": "Sparsity and the theorems are also measured of the channels at each position, and "
+    "of their sums over positions.",
 }
 
 

@@ -38,7 +38,7 @@ DOCUMENT: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 50,
     "seeds": [0, 1],
-    "monitor": {"accuracy": True, "measures": ["gini", "kurtosis", "spectral_norm"]},
+    "monitor": {"accuracy": True, "measures": ["gini", "kurtosis", "readings"]},
     "evaluation": {"ensembles": True},
 }
 SPEC = TrainSpec.model_validate(DOCUMENT)
