@@ -504,7 +504,7 @@ def lesions_of(spec: TrainSpec) -> int:
 
 
 def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], first: float) -> float:
-    """Count the operations that usage, selectivity and lesions take for one seed.
+    """Count the operations that usage, selectivity, ranges and lesions take for a seed.
 
     **Arguments:**
 
@@ -519,11 +519,11 @@ def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], firs
     """
     test, once = spec.dataset.test_count(facts), sum(products)
     asked, held_out = spec.evaluation, test + spec.dataset.validation_samples
-    flops = held_out * once * (asked.usage + asked.selectivity)
-    if asked.lesions is None:
-        return flops
     labels = 1 if spec.learns_classes else facts.classes
     each = first + labels * sum(products[1:])
+    flops = held_out * (once * (asked.usage + asked.selectivity) + each * asked.layer_range)
+    if asked.lesions is None:
+        return flops
     networks = [each, *(each if one.name == "ff_objective" else once for one in asked.baselines)]
     train = spec.dataset.train_count(facts)
     return flops + sum(lesions_of(spec) * test * one + train * once for one in networks)

@@ -29,6 +29,7 @@ from ffengine.results import (
     AccuracyRow,
     BaselineRow,
     EnsembleRow,
+    LayerRangeRow,
     LesionRow,
     MeasureRow,
     Partition,
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
     usage: tuple[UsageRow, ...] = ()
     selectivity: tuple[SelectivityRow, ...] = ()
     lesions: tuple[LesionRow, ...] = ()
+    layer_range: tuple[LayerRangeRow, ...] = ()
 
 
 def evaluate(

@@ -589,6 +589,29 @@ class UsageRow(Row):
     )
 
 
+class LayerRangeRow(Row):
+    """Which layers, first to last, predict the labels of a seed best on the validation samples, and
+    how well they do so there and on the test samples, which had no part in the choice.
+    """
+
+    seed: int
+    first: int = Field(description="the lowest of the layers whose scores are summed")
+    last: int = Field(description="the highest of them")
+    candidates: int = Field(
+        description="ranges that there are; of equal ones that with the lowest last layer, and of "
+        "these the shortest"
+    )
+    epoch: int = Field(description="whose weights these are, of the highest layer")
+    partition: Literal["validation", "test"]
+    samples: int
+    correct: int
+    accuracy: Ratio
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples the accuracy is a share of."""
+        return self.samples
+
+
 class SelectivityRow(Row):
     """How selective the units of one trained layer are for classes, by the mean |h| of each class;
     the samples of a partition do not carry their label.
@@ -1098,6 +1121,9 @@ class TrainResult(Row):
     usage: tuple[UsageRow, ...] = ()
     selectivity: tuple[SelectivityRow, ...] = ()
     lesions: tuple[LesionRow, ...] = ()
+    layer_range: tuple[LayerRangeRow, ...] = Field(
+        (), description="which layers predict, where evaluation.layer_range asks"
+    )
     onset: Onset | None = Field(
         None, description="what was known before the first step; null in earlier results"
     )

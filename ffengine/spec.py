@@ -94,6 +94,7 @@ ADDED_LATER = (
     ',"usage":false',
     ',"selectivity":false',
     ',"lesions":null',
+    ',"layer_range":false',
     ',"share":null,"of":"squares"',
     '"layers":[],',  # of a network
 )
@@ -563,6 +564,9 @@ class PhasesSpec(Entry):
         return epoch_steps if self.unit == "epochs" else 1
 
 
+MoreMeasures = Literal["gini", "kurtosis", "spectral_norm", "weights", "readings"]
+
+
 class MonitorSpec(Entry):
     """What is measured while training: on a fixed sample of the training partition, in batches of
     the training's size.
@@ -592,17 +596,15 @@ class MonitorSpec(Entry):
         "on the monitored samples and on all validation samples. It is also measured where select "
         "or stop needs it",
     )
-    measures: tuple[Literal["gini", "kurtosis", "spectral_norm", "weights", "readings"], ...] = (
-        Field(
-            (),
-            max_length=5,
-            description="more measures: gini and kurtosis of sparsity, the spectral norm of the "
+    measures: tuple[MoreMeasures, ...] = Field(
+        (),
+        max_length=5,
+        description="more measures: gini and kurtosis of sparsity, the spectral norm of the "
         "weights, weights for their sparsity, their signs and the entropy of their singular "
-        "values, and for network.layers readings: the sparsity of the channels at each position "
+        "values, and for network.layers readings: the sparsity of the channels at each position, "
         "and of their sums over positions, with both theorems. Hoyer's and Treves and Rolls's "
         "sparsity and the Frobenius norm are always there and cost nothing; gini sorts the units "
         "and is slow, and so are the spectral norm and the singular values of wide layers",
-    )
     )
 
 
@@ -699,6 +701,11 @@ class EvaluationSpec(Entry):
         None,
         description="measure what accuracy is left once a share of the units or weights is "
         "removed, also of the baselines; null: nothing is removed",
+    )
+    layer_range: bool = Field(
+        False,
+        description="choose on the validation samples which layers, first to last, predict labels "
+        "together, and test those alone (DeeperForward, CAW-Conv)",
     )
 
 
@@ -1022,6 +1029,7 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 ("evaluation", "linear_penalties"),
                 "choosing among several needs dataset.validation_samples",
             )
+        self._refuse_no_range()
         self._refuse_no_labels_to_lose()
         self._refuse_no_measure()
         self._refuse_no_decomposition()
@@ -1132,6 +1140,20 @@ class TrainSpec(Entry, metaclass=SpecMeta):
             raise SpecFieldError(
                 ("evaluation", "baselines"),
                 f"ff_objective does not keep the running moments that {name} goes by",
+            )
+
+    def _refuse_no_range(self) -> None:
+        """Raise SpecFieldError where a range of layers is to be chosen without what chooses it."""
+        path = ("evaluation", "layer_range")
+        if not self.evaluation.layer_range:
+            return
+        if not self.dataset.validation_samples:
+            raise SpecFieldError(path, "choosing layers needs dataset.validation_samples")
+        if not self.tells_labels:
+            raise SpecFieldError(
+                path,
+                f"samples of {self.negatives.strategy} carry no labels that layers could predict; "
+                f"use false",
             )
 
     def _refuse_lone_layers(self) -> None:

@@ -33,6 +33,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "CheckSpec.goodness",
             "DatasetSpec.label_code",
             "DatasetSpec.label_strength",
+            "EvaluationSpec.layer_range",
             "EvaluationSpec.lesions",
             "EvaluationSpec.selectivity",
             "EvaluationSpec.usage",

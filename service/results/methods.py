@@ -610,6 +610,13 @@ def _suite(spec: TrainSpec) -> Iterator[Statement]:
             "selectivity",
             f"The class selectivity of units⟦morcos2018⟧ is measured on held-out samples {inputs}.",
         )
+    if spec.evaluation.layer_range:
+        yield Statement(
+            "range of layers",
+            "For each seed the layers whose scores are summed, first to last, are those with the "
+            "best accuracy on the validation samples; their test accuracy is measured once, after "
+            "the choice.",
+        )
     if (lesions := spec.evaluation.lesions) is not None:
         shares = listed([f"{100 * share:g} %" for share in sorted(lesions.shares)])
         parts = listed(list(lesions.remove))
