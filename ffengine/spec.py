@@ -57,6 +57,7 @@ from ffengine.negatives import AnyNegatives, NoNegatives, Relabelling, WrongLabe
 from ffengine.objectives import (
     AnyGoodness,
     AnyObjective,
+    ChannelAssignment,
     ClassBlock,
     Difference,
     MeanSquares,
@@ -918,7 +919,8 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 f"width), which looks like pictures whose channels stand last; store x as "
                 f"(N, {last}, {first}, {height})",
             )
-        for place, layer in enumerate(self.network.layers):
+        in_blocks = isinstance(self.objective, ClassBlock) or self.network.normalize == "group"
+        for place, layer in enumerate(self.network.layers if in_blocks else ()):
             units = None if isinstance(layer, PoolLayer) else units_of([layer])[0]
             if units is not None and units % facts.classes:
                 field = "units" if isinstance(layer, DenseLayer) else "channels"
@@ -949,9 +951,9 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         for path, refused, message in (
             (
                 ("objective",),
-                not isinstance(self.objective, ClassBlock),
-                f"network.layers learn with class_block, whose blocks are of channels; {name} has "
-                f"none",
+                not isinstance(self.objective, ClassBlock | ChannelAssignment),
+                f"network.layers learn with class_block or channel_assignment, which go by "
+                f"channels; {name} does not",
             ),
             (
                 ("precision",),

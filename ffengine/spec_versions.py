@@ -59,6 +59,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "NetworkSpec.normalize=instance",
             "NetworkSpec.normalize=layer",
             # kinds of spec, and entries of catalogues
+            "ChannelAssignment",
             "ClassBlock",
             "Collaboration",
             "ConvLayer",

@@ -235,8 +235,10 @@ class TrainingRun:
                 label_inputs=spec.carried_inputs(self.facts.classes),
             )
             if spec.learns_classes:
+                of_channels = spec.over_classes.head_is_of_channels
+                sizes = spec.network.widths if of_channels else self.network.sizes
                 self.network.heads = new_heads(
-                    spec.over_classes, self.network.sizes, self.train.classes, self.draws, device
+                    spec.over_classes, sizes, self.train.classes, self.draws, device
                 )
             self.keeper = Keeper(spec, self.network)
             self.learner = self._learner(None)
