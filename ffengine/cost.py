@@ -869,7 +869,7 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
         default=0,
     ) * weight_numbers(spec, facts)  # those of a baseline, and a copy
     batch = max(
-        batch, *(_baseline_batch(one, spec, samples) for one in spec.evaluation.baselines), 0
+        batch, *(_baseline_batch(one, spec, facts, samples) for one in spec.evaluation.baselines), 0
     )
     fixed = bank_elements(spec, samples, inputs) if spec.negatives.redraw == "once" else 0
     features = (
@@ -883,9 +883,11 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     ) + of_pairs * bool(spec.decomposed_epochs)
 
 
-def _baseline_batch(baseline: Baseline, spec: TrainSpec, samples: int) -> int:
+def _baseline_batch(baseline: Baseline, spec: TrainSpec, facts: Dataset, samples: int) -> int:
     """Count the numbers that autograd holds of a batch, for each seed."""
     size = baseline.sides * min(baseline.batch_size or spec.batch_size, samples)
+    if plans := spec.plans(facts):
+        return size * 6 * sum(plan.activations + math.prod(plan.received) for plan in plans)
     return size * 6 * sum(spec.network.widths)
 
 

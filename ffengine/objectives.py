@@ -1519,7 +1519,7 @@ class ChannelAssignment(MultiClass):
         """Return (R, B, n) of maps (R, B, n P)."""
         maps = h.unflatten(-1, (channels, -1))
         found: Tensor = self.mean * maps.mean(-1)
-        return found + self.largest * maps.amax(-1) + self.smallest * maps.amin(-1)
+        return found.add_(maps.amax(-1) * self.largest).add_(maps.amin(-1) * self.smallest)
 
     def _spread(self, h: Tensor, of_pooled: Tensor) -> Tensor:
         """Take slopes (R, B, n) back to the maps (R, B, n P); equal extremes share theirs."""
@@ -1531,7 +1531,8 @@ class ChannelAssignment(MultiClass):
         ):
             there = (maps == extreme).to(maps.dtype)
             found += weight * there / there.sum(-1, keepdim=True)
-        return found.mul_(of_pooled.unsqueeze(-1)).flatten(-2)
+        spread: Tensor = found.mul_(of_pooled.unsqueeze(-1)).flatten(-2)
+        return spread
 
     def _through_softmax(self, of_share: Tensor, share: Tensor) -> Tensor:
         """Take slopes of A back to V."""

@@ -947,7 +947,7 @@ class TrainSpec(Entry, metaclass=SpecMeta):
 
     def _refuse_what_maps_lack(self) -> None:
         """Raise SpecFieldError for what runs of named layers cannot do yet."""
-        name, evaluation = self.objective.name, self.evaluation
+        name = self.objective.name
         for path, refused, message in (
             (
                 ("objective",),
@@ -959,21 +959,6 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 ("precision",),
                 self.precision != "float32",
                 "convolutions are computed in float32; leave precision out",
-            ),
-            (
-                ("evaluation", "linear_classifier"),
-                evaluation.linear_classifier,
-                "a linear classifier would see all numbers of every map; use false",
-            ),
-            (
-                ("evaluation", "baselines"),
-                bool(evaluation.baselines),
-                "baselines train stacks of network.widths; leave them out",
-            ),
-            (
-                ("evaluation", "lesions"),
-                evaluation.lesions is not None,
-                "lesions are of stacks of network.widths; leave them out",
             ),
         ):
             if refused:

@@ -286,11 +286,11 @@ class TrainingRun:
         found = evaluate(self.network, self.spec, self.partitions, self.draws, selected)
         if self.spec.evaluation.layer_range:
             epochs = Epochs(self.spec, selected)
-            rows = layer_range_rows(self.network, self.spec, self.partitions, epochs)
-            found = found._replace(layer_range=tuple(rows))
+            ranges = layer_range_rows(self.network, self.spec, self.partitions, epochs)
+            found = found._replace(layer_range=tuple(ranges))
 
         place, saved = (self.position.epoch, self.position.batch), self.saved_baselines
-        baselines = BaselineRun(self.spec, self.partitions, self.draws, place, saved)
+        baselines = BaselineRun(self.spec, self.partitions, self.draws, place, saved, self.plans)
 
         def stop_if_asked() -> None:
             self.baselines = baselines
