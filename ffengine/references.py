@@ -488,6 +488,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "emnist-digits": ("cohen2017",),
         "cifar10": ("krizhevsky2009",),
         "cifar10-grey": ("krizhevsky2009",),
+        "cifar100": ("krizhevsky2009",),
         "svhn": ("netzer2011",),
     },
     "negatives": {

@@ -51,6 +51,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "TrainSpec.stop",
             # values of choices
             "DatasetSpec.labels=every_layer",
+            "DatasetSpec.name=cifar100",
             "MonitorSpec.measures=readings",
             "MonitorSpec.measures=spectral_norm",
             "MonitorSpec.measures=weights",

@@ -2054,7 +2054,7 @@ export interface components {
              * @description name of the data set: one of the catalogue, or an upload
              * @default mnist-mini
              */
-            name?: ("mnist-mini" | "digits" | "mnist" | "fashion-mnist" | "kmnist" | "emnist-digits" | "cifar10" | "cifar10-grey" | "svhn") | string;
+            name?: ("mnist-mini" | "digits" | "mnist" | "fashion-mnist" | "kmnist" | "emnist-digits" | "cifar10" | "cifar10-grey" | "cifar100" | "svhn") | string;
             /**
              * Preprocess
              * @description how pixels are scaled; what it takes from the data it takes from the training partition only
