@@ -19,8 +19,7 @@ from ffengine.spec import TrainSpec
 
 
 def ranges_of(layers: int) -> list[Classifier]:
-    """List the ranges of layers that can predict: a better one is only taken if it is right more
-    often than all before it.
+    """List the ranges of layers that can predict; of equal ones the first is taken.
 
     **Arguments:**
 
