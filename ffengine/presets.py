@@ -457,22 +457,20 @@ TINY_CNN = StudySpec(
 
 # CAW-Conv's assignment beside fixed blocks, with the scaling between layers that it has; a range of
 # layers predicts, as in both papers.
-_TINY = TINY_CNN.parts["train"].base.model_copy(
+_TINY = TINY_CNN.parts["train"].base
+assert isinstance(_TINY, TrainSpec)  # noqa: S101 - narrows the type
+_FIXED = _TINY.model_copy(
     update={
-        "dataset": TINY_CNN.parts["train"].base.dataset.model_copy(
-            update={"validation_samples": 500}
-        ),
-        "network": TINY_CNN.parts["train"].base.network.model_copy(
-            update={"normalize": "instance"}
-        ),
+        "dataset": _TINY.dataset.model_copy(update={"validation_samples": 500}),
+        "network": _TINY.network.model_copy(update={"normalize": "instance"}),
         "evaluation": EvaluationSpec(layer_range=True),
     }
 )
 TINY_CAW = StudySpec(
     parts={
-        "fixed blocks": StudyPart(base=_TINY),
+        "fixed blocks": StudyPart(base=_FIXED),
         "learnt classes": StudyPart(
-            base=_TINY.model_copy(update={"objective": ChannelAssignment()}),
+            base=_FIXED.model_copy(update={"objective": ChannelAssignment()}),
             grid={"objective.temperature": [1, 10]},
         ),
     }
