@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import ffengine
+from benchmarks.conv_cost import RUNS
 from benchmarks.timing import Row, compare, median_seconds
 from benchmarks.usual import UsualLoewe, UsualPezeshki
 from ffengine.bank import Bank
@@ -169,6 +170,32 @@ def check_memory(device: torch.device) -> Iterator[Row]:
             1.0,
             1,
         )
+
+
+def convolutions(device: torch.device) -> Iterator[Row]:
+    """Time and peak memory of runs with layers of images over what the estimate says, each in a
+    process of its own.
+    """
+    if device.type != "cpu":
+        return
+    for name in RUNS:
+        command = [sys.executable, "-m", "benchmarks.conv_cost", name]
+        found = json.loads(
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        )
+        shapes = f"{name}, 2000 x 28 x 28 -> 20, 40, 80, 80 channels"
+        for meaning, ours, said in (
+            ("a run with convolutions over its estimate", "seconds", "estimated_seconds"),
+            (
+                "peak extra memory of such a run over its estimate (columns: GB)",
+                "extra_bytes",
+                "estimated_bytes",
+            ),
+        ):
+            unit = 1 if ours == "seconds" else 1e9
+            mine, theirs = found[ours] / unit, found[said] / unit
+            bar = 3.0 if ours == "seconds" else 1.25
+            yield Row("convolutions", meaning, shapes, mine, theirs, mine / theirs, bar, 1)
 
 
 def infinite_width(device: torch.device) -> Iterator[Row]:
@@ -519,6 +546,7 @@ MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
     "goodness": goodness,
     "check": theorem_check,
     "memory": check_memory,
+    "convolutions": convolutions,
     "infinite_width": infinite_width,
     "seeds": seeds_together,
     "loewe": recipe_loewe,

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from ffengine.baseline_plan import Leg, find_leg, trials_of
 from ffengine.baselines import Baseline, Batch, SavedBaselines
+from ffengine.conv_network import initial_network, same_bits
 from ffengine.evaluation import chunks, named_partitions
+from ffengine.layer_kinds import LayerPlan
 from ffengine.layer_updates import take_step
 from ffengine.lesions import Intact, Lesion, driven_by, lesions
 from ffengine.monitor import SPLITS, paired
-from ffengine.network import Network, SummedGoodness, normalized
+from ffengine.network import Network, SummedGoodness
 from ffengine.products import linear, product
 from ffengine.random_streams import Draws
 from ffengine.results import BaselineRow, BaselineTrial, LesionRow, Partition, Split
@@ -131,13 +133,22 @@ class Stack:
     - `spec`: the run with the baseline's own settings.
     - `train`: the training partition.
     - `draws`: the randomness of the run.
+    - `plans`: the maps of its layers; none where it names widths.
     """
 
-    def __init__(self, baseline: Baseline, spec: TrainSpec, train: Samples, draws: Draws) -> None:
+    def __init__(
+        self,
+        baseline: Baseline,
+        spec: TrainSpec,
+        train: Samples,
+        draws: Draws,
+        plans: Sequence[LayerPlan] = (),
+    ) -> None:
         self.baseline, self.spec, self.train, self.draws = baseline, spec, train, draws
         inputs = baseline.inputs(spec.negatives, train).shape[1]
-        self.network = Network.initial(
-            spec.network,
+        self.network = initial_network(
+            spec,
+            plans,
             inputs,
             draws,
             train.labels.device,
@@ -186,7 +197,9 @@ class Stack:
         with torch.enable_grad():
             for weight in parameters:
                 weight.requires_grad_()
-            gradients = torch.autograd.grad(self.baseline.loss(self, batch), parameters)
+            loss = self.baseline.loss(self, batch)
+            with same_bits(self.train.labels.device):
+                gradients = torch.autograd.grad(loss, parameters)
         for number, weight, gradient in zip(chosen, parameters, gradients, strict=True):
             weight.requires_grad_(False)
             eta = self.spec.optimizer.eta(weight.shape[1], batch.epoch, self.spec.epochs)
@@ -218,8 +231,7 @@ class Stack:
 
         (R, B, C).
         """
-        h = normalized(h, self.spec.network.normalize)
-        return torch.bmm(h, self.readouts[layer].mT)
+        return torch.bmm(self.network.seen_by_readout(layer, h), self.readouts[layer].mT)
 
     def cross_entropy(self, layer: int, h: Tensor, index: Tensor) -> Tensor:
         """Compute the mean cross-entropy of a layer's readout, summed over replicas.
@@ -267,17 +279,23 @@ class Stack:
 
         A scalar.
         """
-        network, normalize = self.network, self.spec.network.normalize
+        network = self.network
         with torch.no_grad():
             x = network.layer_input(batch.layers[0], self.train.plain[batch.index])
         total = torch.zeros((), device=x.device)
         for layer in batch.layers:
-            h = network.activation.value(learnable_linear(x, network.weights[layer]))
-            logits = learnable_linear(normalized(h, normalize), self.readouts[layer])
+            h = network.activation.value(self._learnable(layer, x))
+            logits = learnable_linear(network.seen_by_readout(layer, h), self.readouts[layer])
             total = total + self._mean_cross_entropy(logits, batch.index)
             if layer != batch.layers[-1]:
                 x = network.next_input(layer, h.detach() if local else h)
         return total
+
+    def _learnable(self, layer: int, x: Tensor) -> Tensor:
+        """Compute z of a layer, with a gradient where one is asked for."""
+        if self.spec.network.layers:  # replica after replica, and so with each one's own bits
+            return self.network.pre_activation(layer, x)
+        return learnable_linear(x, self.network.weights[layer])
 
     def ff_objective(self, batch: Batch) -> Tensor:
         """Compute the objective of the run on positives and negatives, summed over layers.
@@ -372,7 +390,7 @@ class Stack:
         if asked is None or not self.baseline.classifies(negatives):
             return []
         inputs = self.baseline.inputs(negatives, train)
-        drive = driven_by(self.network, inputs, chunks(len(train)))
+        drive = driven_by(self.network, inputs, chunks(len(train), self.network.most_samples))
         draws = Draws(self.spec.seeds, inputs.device)
         intact = Intact(self.network, self.readouts, drive, draws)
         return list(lesions(asked, intact, lambda left: self._with(*left).correct(test)))
@@ -386,7 +404,7 @@ class Stack:
         """
         return sum(
             int((self.predicted(samples, rows) == samples.labels[rows]).sum())
-            for rows in chunks(len(samples))
+            for rows in chunks(len(samples), self.network.most_samples)
         )
 
     def predicted(self, samples: Samples, rows: slice) -> Tensor:
@@ -418,12 +436,12 @@ class Stack:
         replicas, layers = len(self.spec.seeds), len(self.network.weights)
         device = samples.labels.device
         active = [
-            torch.zeros(replicas, width, dtype=torch.bool, device=device)
-            for width in self.spec.network.widths
+            torch.zeros(replicas, size, dtype=torch.bool, device=device)
+            for size in self.network.sizes
         ]
         sums = torch.zeros(2, layers, replicas, dtype=torch.float64, device=device)
         hits: dict[int | None, list[Tensor]] = {}
-        for rows in chunks(len(samples)):
+        for rows in chunks(len(samples), self.network.most_samples):
             found = self.network.activations(
                 self.baseline.inputs(self.spec.negatives, samples)[rows].expand(replicas, -1, -1)
             )
@@ -447,7 +465,12 @@ class Stack:
             accuracy.get(None, accuracy.get(layers - 1)),
             {layer: value for layer, value in accuracy.items() if layer is not None},
             sums[0] / sums[1],
-            torch.stack([(~units).sum(-1) for units in active]),
+            torch.stack(
+                [
+                    (~units.unflatten(-1, (width, -1)).any(-1)).sum(-1)
+                    for units, width in zip(active, self.spec.network.widths, strict=True)
+                ]
+            ),
             finite,
         )
 
@@ -515,6 +538,7 @@ class BaselineRun:
     - `draws`: its randomness.
     - `position`: how many of their epochs are done, and how many batches of the next.
     - `saved`: what an interrupted run had; None begins with the first baseline.
+    - `plans`: the maps of the layers; none where the spec names widths.
     """
 
     def __init__(
@@ -524,7 +548,9 @@ class BaselineRun:
         draws: Draws,
         position: tuple[int, int] = (0, 0),
         saved: SavedBaselines | None = None,
+        plans: Sequence[LayerPlan] = (),
     ) -> None:
+        self.plans = plans
         self.spec, self.partitions, self.draws = spec, partitions, draws
         self.epoch, self.batch = position if saved else (0, 0)
         self.rows: list[BaselineRow] = []
@@ -681,7 +707,7 @@ class BaselineRun:
     def _new_stack(self, leg: Leg) -> Stack:
         baseline = self.spec.evaluation.baselines[leg.place]
         trial = trials_of(baseline, self.spec)[leg.trial]
-        return Stack(baseline, trial, self.partitions.train, self.draws)
+        return Stack(baseline, trial, self.partitions.train, self.draws, self.plans)
 
     def saved(self) -> SavedBaselines:
         """Return what is needed to go on from here; later steps do not change it."""

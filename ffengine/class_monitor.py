@@ -22,6 +22,7 @@ from ffengine.network import Network
 from ffengine.pairs import LabelledBatch
 from ffengine.products import product
 from ffengine.random_streams import Draws
+from ffengine.readings import ReadingsTally, Step
 from ffengine.results import EpochRow
 from ffengine.samples import Samples
 from ffengine.spec import TrainSpec
@@ -86,11 +87,14 @@ class ClassMonitor:
             ("positive",),
             positions=network.positions(layer),
         )
+        readings = None
+        if "readings" in spec.monitor.measures:
+            readings = ReadingsTally(network, layer, spec.monitor.theorems)
         moving = list[InputMotion]()
         for number, batch in enumerate(self._batches(network, layer)):
             inputs = below[number] if below else None
             joint = len(layers) > 1 and not spec.network.layers
-            motion = self._measure(learner, layer, batch, inputs, epoch, tally, joint)
+            motion = self._measure(learner, layer, batch, inputs, epoch, tally, joint, readings)
             if motion is not None:
                 moving.append(motion.among_fixed(0, network.spec.bias))
         spectral = "spectral_norm" in spec.monitor.measures
@@ -105,7 +109,7 @@ class ClassMonitor:
                 facts,
                 unit_directions(weight[replica], spectral=spectral),
                 sparse[replica],
-            )
+            ).model_copy(update=readings.columns(replica) if readings else {})
             for replica, seed in enumerate(spec.seeds)
         ]
         return rows, moving
@@ -119,6 +123,7 @@ class ClassMonitor:
         epoch: int,
         tally: Tally,
         joint: bool,
+        readings: ReadingsTally | None,
     ) -> InputMotion | None:
         """Add a batch to the tally.
 
@@ -150,6 +155,8 @@ class ClassMonitor:
             if joint
             else None
         )
+        if readings is not None:
+            readings.add(batch.x, z, h, Step(zdot, step.cancellation))
         sums = layer_sums(network, z, h, zdot, eta, step.cancellation)
         tally.add_sums("step", sums)
         if motion is not None and below is not None:

@@ -159,6 +159,32 @@ class ConvNetwork(Network):
         found: Tensor = h.unflatten(-1, (self.plans[layer].made[0], -1)).mean(-1)
         return found
 
+    def seen_by_readout(self, layer: int, h: Tensor, tiny: float | Tensor = TINY) -> Tensor:
+        """Return what a linear classifier sees of a layer: the means of its channels, scaled.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `h`: (R, B, C P) of all its activations.
+        - `tiny`: the least scale.
+
+        **Returns:**
+
+        (R, B, C); of means there are no parts of a map, so group and instance scale as layer does.
+        """
+        how = "layer" if self.spec.normalize in ("group", "instance") else self.spec.normalize
+        return normalized(self.pooled(layer, h), how, tiny)
+
+    def input_sums(self, layer: int, x: Tensor) -> Tensor:
+        plan = self.plans[layer]
+        if not isinstance(plan.layer, ConvLayer):
+            return super().input_sums(layer, x)
+        total = x[0].abs().double().sum(0).view(1, *plan.received)
+        patches = torch.nn.functional.unfold(
+            total, plan.layer.kernel, stride=plan.layer.stride, padding=plan.layer.padding
+        )
+        return patches[0].sum(-1)
+
     def _convolved(self, layer: int, x: Tensor, weight: Tensor) -> Tensor:
         """Return the maps (R, B, C P) that kernels (R, C, m) make of maps."""
         plan = self.plans[layer]

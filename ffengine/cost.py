@@ -455,7 +455,9 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         per_sample += spec.epochs * samples * sides * (below + 2 * learning + queries)
         per_sample += 6.0 * spec.epochs * samples * sum(head_numbers(spec, facts)[n] for n in stage)
         splits = 1 if spec.learns_classes else 2
-        per_sample += measurements * spec.monitored(facts) * splits * (below + 5 * learning)
+        # readings take a step of their own for theorem 1
+        passes = 5 + (3 if "readings" in spec.monitor.measures else 0)
+        per_sample += measurements * spec.monitored(facts) * splits * (below + passes * learning)
         per_sample += measurements * sum(singular_flops(spec, inputs, n) for n in stage)
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
@@ -502,7 +504,7 @@ def lesions_of(spec: TrainSpec) -> int:
 
 
 def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], first: float) -> float:
-    """Count the operations that usage, selectivity and lesions take for one seed.
+    """Count the operations that usage, selectivity, ranges and lesions take for a seed.
 
     **Arguments:**
 
@@ -517,11 +519,11 @@ def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], firs
     """
     test, once = spec.dataset.test_count(facts), sum(products)
     asked, held_out = spec.evaluation, test + spec.dataset.validation_samples
-    flops = held_out * once * (asked.usage + asked.selectivity)
-    if asked.lesions is None:
-        return flops
     labels = 1 if spec.learns_classes else facts.classes
     each = first + labels * sum(products[1:])
+    flops = held_out * (once * (asked.usage + asked.selectivity) + each * asked.layer_range)
+    if asked.lesions is None:
+        return flops
     networks = [each, *(each if one.name == "ff_objective" else once for one in asked.baselines)]
     train = spec.dataset.train_count(facts)
     return flops + sum(lesions_of(spec) * test * one + train * once for one in networks)
@@ -867,7 +869,7 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
         default=0,
     ) * weight_numbers(spec, facts)  # those of a baseline, and a copy
     batch = max(
-        batch, *(_baseline_batch(one, spec, samples) for one in spec.evaluation.baselines), 0
+        batch, *(_baseline_batch(one, spec, facts, samples) for one in spec.evaluation.baselines), 0
     )
     fixed = bank_elements(spec, samples, inputs) if spec.negatives.redraw == "once" else 0
     features = (
@@ -881,9 +883,11 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     ) + of_pairs * bool(spec.decomposed_epochs)
 
 
-def _baseline_batch(baseline: Baseline, spec: TrainSpec, samples: int) -> int:
+def _baseline_batch(baseline: Baseline, spec: TrainSpec, facts: Dataset, samples: int) -> int:
     """Count the numbers that autograd holds of a batch, for each seed."""
     size = baseline.sides * min(baseline.batch_size or spec.batch_size, samples)
+    if plans := spec.plans(facts):
+        return size * 6 * sum(plan.activations + math.prod(plan.received) for plan in plans)
     return size * 6 * sum(spec.network.widths)
 
 

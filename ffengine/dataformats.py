@@ -25,6 +25,7 @@ EMNIST_FILES = tuple(
     for split in ("train", "test")
     for kind in ("images-idx3", "labels-idx1")
 )
+CIFAR100_FILES = ("train.bin", "test.bin")
 CIFAR10_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -159,8 +160,8 @@ def _upright(images: npt.NDArray[np.generic]) -> UInt8:
     return np.ascontiguousarray(images.swapaxes(2, 3), dtype=np.uint8)
 
 
-# The binary version of CIFAR-10: records of one label byte and 3 x 32 x 32 pixel bytes, one channel
-# after the other
+# The binary versions of CIFAR: records of label bytes and 3 x 32 x 32 pixel bytes, one channel
+# after the other. CIFAR-10 has one label, and CIFAR-100 a group of five classes before it
 
 
 def read_cifar10(folder: Path) -> Arrays:
@@ -202,17 +203,38 @@ def read_cifar10_grey(folder: Path) -> Arrays:
     return colour._replace(x_train=_grey(colour.x_train), x_test=_grey(colour.x_test))
 
 
-def _cifar_records(folder: Path, name: str) -> UInt8:
-    """Read the records of one file, (N, 3073) uint8."""
-    raw = content(folder, name)
-    if not raw or len(raw) % 3073:
+def read_cifar100(folder: Path) -> Arrays:
+    """Read two files of records with the labels of the hundred classes.
+
+    **Arguments:**
+
+    - `folder`: where they lie.
+
+    **Returns:**
+
+    The data set, images (N, 3, 32, 32) uint8.
+
+    **Raises:**
+
+    - `DatasetError`: a file is absent or damaged.
+    """
+    train, test = (_cifar_records(folder, name, groups=1) for name in CIFAR100_FILES)
+    return Arrays(*_cifar_split(train), *_cifar_split(test))
+
+
+def _cifar_records(folder: Path, name: str, groups: int = 0) -> UInt8:
+    """Read the records of one file, (N, 3073) uint8, without the bytes before the label."""
+    raw, size = content(folder, name), 3073 + groups
+    if not raw or len(raw) % size:
         raise DatasetError(
-            f"{folder / name}: holds {len(raw)} bytes, not a number of records of 3073"
+            f"{folder / name}: holds {len(raw)} bytes, not a number of records of {size}"
         )
-    records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, 3073)
-    if int(records[:, 0].max()) > 9:
+    records = np.frombuffer(raw, dtype=np.uint8).reshape(-1, size)[:, groups:]
+    classes = 100 if groups else 10
+    if int(records[:, 0].max()) >= classes:
         raise DatasetError(
-            f"{folder / name}: has label {int(records[:, 0].max())}; CIFAR-10's are 0 to 9"
+            f"{folder / name}: has label {int(records[:, 0].max())}; CIFAR-{classes}'s are 0 to "
+            f"{classes - 1}"
         )
     return records
 

@@ -19,12 +19,14 @@ from ffengine.arrays import Archive, Arrays, DatasetError, FromTorchvision, dige
 from ffengine.bundled import copy_path, mapped_copy, read_bundled, write_copy
 from ffengine.dataformats import (
     CIFAR10_FILES,
+    CIFAR100_FILES,
     EMNIST_FILES,
     MNIST_FILES,
     SVHN_FILES,
     present,
     read_cifar10,
     read_cifar10_grey,
+    read_cifar100,
     read_emnist_digits,
     read_mnist,
     read_svhn,
@@ -102,6 +104,9 @@ CIFAR10_LICENCE = "none stated; the authors ask to be cited"
 CIFAR10_SOURCE = "A. Krizhevsky: Learning multiple layers of features from tiny images, 2009"
 CIFAR10_ARCHIVE = Archive(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
+)
+CIFAR100_ARCHIVE = Archive(
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8"
 )
 
 DATASETS: dict[str, Dataset] = {
@@ -220,6 +225,24 @@ DATASETS: dict[str, Dataset] = {
                 read_cifar10_grey,
                 CIFAR10_ARCHIVE,
                 inside="cifar-10-batches-bin",
+            ),
+        ),
+        Dataset(
+            name="cifar100",
+            meaning="Photographs of animals, plants, people and things in a hundred classes, "
+            "32 x 32 colour pixels.",
+            shape=COLOUR,
+            class_counts=(500,) * 100,
+            test_samples=10_000,
+            digest=None,
+            licence=CIFAR10_LICENCE,
+            source=CIFAR10_SOURCE,
+            files=Files(
+                "CIFAR100",
+                CIFAR100_FILES,
+                read_cifar100,
+                CIFAR100_ARCHIVE,
+                inside="cifar-100-binary",
             ),
         ),
         Dataset(

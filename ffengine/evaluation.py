@@ -22,13 +22,14 @@ from ffengine.ensembles import (
 from ffengine.lesions import Intact, Lesioned, driven_by, lesions
 from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
-from ffengine.network import Network, SummedGoodness, normalized
+from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import LayerObjective
 from ffengine.random_streams import Draws
 from ffengine.results import (
     AccuracyRow,
     BaselineRow,
     EnsembleRow,
+    LayerRangeRow,
     LesionRow,
     MeasureRow,
     Partition,
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
     usage: tuple[UsageRow, ...] = ()
     selectivity: tuple[SelectivityRow, ...] = ()
     lesions: tuple[LesionRow, ...] = ()
+    layer_range: tuple[LayerRangeRow, ...] = ()
 
 
 def evaluate(
@@ -378,14 +380,15 @@ def neutral_features(
 
     **Returns:**
 
-    (1, N, sum of the widths).
+    (1, N, sum of the widths); of a map the means of its channels.
     """
     x = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
     found = []
-    for rows in chunks(len(samples)):
+    for rows in chunks(len(samples), network.most_samples):
         h = network.activations(x[rows].unsqueeze(0))
-        how = spec.network.normalize
-        scaled = [normalized(h[layer], how, network.least_scale(layer)) for layer in layers]
+        scaled = [
+            network.seen_by_readout(layer, h[layer], network.least_scale(layer)) for layer in layers
+        ]
         found.append(torch.cat(scaled, dim=-1))
     return torch.cat(found, dim=1)
 
@@ -688,7 +691,7 @@ def lesion_rows(network: Network, spec: TrainSpec, partitions: Partitions) -> It
             )
 
         one = network.replica(replica)
-        drive = driven_by(one, inputs, chunks(len(partitions.train)))
+        drive = driven_by(one, inputs, chunks(len(partitions.train), one.most_samples))
         intact = Intact(one, {}, drive, Draws((seed,), inputs.device))
         for lesion, hits in lesions(spec.evaluation.lesions, intact, correct):
             yield lesion.row(seed, len(test), hits)
@@ -725,18 +728,20 @@ def activations_of(network: Network, inputs: Tensor) -> Iterator[Tensor]:
         yield torch.cat([h[0] for h in by_chunk])
 
 
-def chunks(samples: int) -> list[slice]:
+def chunks(samples: int, most: int = CHUNK_SAMPLES) -> list[slice]:
     """Split samples into slices of at most CHUNK_SAMPLES.
 
     **Arguments:**
 
     - `samples`: how many there are.
+    - `most`: of how many a slice is, if they are fewer.
 
     **Returns:**
 
     The slices, in order.
     """
-    return [slice(start, start + CHUNK_SAMPLES) for start in range(0, samples, CHUNK_SAMPLES)]
+    size = min(most, CHUNK_SAMPLES)
+    return [slice(start, start + size) for start in range(0, samples, size)]
 
 
 def _mean(values: Tensor, where: Tensor) -> float | None:

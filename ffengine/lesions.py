@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from ffengine.conv_network import ConvNetwork
 from ffengine.network import Network
 from ffengine.random_streams import Draws
 from ffengine.results import LesionRow
@@ -24,8 +25,9 @@ class Drive(NamedTuple):
 
     **Attributes:**
 
-    - `inputs`: of each layer (m,) float64, the sum of |x| of its inputs, without a bias.
-    - `units`: of each layer (n,) float64, the sum of |h|.
+    - `inputs`: of each layer (m,) float64, the sum of |x| of its inputs, without a bias; of a
+      convolution of what each weight of a kernel sees, over positions.
+    - `units`: of each layer (n,) float64, the sum of |h|, of a channel over positions.
     """
 
     inputs: list[Tensor]
@@ -146,8 +148,75 @@ class LesionedNetwork(Network):
         return LesionedNetwork(alike, alike.weights, self.kept[: len(weights)])
 
     def passed_on(self, layer: int, h: Tensor) -> Tensor:
-        kept = self.kept[layer]
-        return h if kept is None else h.mul_(kept)
+        return silenced(h, self.kept[layer])
+
+
+class LesionedConvNetwork(ConvNetwork):
+    """A network of images of which some channels and units are silent, whatever they receive.
+
+    **Arguments:**
+
+    - `network`: the network; its own tensors stay as they are.
+    - `weights`, `kept`: as of `LesionedNetwork`.
+    """
+
+    def __init__(
+        self, network: ConvNetwork, weights: Sequence[Tensor], kept: Sequence[Tensor | None]
+    ) -> None:
+        super().__init__(
+            network.spec,
+            weights,
+            network.exponents,
+            network.statistics,
+            network.heads,
+            plans=network.plans,
+        )
+        self.kept = list(kept)
+
+    def _alike(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Tensor],
+        exponents: Sequence[Tensor],
+        statistics: Sequence[Tensor | None] | None = None,
+        heads: Sequence[Tensor] = (),
+    ) -> "LesionedConvNetwork":
+        alike = super()._alike(spec, weights, exponents, statistics, heads)
+        return LesionedConvNetwork(alike, alike.weights, self.kept[: len(weights)])
+
+    def passed_on(self, layer: int, h: Tensor) -> Tensor:
+        return silenced(h, self.kept[layer])
+
+
+def lesioned(
+    network: Network, weights: Sequence[Tensor], kept: Sequence[Tensor | None]
+) -> LesionedNetwork | LesionedConvNetwork:
+    """Return a network with lesions, of the kind that it is.
+
+    **Arguments:**
+
+    - `network`, `weights`, `kept`: as of `LesionedNetwork`.
+    """
+    if isinstance(network, ConvNetwork):
+        return LesionedConvNetwork(network, weights, kept)
+    return LesionedNetwork(network, weights, kept)
+
+
+def silenced(h: Tensor, kept: Tensor | None) -> Tensor:
+    """Silence units at all their positions, in place.
+
+    **Arguments:**
+
+    - `h`: (R, B, n P), unit after unit.
+    - `kept`: (n,), 1 for a unit that is left and 0 for a silent one; None: all are.
+
+    **Returns:**
+
+    h.
+    """
+    if kept is None:
+        return h
+    return h.mul_(kept.repeat_interleave(h.shape[-1] // len(kept)))
 
 
 def driven(network: Network, x: Tensor) -> Drive:
@@ -162,14 +231,14 @@ def driven(network: Network, x: Tensor) -> Drive:
 
     The sums of |x| and |h| of each layer.
     """
-    inputs, units, bias = list[Tensor](), list[Tensor](), network.spec.bias
+    inputs, units = list[Tensor](), list[Tensor]()
     label = network.label_of(x.unsqueeze(0))
     below = network.prepared(0, x.unsqueeze(0))
     for layer in range(len(network.weights)):
-        seen = below[0, :, :-1] if bias else below[0]
         h = network.activation.value(network.pre_activation(layer, below))
-        inputs.append(seen.abs().double().sum(0))
-        units.append(h[0].abs().double().sum(0))
+        inputs.append(network.input_sums(layer, below))
+        sizes = h[0].abs().double().sum(0)
+        units.append(sizes.view(network.weights[layer].shape[1], -1).sum(-1))
         if layer + 1 < len(network.weights):
             below = network.next_input(layer, h, label)
     return Drive(inputs, units)
@@ -293,11 +362,15 @@ def without(intact: Intact, removed: Removed, gone: dict[int, Tensor]) -> Lesion
         if layer + 1 < len(weights):
             above = weights[layer + 1].clone()
             first = network.label_inputs
-            above[0, :, first : first + len(mask)] *= mask
+            # of a channel a kernel sees a patch, and a dense layer a map
+            seen = mask.repeat_interleave(
+                (above.shape[-1] - first - network.spec.bias) // len(mask)
+            )
+            above[0, :, first : first + len(seen)] *= seen
             weights[layer + 1] = above
         if layer in readouts:
             readouts[layer] = readouts[layer] * mask
-    return Lesioned(LesionedNetwork(network, weights, kept), readouts)
+    return Lesioned(lesioned(network, weights, kept), readouts)
 
 
 def _without_weights(weight: Tensor, numbers: Tensor, *, bias: bool) -> Tensor:

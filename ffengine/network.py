@@ -277,6 +277,36 @@ class Network:
         """
         return h
 
+    def seen_by_readout(self, layer: int, h: Tensor, tiny: float | Tensor = TINY) -> Tensor:
+        """Return what a linear classifier sees of a layer: activations as the layer above has them.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `h`: (R, B, n) of all its activations.
+        - `tiny`: the least scale.
+
+        **Returns:**
+
+        (R, B, units).
+        """
+        return normalized(h, self.spec.normalize, tiny)
+
+    def input_sums(self, layer: int, x: Tensor) -> Tensor:
+        """Sum |x| of what each weight of a unit sees, over samples and positions.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+        - `x`: (1, B, m), as `layer_input` returns it.
+
+        **Returns:**
+
+        (m without a bias,) float64.
+        """
+        seen = x[0, :, :-1] if self.spec.bias else x[0]
+        return seen.abs().double().sum(0)
+
     def goodness(self, layer: int, goodness: Goodness) -> Goodness:
         """Return a goodness function as a layer has it, beside its statistics if it has any.
 

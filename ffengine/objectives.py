@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_K = 10
 LEAST_K = 5  # of a share of the units (arXiv 2604.13081)
+LEAST_SHARE = 1e-10  # is added within logarithms of shares (CAW-Conv)
 LEAST_MOMENT = 1e-30  # a smaller one counts as 0
 TINY = 1e-12  # keeps the slope of the norm of a dead sample at zero
 
@@ -1230,8 +1231,10 @@ class MultiClass(LayerObjective, ABC):
     no label and have no negatives; the predicted class has the largest logit, summed over layers.
     """
 
-    # whether a layer learns a vector for each class
+    # whether a layer learns a vector for each class, and whether its numbers are of channels
+    # rather than of all activations of a map
     has_head: ClassVar[bool] = False
+    head_is_of_channels: ClassVar[bool] = False
 
     name: str
 
@@ -1420,6 +1423,134 @@ class Prototypes(MultiClass):
         return ClassPull(pull.masked_fill_((h == 0).all(-1, keepdim=True), 0), learnt)
 
 
+class ChannelAssignment(MultiClass):
+    """Channels that learn to which classes they belong: G = p A, with p what is pooled of each
+    channel's map and A = softmax over classes of V / temperature, which each layer learns (Ghader
+    et al. 2026, CAW-Conv, arXiv 2606.09928). A unit without a map is a map of one position.
+    """
+
+    has_head: ClassVar[bool] = True
+    head_is_of_channels: ClassVar[bool] = True
+
+    name: Literal["channel_assignment"] = "channel_assignment"
+    temperature: float = Field(
+        10.0, gt=0, le=1e6, description="V is divided by it: large is slow to decide"
+    )
+    entropy: float = Field(
+        1e-2,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on the entropy of each class's column of A, over "
+        "channels; the mean over classes",
+    )
+    orthogonality: float = Field(
+        1e-3,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on cosines between the columns of A: their squares, "
+        "averaged over all pairs and divided by C^2 n, with C classes and n channels",
+    )
+    mean: float = Field(
+        0.94, ge=-1e3, le=1e3, description="weight of a map's mean in what is pooled"
+    )
+    largest: float = Field(0.06, ge=-1e3, le=1e3, description="weight of its largest value")
+    smallest: float = Field(-0.05, ge=-1e3, le=1e3, description="weight of its smallest value")
+
+    def new_head(self, draw: Draw, replicas: int, width: int, classes: int) -> Tensor:
+        """Make V (R, C, n) of zeros: every channel belongs to all classes alike."""
+        return draw.uniform((replicas, classes, width)).mul_(0)
+
+    def logits(self, h: Tensor, classes: int, head: Tensor | None, product: Product) -> Tensor:
+        share = self._shares(_learnt(head))
+        return product(self._pooled(h, share.shape[-1]), share.mT)
+
+    def back(
+        self, h: Tensor, logits: Tensor, slopes: Tensor, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        share = self._shares(_learnt(head))
+        return self._back(h, slopes, share, share, product)
+
+    def pull(
+        self, h: Tensor, labels: Tensor, classes: int, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        share = self._shares(_learnt(head))
+        logits = product(self._pooled(h, share.shape[-1]), share.mT)
+        own = labels.unsqueeze(-1)
+        slopes = logits.softmax(-1).neg_()
+        slopes = slopes.scatter_add_(-1, own, slopes.new_ones(own.shape)).div_(labels.shape[-1])
+        # slopes sum to 0 over classes, so what all classes share has no pull: none, not rounding,
+        # which optimisers that divide by its size would follow
+        found = self._back(h, slopes, share, share - 1 / classes, product)
+        assert found.head is not None  # noqa: S101 - narrows the type
+        penalised = self._through_softmax(self._penalty_slopes(share), share)
+        return ClassPull(found.activations, found.head - penalised)
+
+    def penalty(self, head: Tensor) -> Tensor:
+        """Compute what the penalties add to the loss of a layer.
+
+        **Arguments:**
+
+        - `head`: V (R, C, n).
+
+        **Returns:**
+
+        (R,).
+        """
+        share = self._shares(head)
+        classes, channels = share.shape[1:]
+        entropy = -(share * (share + LEAST_SHARE).log()).sum(-1).mean(-1)
+        off = _directions(share) @ _directions(share).mT - _identity(share)
+        cosines = off.square().mean((-1, -2)) / (classes**2 * channels)
+        return self.entropy * entropy + self.orthogonality * cosines
+
+    def _back(
+        self, h: Tensor, slopes: Tensor, share: Tensor, seen: Tensor, product: Product
+    ) -> ClassPull:
+        """Take slopes back through A; `seen` is A as the activations are pulled through it."""
+        of_pooled = product(slopes, seen)
+        of_share = product(slopes.mT, self._pooled(h, share.shape[-1]))
+        return ClassPull(self._spread(h, of_pooled), self._through_softmax(of_share, share))
+
+    def _shares(self, head: Tensor) -> Tensor:
+        """Return A (R, C, n), how much of each channel belongs to each class."""
+        return (head / self.temperature).softmax(1)
+
+    def _pooled(self, h: Tensor, channels: int) -> Tensor:
+        """Return (R, B, n) of maps (R, B, n P)."""
+        maps = h.unflatten(-1, (channels, -1))
+        found: Tensor = self.mean * maps.mean(-1)
+        return found.add_(maps.amax(-1) * self.largest).add_(maps.amin(-1) * self.smallest)
+
+    def _spread(self, h: Tensor, of_pooled: Tensor) -> Tensor:
+        """Take slopes (R, B, n) back to the maps (R, B, n P); equal extremes share theirs."""
+        maps = h.unflatten(-1, (of_pooled.shape[-1], -1))
+        found = maps.new_full(maps.shape, self.mean / maps.shape[-1])
+        for weight, extreme in (
+            (self.largest, maps.amax(-1, keepdim=True)),
+            (self.smallest, maps.amin(-1, keepdim=True)),
+        ):
+            there = (maps == extreme).to(maps.dtype)
+            found += weight * there / there.sum(-1, keepdim=True)
+        spread: Tensor = found.mul_(of_pooled.unsqueeze(-1)).flatten(-2)
+        return spread
+
+    def _through_softmax(self, of_share: Tensor, share: Tensor) -> Tensor:
+        """Take slopes of A back to V."""
+        common = (of_share * share).sum(1, keepdim=True)
+        return share * (of_share - common) / self.temperature
+
+    def _penalty_slopes(self, share: Tensor) -> Tensor:
+        """Return the gradient of the penalties with respect to A (R, C, n)."""
+        classes, channels = share.shape[1:]
+        of_entropy = -((share + LEAST_SHARE).log() + share / (share + LEAST_SHARE)) / classes
+        columns = _directions(share)
+        off = columns @ columns.mT - _identity(share)
+        of_columns = off @ columns * (4 / (classes**4 * channels))
+        along = (of_columns * columns).sum(-1, keepdim=True)
+        of_cosines = (of_columns - along * columns) / _lengths(share)
+        return self.entropy * of_entropy + self.orthogonality * of_cosines
+
+
 def class_blocks(width: int, classes: int) -> list[slice]:
     """Divide units into one block for each class.
 
@@ -1443,6 +1574,18 @@ def _learnt(head: Tensor | None) -> Tensor:
     if head is None:
         raise ValueError("head: this objective learns class vectors, and none were given")
     return head
+
+
+def _directions(vectors: Tensor) -> Tensor:
+    """Return vectors (..., n) of length 1; zero ones stay."""
+    return vectors / _lengths(vectors)
+
+
+def _identity(share: Tensor) -> Tensor:
+    """Return the identity (C, C) for the columns of A (R, C, n)."""
+    classes = share.shape[1]
+    found = share.new_zeros((classes, classes))
+    return found.fill_diagonal_(1)
 
 
 def _lengths(vectors: Tensor) -> Tensor:
@@ -1475,7 +1618,8 @@ AnyObjective = Annotated[
     | Polar
     | MonoForward
     | ClassBlock
-    | Prototypes,
+    | Prototypes
+    | ChannelAssignment,
     Field(discriminator="name"),
     OpenUnion("objectives", Objective, "name"),
     default_choice("name", "difference"),

@@ -17,6 +17,7 @@ from ffengine.objectives import (
     AnyGoodness,
     AnyObjective,
     Bce,
+    ChannelAssignment,
     ClassBlock,
     Collaboration,
     MeanSquares,
@@ -454,6 +455,27 @@ TINY_CNN = StudySpec(
     }
 )
 
+# CAW-Conv's assignment beside fixed blocks, with the scaling between layers that it has; a range of
+# layers predicts, as in both papers.
+_TINY = TINY_CNN.parts["train"].base
+assert isinstance(_TINY, TrainSpec)  # noqa: S101 - narrows the type
+_FIXED = _TINY.model_copy(
+    update={
+        "dataset": _TINY.dataset.model_copy(update={"validation_samples": 500}),
+        "network": _TINY.network.model_copy(update={"normalize": "instance"}),
+        "evaluation": EvaluationSpec(layer_range=True),
+    }
+)
+TINY_CAW = StudySpec(
+    parts={
+        "fixed blocks": StudyPart(base=_FIXED),
+        "learnt classes": StudyPart(
+            base=_FIXED.model_copy(update={"objective": ChannelAssignment()}),
+            grid={"objective.temperature": [1, 10]},
+        ),
+    }
+)
+
 
 def labelled(code: AnyLabelCode, lengths: tuple[float, ...]) -> StudyPart:
     """Return runs whose labels have one code, and patterns of some lengths.
@@ -782,6 +804,13 @@ PRESETS: dict[str, Preset] = {
             "mean or squares of a class's channels, with layer normalisation and without; "
             "99.50 % on all of MNIST with the full width.",
             TINY_CNN,
+        ),
+        Preset(
+            "tiny-caw",
+            "CAW-Conv (Ghader et al., arXiv 2606.09928) beside fixed blocks, on a fifth of TinyCNN "
+            "and 2,000 images: channels that learn their classes, at two temperatures; the layers "
+            "that predict are chosen on 500 validation images.",
+            TINY_CAW,
         ),
         *(Preset(finding.name, finding.question, finding.study) for finding in FINDINGS.values()),
     )

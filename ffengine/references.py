@@ -269,6 +269,13 @@ REFERENCES: dict[str, Reference] = {
         2026,
         "2605.00082",
     ),
+    "ghader2026": _arxiv(
+        "Ghader, Mohammadnavid and Kheradpisheh, Saeed Reza and Farahani, Bahar and Fazlali, "
+        "Mahmood",
+        "Forward-Only Convolutional Neural Networks with Learnable Channel-Class Assignment",
+        2026,
+        "2606.09928",
+    ),
     "lorberbom2023": _arxiv(
         "Lorberbom, Guy and Gat, Itai and Adi, Yossi and Schwing, Alex and Hazan, Tamir",
         "Layer Collaboration in the Forward-Forward Algorithm",
@@ -481,6 +488,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "emnist-digits": ("cohen2017",),
         "cifar10": ("krizhevsky2009",),
         "cifar10-grey": ("krizhevsky2009",),
+        "cifar100": ("krizhevsky2009",),
         "svhn": ("netzer2011",),
     },
     "negatives": {
@@ -524,6 +532,7 @@ SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "mono_forward": ("gong2025mono",),
         "class_block": ("sun2025deeper", "papachristodoulou2024"),
         "prototypes": ("sarode2026",),
+        "channel_assignment": ("ghader2026",),
     },
     "goodness": {
         "sum_squares": ("hinton2022forward",),

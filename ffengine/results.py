@@ -35,6 +35,9 @@ COUNTED = frozenset(
         "joint_increase_ratio",
         "total_agreement",
         "local_agreement",
+        "theorem1_map_ratio",
+        "theorem1_pooled_ratio",
+        "theorem2_pooled_ratio",
     }
 )
 SHARES = COUNTED | {
@@ -49,6 +52,11 @@ SHARES = COUNTED | {
     "weight_sparsity",
     "weight_gini",
     "excitatory_share",
+    "position_sparsity",
+    "pooled_sparsity",
+    "dead_positions",
+    "theorem1_position_ratio",
+    "theorem2_position_ratio",
 }
 
 
@@ -255,6 +263,36 @@ class EpochRow(Row):
         None,
         description="exp(H(p)) with p = s / sum s over the singular values s of W: how many "
         "directions the weights spread over, weak ones counted for more than in effective_rank",
+    )
+    position_sparsity: Ratio | None = Field(
+        None,
+        description="mean Hoyer sparsity of the channels at a position, over live positions of all "
+        "samples; this and the next seven are null unless monitor.measures names readings",
+    )
+    pooled_sparsity: Ratio | None = Field(
+        None, description="mean Hoyer sparsity of the channels' sums over positions"
+    )
+    dead_positions: Ratio | None = Field(
+        None, description="share of positions at which no channel is active"
+    )
+    theorem1_position_ratio: Ratio | None = Field(
+        None,
+        description="theorem 1 of the channels at a position, over live positions: share that "
+        "grows sparser while the sum of squares of the batch's maps is lowered",
+    )
+    theorem1_map_ratio: Ratio | None = Field(
+        None, description="the same of whole maps, over live samples"
+    )
+    theorem1_pooled_ratio: Ratio | None = Field(
+        None, description="the same of the channels' sums over positions, over live samples"
+    )
+    theorem2_position_ratio: Ratio | None = Field(
+        None,
+        description="as theorem2_ratio, of the channels at a position, over live positions",
+    )
+    theorem2_pooled_ratio: Ratio | None = Field(
+        None,
+        description="as theorem2_ratio, of the channels' sums over positions, over live samples",
     )
 
     def counted(self, figure: str) -> int:
@@ -549,6 +587,29 @@ class UsageRow(Row):
         description="mean |h| of the units over the largest of the layer: its minimum, nine "
         "deciles and maximum; empty where all units are dead"
     )
+
+
+class LayerRangeRow(Row):
+    """Which layers, first to last, predict the labels of a seed best on the validation samples, and
+    how well they do so there and on the test samples, which had no part in the choice.
+    """
+
+    seed: int
+    first: int = Field(description="the lowest of the layers whose scores are summed")
+    last: int = Field(description="the highest of them")
+    candidates: int = Field(
+        description="ranges that there are; of equal ones that with the lowest last layer, and of "
+        "these the shortest"
+    )
+    epoch: int = Field(description="whose weights these are, of the highest layer")
+    partition: Literal["validation", "test"]
+    samples: int
+    correct: int
+    accuracy: Ratio
+
+    def counted(self, _figure: str) -> int:
+        """Return how many samples the accuracy is a share of."""
+        return self.samples
 
 
 class SelectivityRow(Row):
@@ -1063,6 +1124,9 @@ class TrainResult(Row):
     usage: tuple[UsageRow, ...] = ()
     selectivity: tuple[SelectivityRow, ...] = ()
     lesions: tuple[LesionRow, ...] = ()
+    layer_range: tuple[LayerRangeRow, ...] = Field(
+        (), description="which layers predict, where evaluation.layer_range asks"
+    )
     onset: Onset | None = Field(
         None, description="what was known before the first step; null in earlier results"
     )

@@ -57,6 +57,7 @@ from ffengine.negatives import AnyNegatives, NoNegatives, Relabelling, WrongLabe
 from ffengine.objectives import (
     AnyGoodness,
     AnyObjective,
+    ChannelAssignment,
     ClassBlock,
     Difference,
     MeanSquares,
@@ -94,6 +95,7 @@ ADDED_LATER = (
     ',"usage":false',
     ',"selectivity":false',
     ',"lesions":null',
+    ',"layer_range":false',
     ',"share":null,"of":"squares"',
     '"layers":[],',  # of a network
 )
@@ -563,6 +565,9 @@ class PhasesSpec(Entry):
         return epoch_steps if self.unit == "epochs" else 1
 
 
+MoreMeasures = Literal["gini", "kurtosis", "spectral_norm", "weights", "readings"]
+
+
 class MonitorSpec(Entry):
     """What is measured while training: on a fixed sample of the training partition, in batches of
     the training's size.
@@ -592,14 +597,15 @@ class MonitorSpec(Entry):
         "on the monitored samples and on all validation samples. It is also measured where select "
         "or stop needs it",
     )
-    measures: tuple[Literal["gini", "kurtosis", "spectral_norm", "weights"], ...] = Field(
+    measures: tuple[MoreMeasures, ...] = Field(
         (),
-        max_length=4,
+        max_length=5,
         description="more measures: gini and kurtosis of sparsity, the spectral norm of the "
-        "weights, and weights for their sparsity, their signs and the entropy of their singular "
-        "values. Hoyer's and Treves and Rolls's sparsity and the Frobenius norm are always there "
-        "and cost nothing; gini sorts the units and is slow, and so are the spectral norm and "
-        "the singular values of wide layers",
+        "weights, weights for their sparsity, their signs and the entropy of their singular "
+        "values, and for network.layers readings: the sparsity of the channels at each position, "
+        "and of their sums over positions, with both theorems. Hoyer's and Treves and Rolls's "
+        "sparsity and the Frobenius norm are always there and cost nothing; gini sorts the units "
+        "and is slow, and so are the spectral norm and the singular values of wide layers",
     )
 
 
@@ -696,6 +702,11 @@ class EvaluationSpec(Entry):
         None,
         description="measure what accuracy is left once a share of the units or weights is "
         "removed, also of the baselines; null: nothing is removed",
+    )
+    layer_range: bool = Field(
+        False,
+        description="choose on the validation samples which layers, first to last, predict labels "
+        "together, and test those alone (DeeperForward, CAW-Conv)",
     )
 
 
@@ -908,7 +919,8 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 f"width), which looks like pictures whose channels stand last; store x as "
                 f"(N, {last}, {first}, {height})",
             )
-        for place, layer in enumerate(self.network.layers):
+        in_blocks = isinstance(self.objective, ClassBlock) or self.network.normalize == "group"
+        for place, layer in enumerate(self.network.layers if in_blocks else ()):
             units = None if isinstance(layer, PoolLayer) else units_of([layer])[0]
             if units is not None and units % facts.classes:
                 field = "units" if isinstance(layer, DenseLayer) else "channels"
@@ -935,33 +947,18 @@ class TrainSpec(Entry, metaclass=SpecMeta):
 
     def _refuse_what_maps_lack(self) -> None:
         """Raise SpecFieldError for what runs of named layers cannot do yet."""
-        name, evaluation = self.objective.name, self.evaluation
+        name = self.objective.name
         for path, refused, message in (
             (
                 ("objective",),
-                not isinstance(self.objective, ClassBlock),
-                f"network.layers learn with class_block, whose blocks are of channels; {name} has "
-                f"none",
+                not isinstance(self.objective, ClassBlock | ChannelAssignment),
+                f"network.layers learn with class_block or channel_assignment, which go by "
+                f"channels; {name} does not",
             ),
             (
                 ("precision",),
                 self.precision != "float32",
                 "convolutions are computed in float32; leave precision out",
-            ),
-            (
-                ("evaluation", "linear_classifier"),
-                evaluation.linear_classifier,
-                "a linear classifier would see all numbers of every map; use false",
-            ),
-            (
-                ("evaluation", "baselines"),
-                bool(evaluation.baselines),
-                "baselines train stacks of network.widths; leave them out",
-            ),
-            (
-                ("evaluation", "lesions"),
-                evaluation.lesions is not None,
-                "lesions are of stacks of network.widths; leave them out",
             ),
         ):
             if refused:
@@ -985,6 +982,11 @@ class TrainSpec(Entry, metaclass=SpecMeta):
         _refuse_repeats(("seeds",), self.seeds)
         if self.network.layers:
             self._refuse_what_maps_lack()
+        elif "readings" in self.monitor.measures:
+            raise SpecFieldError(
+                ("monitor", "measures"),
+                "readings are of maps, which network.widths do not make; leave it out",
+            )
         if isinstance(self.objective, MultiClass):
             self._refuse_what_needs_pairs(self.objective.name)
         else:
@@ -1014,6 +1016,7 @@ class TrainSpec(Entry, metaclass=SpecMeta):
                 ("evaluation", "linear_penalties"),
                 "choosing among several needs dataset.validation_samples",
             )
+        self._refuse_no_range()
         self._refuse_no_labels_to_lose()
         self._refuse_no_measure()
         self._refuse_no_decomposition()
@@ -1124,6 +1127,20 @@ class TrainSpec(Entry, metaclass=SpecMeta):
             raise SpecFieldError(
                 ("evaluation", "baselines"),
                 f"ff_objective does not keep the running moments that {name} goes by",
+            )
+
+    def _refuse_no_range(self) -> None:
+        """Raise SpecFieldError where a range of layers is to be chosen without what chooses it."""
+        path = ("evaluation", "layer_range")
+        if not self.evaluation.layer_range:
+            return
+        if not self.dataset.validation_samples:
+            raise SpecFieldError(path, "choosing layers needs dataset.validation_samples")
+        if not self.tells_labels:
+            raise SpecFieldError(
+                path,
+                f"samples of {self.negatives.strategy} carry no labels that layers could predict; "
+                f"use false",
             )
 
     def _refuse_lone_layers(self) -> None:

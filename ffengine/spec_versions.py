@@ -33,6 +33,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "CheckSpec.goodness",
             "DatasetSpec.label_code",
             "DatasetSpec.label_strength",
+            "EvaluationSpec.layer_range",
             "EvaluationSpec.lesions",
             "EvaluationSpec.selectivity",
             "EvaluationSpec.usage",
@@ -50,6 +51,8 @@ ADDED: Mapping[int, frozenset[str]] = {
             "TrainSpec.stop",
             # values of choices
             "DatasetSpec.labels=every_layer",
+            "DatasetSpec.name=cifar100",
+            "MonitorSpec.measures=readings",
             "MonitorSpec.measures=spectral_norm",
             "MonitorSpec.measures=weights",
             "NetworkSpec.normalize=group",
@@ -57,6 +60,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "NetworkSpec.normalize=instance",
             "NetworkSpec.normalize=layer",
             # kinds of spec, and entries of catalogues
+            "ChannelAssignment",
             "ClassBlock",
             "Collaboration",
             "ConvLayer",

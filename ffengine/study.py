@@ -68,6 +68,13 @@ TRAIN_FIGURES = (
     "local_agreement",
     "log_goodness",
     "effective_units",
+    "position_sparsity",
+    "pooled_sparsity",
+    "theorem1_position_ratio",
+    "theorem1_map_ratio",
+    "theorem1_pooled_ratio",
+    "theorem2_position_ratio",
+    "theorem2_pooled_ratio",
 )
 TAU_STAR = "tau_star"
 CHECK_FIGURES = ("ratio", "observed_increase_ratio", "agreement")

@@ -24,6 +24,8 @@ FIGURE_DIRECTIONS: dict[str, RowDirection] = {
     "theorem2_ratio": "training_step",
     "theorem2_sd": "training_step",
     "theorem2_margin": "training_step",
+    "theorem2_position_ratio": "training_step",
+    "theorem2_pooled_ratio": "training_step",
     "observed_increase_ratio": "training_step",
     "agreement": "training_step",
     "theorem2_difference_ratio": "goodness_difference",

@@ -27,8 +27,9 @@ from ffengine.decomposition import NOTHING_DECOMPOSED
 from ffengine.diagnostics import by_cause, divergence, explained_divergence, of_training
 from ffengine.early_stopping import Keeper, selected_rows
 from ffengine.epoch_accuracy import AccuracyMonitor, ClassAccuracyMonitor
-from ffengine.evaluation import Evaluation, evaluate
+from ffengine.evaluation import Epochs, Evaluation, evaluate
 from ffengine.interrupts import Control, Diverged, Interrupted
+from ffengine.layer_range import layer_range_rows
 from ffengine.layer_updates import Learner, matmul_precision
 from ffengine.monitor import SPLITS, Monitor, layer_pairs
 from ffengine.network import SummedGoodness
@@ -157,6 +158,7 @@ def train(
         usage=found.usage,
         selectivity=found.selectivity,
         lesions=found.lesions,
+        layer_range=found.layer_range,
         onset=onset,
         decomposition=run.decomposition.rows,
         most_pushed=run.decomposition.most_pushed,
@@ -235,8 +237,10 @@ class TrainingRun:
                 label_inputs=spec.carried_inputs(self.facts.classes),
             )
             if spec.learns_classes:
+                of_channels = spec.over_classes.head_is_of_channels
+                sizes = spec.network.widths if of_channels else self.network.sizes
                 self.network.heads = new_heads(
-                    spec.over_classes, self.network.sizes, self.train.classes, self.draws, device
+                    spec.over_classes, sizes, self.train.classes, self.draws, device
                 )
             self.keeper = Keeper(spec, self.network)
             self.learner = self._learner(None)
@@ -282,9 +286,13 @@ class TrainingRun:
         """
         selected = selected_rows(self.spec, self.accuracy_rows)
         found = evaluate(self.network, self.spec, self.partitions, self.draws, selected)
+        if self.spec.evaluation.layer_range:
+            epochs = Epochs(self.spec, selected)
+            ranges = layer_range_rows(self.network, self.spec, self.partitions, epochs)
+            found = found._replace(layer_range=tuple(ranges))
 
         place, saved = (self.position.epoch, self.position.batch), self.saved_baselines
-        baselines = BaselineRun(self.spec, self.partitions, self.draws, place, saved)
+        baselines = BaselineRun(self.spec, self.partitions, self.draws, place, saved, self.plans)
 
         def stop_if_asked() -> None:
             self.baselines = baselines

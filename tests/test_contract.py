@@ -76,7 +76,12 @@ def documented_programs() -> set[str]:
 
 def test_every_program_that_is_documented_is_in_the_contract() -> None:
     # started by the worker, by the API, and by the benchmarks
-    inner = {"workers.runner", "service.web.drawing.renderer", "benchmarks.memory"}
+    inner = {
+        "workers.runner",
+        "service.web.drawing.renderer",
+        "benchmarks.memory",
+        "benchmarks.conv_cost",
+    }
     assert documented_programs() - inner <= set(PROGRAMS)
     pinned = (FOLDER / "names.txt").read_text(encoding="utf-8")
     assert all(f"python -m {module}\n" in pinned for module in PROGRAMS)

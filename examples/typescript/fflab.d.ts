@@ -1491,6 +1491,55 @@ export interface components {
             theorems: components["schemas"]["Described"][];
         };
         /**
+         * ChannelAssignment
+         * @description Channels that learn to which classes they belong: G = p A, with p what is pooled of each
+         *     channel's map and A = softmax over classes of V / temperature, which each layer learns (Ghader
+         *     et al. 2026, CAW-Conv, arXiv 2606.09928). A unit without a map is a map of one position.
+         */
+        ChannelAssignment: {
+            /**
+             * Entropy
+             * @description weight of the penalty on the entropy of each class's column of A, over channels; the mean over classes
+             * @default 0.01
+             */
+            entropy?: number;
+            /**
+             * Largest
+             * @description weight of its largest value
+             * @default 0.06
+             */
+            largest?: number;
+            /**
+             * Mean
+             * @description weight of a map's mean in what is pooled
+             * @default 0.94
+             */
+            mean?: number;
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            name: "channel_assignment";
+            /**
+             * Orthogonality
+             * @description weight of the penalty on cosines between the columns of A: their squares, averaged over all pairs and divided by C^2 n, with C classes and n channels
+             * @default 0.001
+             */
+            orthogonality?: number;
+            /**
+             * Smallest
+             * @description weight of its smallest value
+             * @default -0.05
+             */
+            smallest?: number;
+            /**
+             * Temperature
+             * @description V is divided by it: large is slow to decide
+             * @default 10
+             */
+            temperature?: number;
+        };
+        /**
          * ChartLine
          * @description A chart of a job.
          */
@@ -2005,7 +2054,7 @@ export interface components {
              * @description name of the data set: one of the catalogue, or an upload
              * @default mnist-mini
              */
-            name?: ("mnist-mini" | "digits" | "mnist" | "fashion-mnist" | "kmnist" | "emnist-digits" | "cifar10" | "cifar10-grey" | "svhn") | string;
+            name?: ("mnist-mini" | "digits" | "mnist" | "fashion-mnist" | "kmnist" | "emnist-digits" | "cifar10" | "cifar10-grey" | "cifar100" | "svhn") | string;
             /**
              * Preprocess
              * @description how pixels are scaled; what it takes from the data it takes from the training partition only
@@ -2406,6 +2455,11 @@ export interface components {
              */
             coefficient_sum: number | null;
             /**
+             * Dead Positions
+             * @description share of positions at which no channel is active
+             */
+            dead_positions?: number | null;
+            /**
              * Dead Samples
              * @description samples with h = 0, for which S is undefined; left out of every ratio and mean of S
              */
@@ -2537,6 +2591,16 @@ export interface components {
              * @description share of live samples whose S rose in that step, in float64
              */
             observed_increase_ratio: number | null;
+            /**
+             * Pooled Sparsity
+             * @description mean Hoyer sparsity of the channels' sums over positions
+             */
+            pooled_sparsity?: number | null;
+            /**
+             * Position Sparsity
+             * @description mean Hoyer sparsity of the channels at a position, over live positions of all samples; this and the next seven are null unless monitor.measures names readings
+             */
+            position_sparsity?: number | null;
             /** Samples */
             samples: number;
             /** Seed */
@@ -2556,6 +2620,21 @@ export interface components {
              * @description flow time: the sum of the step sizes since the layer began to learn, a step being 1 / (1 - momentum) as long with momentum and 1/n with mean_squares; runs of any width, step size and batch size meet at the same tau under `difference`. Null where weight decay leaves nothing of the weights
              */
             tau?: number | null;
+            /**
+             * Theorem1 Map Ratio
+             * @description the same of whole maps, over live samples
+             */
+            theorem1_map_ratio?: number | null;
+            /**
+             * Theorem1 Pooled Ratio
+             * @description the same of the channels' sums over positions, over live samples
+             */
+            theorem1_pooled_ratio?: number | null;
+            /**
+             * Theorem1 Position Ratio
+             * @description theorem 1 of the channels at a position, over live positions: share that grows sparser while the sum of squares of the batch's maps is lowered
+             */
+            theorem1_position_ratio?: number | null;
             /**
              * Theorem1 Ratio
              * @description satisfied / live, lowering the goodness of this split's batch; null for objectives over classes
@@ -2581,6 +2660,16 @@ export interface components {
              * @description mean |margin| of theorem 2 over live samples, along the training step, in units of 1 / eta; where it tends to 0 the ratio is noise
              */
             theorem2_margin?: number | null;
+            /**
+             * Theorem2 Pooled Ratio
+             * @description as theorem2_ratio, of the channels' sums over positions, over live samples
+             */
+            theorem2_pooled_ratio?: number | null;
+            /**
+             * Theorem2 Position Ratio
+             * @description as theorem2_ratio, of the channels at a position, over live positions
+             */
+            theorem2_position_ratio?: number | null;
             /**
              * Theorem2 Ratio
              * @description satisfied / live, along the step that training takes on the batch
@@ -2727,6 +2816,12 @@ export interface components {
              * @default false
              */
             ensembles?: boolean;
+            /**
+             * Layer Range
+             * @description choose on the validation samples which layers, first to last, predict labels together, and test those alone (DeeperForward, CAW-Conv)
+             * @default false
+             */
+            layer_range?: boolean;
             /** @description measure what accuracy is left once a share of the units or weights is removed, also of the baselines; null: nothing is removed */
             lesions?: components["schemas"]["LesionsSpec"] | null;
             /**
@@ -3083,7 +3178,7 @@ export interface components {
              * Objective
              * @description default: {"goodness": "sum_squares", "peer_normalization": 0.0, "peer_momentum": 0.9, "name": "difference"}
              */
-            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"] | components["schemas"]["Polar"] | components["schemas"]["MonoForward"] | components["schemas"]["ClassBlock"] | components["schemas"]["Prototypes"];
+            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"] | components["schemas"]["Polar"] | components["schemas"]["MonoForward"] | components["schemas"]["ClassBlock"] | components["schemas"]["Prototypes"] | components["schemas"]["ChannelAssignment"];
             /**
              * Optimizer
              * @description how the small run learns. Flow time tau counts eta of its steps, / (1 - momentum) with momentum; of a mean goodness, eta / units. Steps of 0.03 are small enough for `difference`; default: {"lr": 0.03, "scale_lr_by_width": false, "schedule": "constant", "weight_decay": 0.0, "name": "sgd"}
@@ -3612,6 +3707,46 @@ export interface components {
             name: "l2";
         };
         /**
+         * LayerRangeRow
+         * @description Which layers, first to last, predict the labels of a seed best on the validation samples, and
+         *     how well they do so there and on the test samples, which had no part in the choice.
+         */
+        LayerRangeRow: {
+            /** Accuracy */
+            accuracy: number;
+            /**
+             * Candidates
+             * @description ranges that there are; of equal ones that with the lowest last layer, and of these the shortest
+             */
+            candidates: number;
+            /** Correct */
+            correct: number;
+            /**
+             * Epoch
+             * @description whose weights these are, of the highest layer
+             */
+            epoch: number;
+            /**
+             * First
+             * @description the lowest of the layers whose scores are summed
+             */
+            first: number;
+            /**
+             * Last
+             * @description the highest of them
+             */
+            last: number;
+            /**
+             * Partition
+             * @enum {string}
+             */
+            partition: "validation" | "test";
+            /** Samples */
+            samples: number;
+            /** Seed */
+            seed: number;
+        };
+        /**
          * LeastCost
          * @description What a search costs at least: each of its trials with the cheapest values of its space.
          */
@@ -3999,10 +4134,10 @@ export interface components {
             every_epochs?: number;
             /**
              * Measures
-             * @description more measures: gini and kurtosis of sparsity, the spectral norm of the weights, and weights for their sparsity, their signs and the entropy of their singular values. Hoyer's and Treves and Rolls's sparsity and the Frobenius norm are always there and cost nothing; gini sorts the units and is slow, and so are the spectral norm and the singular values of wide layers
+             * @description more measures: gini and kurtosis of sparsity, the spectral norm of the weights, weights for their sparsity, their signs and the entropy of their singular values, and for network.layers readings: the sparsity of the channels at each position, and of their sums over positions, with both theorems. Hoyer's and Treves and Rolls's sparsity and the Frobenius norm are always there and cost nothing; gini sorts the units and is slow, and so are the spectral norm and the singular values of wide layers
              * @default []
              */
-            measures?: ("gini" | "kurtosis" | "spectral_norm" | "weights")[];
+            measures?: ("gini" | "kurtosis" | "spectral_norm" | "weights" | "readings")[];
             /**
              * Samples
              * @description number of positives that are measured, and of negatives beside them; at most the number of training samples
@@ -5912,7 +6047,7 @@ export interface components {
         StudySpec: {
             /**
              * Base
-             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
+             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "layer_range": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
              */
             base?: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"];
             /**
@@ -6092,6 +6227,12 @@ export interface components {
              */
             kind: "train";
             /**
+             * Layer Range
+             * @description which layers predict, where evaluation.layer_range asks
+             * @default []
+             */
+            layer_range?: components["schemas"]["LayerRangeRow"][];
+            /**
              * Lesions
              * @default []
              */
@@ -6153,7 +6294,7 @@ export interface components {
              * @default 10
              */
             epochs?: number;
-            /** @description default: {"measures": true, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "ensembles": false, "baselines": [], "usage": false, "selectivity": false} */
+            /** @description default: {"measures": true, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "ensembles": false, "baselines": [], "usage": false, "selectivity": false, "layer_range": false} */
             evaluation?: components["schemas"]["EvaluationSpec"];
             /**
              * @description discriminator enum property added by openapi-typescript
@@ -6180,7 +6321,7 @@ export interface components {
              * Objective
              * @description default: {"goodness": "sum_squares", "peer_normalization": 0.0, "peer_momentum": 0.9, "name": "difference"}
              */
-            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"] | components["schemas"]["Polar"] | components["schemas"]["MonoForward"] | components["schemas"]["ClassBlock"] | components["schemas"]["Prototypes"];
+            objective?: components["schemas"]["Difference"] | components["schemas"]["SoftplusLoss"] | components["schemas"]["Bce"] | components["schemas"]["Symba"] | components["schemas"]["SwishLoss"] | components["schemas"]["LinearThreshold"] | components["schemas"]["Polar"] | components["schemas"]["MonoForward"] | components["schemas"]["ClassBlock"] | components["schemas"]["Prototypes"] | components["schemas"]["ChannelAssignment"];
             /**
              * Optimizer
              * @description default: {"lr": 1.0, "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0, "name": "sgd"}
@@ -9452,7 +9593,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description of a check: its cells, the potentials of its samples, or who pushes them (of a training run as well); of a training run: the accuracy, AUC and loss of its layers by epoch, its baselines, or how its units are used, how selective they are, and what accuracy is left without some */
-                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines" | "usage" | "selectivity" | "lesions";
+                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines" | "usage" | "selectivity" | "lesions" | "layer_range";
             };
             header?: {
                 /** @description the ETag of what you have: 304 where it has not changed */

@@ -62,6 +62,14 @@ LABELS: dict[str, str] = {
     "weight_gini": "Gini index of the weights",
     "excitatory_share": "share of positive weights",
     "entropy_rank": "entropy rank of the weights",
+    "position_sparsity": "sparsity S of a position's channels",
+    "pooled_sparsity": "sparsity S of sums over positions",
+    "dead_positions": "dead positions",
+    "theorem1_position_ratio": "theorem 1 of a position's channels, ratio",
+    "theorem1_map_ratio": "theorem 1 of whole maps, ratio",
+    "theorem1_pooled_ratio": "theorem 1 of sums over positions, ratio",
+    "theorem2_position_ratio": "theorem 2 of a position's channels, ratio",
+    "theorem2_pooled_ratio": "theorem 2 of sums over positions, ratio",
 }
 PLACE = ("seed", "layer", "epoch", "split")
 MEANINGS = {

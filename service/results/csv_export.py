@@ -10,6 +10,7 @@ from ffengine.results import (
     CheckResult,
     EpochAccuracyRow,
     ForecastResult,
+    LayerRangeRow,
     LesionRow,
     PotentialRow,
     PushRow,
@@ -35,11 +36,13 @@ RowKind = Literal[
     "usage",
     "selectivity",
     "lesions",
+    "layer_range",
 ]
 OF_UNITS: dict[str, type[Row]] = {
     "usage": UsageRow,
     "selectivity": SelectivityRow,
     "lesions": LesionRow,
+    "layer_range": LayerRangeRow,
 }
 
 

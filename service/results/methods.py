@@ -68,6 +68,8 @@ MEASURED = {
     "spectral_norm": "The spectral norm of each layer's weights is measured, too.",
     "weights": "Of each layer's weights Hoyer's sparsity, the Gini index⟦hurley2009⟧, the share of "
     "positive ones and the entropy of the singular values⟦roy2007⟧ are measured, too.",
+    "readings": "Sparsity and the theorems are also measured of the channels at each position, and "
+    "of their sums over positions.",
 }
 
 
@@ -607,6 +609,13 @@ def _suite(spec: TrainSpec) -> Iterator[Statement]:
         yield Statement(
             "selectivity",
             f"The class selectivity of units⟦morcos2018⟧ is measured on held-out samples {inputs}.",
+        )
+    if spec.evaluation.layer_range:
+        yield Statement(
+            "range of layers",
+            "For each seed the layers whose scores are summed, first to last, are those with the "
+            "best accuracy on the validation samples; their test accuracy is measured once, after "
+            "the choice.",
         )
     if (lesions := spec.evaluation.lesions) is not None:
         shares = listed([f"{100 * share:g} %" for share in sorted(lesions.shares)])

@@ -411,9 +411,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "class_block",
     ),
     ({"precision": "bf16"}, "precision", "float32"),
-    ({"evaluation": {"linear_classifier": True}}, "linear_classifier", "use false"),
-    ({"evaluation": {"baselines": ["cross_entropy"]}}, "baselines", "leave them out"),
-    ({"evaluation": {"lesions": {}}}, "lesions", "leave them out"),
 ]
 
 

@@ -11,10 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ffengine
 from ffengine import download
 from ffengine.arrays import Archive, Arrays, DatasetError, digest_of
-from ffengine.dataformats import CIFAR10_FILES, EMNIST_FILES, MNIST_FILES, read_idx, read_mnist
+from ffengine.dataformats import (
+    CIFAR10_FILES,
+    CIFAR100_FILES,
+    EMNIST_FILES,
+    MNIST_FILES,
+    read_idx,
+    read_mnist,
+)
 from ffengine.datasets import DATASETS, Datasets, present_folder, verified
+from ffengine.spec import TrainSpec
 
 
 def test_the_bundled_sample_is_balanced_and_verified() -> None:
@@ -173,6 +182,72 @@ def test_cifar10_is_read_from_its_binary_version_in_colour_and_grey(
     for image, colour in zip(grey.x_train, arrays.x_train, strict=True):
         expected = 0.299 * colour[0].astype(float) + 0.587 * colour[1] + 0.114 * colour[2]
         assert np.abs(image[0] - expected).max() <= 0.5 + 1e-9
+
+
+def write_cifar100(folder: Path, arrays: Arrays) -> None:
+    """Write records of a group, a class, and pixels."""
+    folder.mkdir(parents=True)
+    parts = ((arrays.x_train, arrays.y_train), (arrays.x_test, arrays.y_test))
+    for name, (images, labels) in zip(CIFAR100_FILES, parts, strict=True):
+        (folder / name).write_bytes(
+            b"".join(
+                bytes([label // 5, label]) + image.tobytes()
+                for image, label in zip(images, labels.tolist(), strict=True)
+            )
+        )
+
+
+@pytest.mark.parametrize("folder", ["CIFAR100/cifar-100-binary", "CIFAR100"])
+def test_cifar100_is_read_from_its_binary_version_and_its_colours_reach_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    generator = np.random.default_rng(4)
+    train, test = (generator.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8) for n in (200, 100))
+    arrays = Arrays(train, np.arange(200) % 100, test, np.arange(100))
+    write_cifar100(tmp_path / folder, arrays)
+    facts = DATASETS["cifar100"]
+    assert (facts.classes, facts.shape, facts.test_samples) == (100, (3, 32, 32), 10_000)
+    small_one = facts._replace(class_counts=(2,) * 100, test_samples=100)
+    monkeypatch.setitem(DATASETS, "cifar100", small_one)
+    found = present_folder(small_one, tmp_path)
+    assert found is not None
+    assert small_one.files is not None
+    same(verified(small_one, small_one.files.read(found)).arrays, arrays)
+    spec = TrainSpec.model_validate(
+        {
+            "dataset": {"name": "cifar100", "preprocess": "standardize"},
+            "network": {
+                "layers": [
+                    {"kind": "conv", "channels": 100, "kernel": 4, "stride": 4},
+                    {"kind": "pool", "size": 4},
+                    {"kind": "dense", "units": 100},
+                ],
+                "init": "torch",
+                "normalize": "instance",
+            },
+            "objective": {"name": "class_block"},
+            "layers": "simultaneous",
+            "epochs": 1,
+            "batch_size": 50,
+            "monitor": {"samples": 20},
+        }
+    )
+    result = ffengine.train(spec, datasets=Datasets(tmp_path))
+    assert {row.samples for row in result.accuracy} == {200, 100}
+    assert {row.layer for row in result.curves} == {0, 1}
+
+
+def test_damaged_cifar100_files_are_named(tmp_path: Path) -> None:
+    files = DATASETS["cifar100"].files
+    assert files is not None
+    for content, message in (
+        (b"x" * 3073, "not a number of records of 3074"),
+        (bytes([0, 100]) + b"x" * 3072, "has label 100; CIFAR-100's are 0 to 99"),
+        (b"", "holds 0 bytes"),
+    ):
+        (tmp_path / CIFAR100_FILES[0]).write_bytes(content)
+        with pytest.raises(DatasetError, match=message):
+            files.read(tmp_path)
 
 
 def test_damaged_cifar_files_are_named(tmp_path: Path) -> None:

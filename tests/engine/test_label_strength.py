@@ -201,6 +201,7 @@ def test_a_spec_without_a_strength_keeps_the_digest_that_it_had() -> None:
         '"accuracy":false,',
         '"select":"last","stop":null,',
         ',"usage":false,"selectivity":false,"lesions":null',
+        ',"layer_range":false',
         '"layers":[],',
     ):
         text = text.replace(added, "")

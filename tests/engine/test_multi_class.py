@@ -423,7 +423,9 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
 
 
 @pytest.mark.parametrize(("change", "path", "message"), REFUSED)
-@pytest.mark.parametrize("objective", ["mono_forward", "class_block", "prototypes"])
+@pytest.mark.parametrize(
+    "objective", ["mono_forward", "class_block", "prototypes", "channel_assignment"]
+)
 def test_what_needs_pairs_is_refused_with_what_to_do(
     objective: str, change: dict[str, Any], path: tuple[str, ...], message: str
 ) -> None:

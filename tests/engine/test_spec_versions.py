@@ -40,6 +40,7 @@ LEFT_OUT = {
     "CheckSpec.goodness": {"name": "sum_squares"},
     "DatasetSpec.label_code": {"name": "one_hot"},
     "DatasetSpec.label_strength": None,
+    "EvaluationSpec.layer_range": False,
     "EvaluationSpec.lesions": None,
     "EvaluationSpec.selectivity": False,
     "EvaluationSpec.usage": False,

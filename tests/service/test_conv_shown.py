@@ -38,8 +38,8 @@ DOCUMENT: dict[str, Any] = {
     "epochs": 2,
     "batch_size": 50,
     "seeds": [0, 1],
-    "monitor": {"accuracy": True, "measures": ["gini", "kurtosis", "spectral_norm"]},
-    "evaluation": {"ensembles": True},
+    "monitor": {"accuracy": True, "measures": ["gini", "kurtosis", "readings"]},
+    "evaluation": {"ensembles": True, "layer_range": True},
 }
 SPEC = TrainSpec.model_validate(DOCUMENT)
 
@@ -87,6 +87,7 @@ def test_every_page_of_a_run_answers(
         f"/compare?job={job}&job={submit(store).id}",
         f"/v1/jobs/{job}",
         f"/v1/jobs/{job}/report.html",
+        f"/v1/jobs/{job}/result.csv?rows=layer_range",
         f"/v1/jobs/{job}/weights.safetensors",
     ):
         assert client.get(path).status_code == 200, path

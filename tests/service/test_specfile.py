@@ -133,8 +133,8 @@ def test_a_name_that_is_nothing_suggests_a_preset() -> None:
         (
             "train",
             ["monitor.measures=[gin]"],
-            r"monitor.measures.0: 'gin' is not one of gini, kurtosis, spectral_norm, weights; "
-            r"did you mean 'gini'\?",
+            r"monitor.measures.0: 'gin' is not one of gini, kurtosis, spectral_norm, weights, "
+            r"readings; did you mean 'gini'\?",
         ),
         ("check", ["theorem=3"], "theorem: expected one of 1, 2, got 3"),
         (
