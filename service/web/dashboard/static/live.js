@@ -217,7 +217,7 @@ async function share(button) {
 // On paper what a reader needs is open, and charts that were drawn for a dark page are turned light.
 addEventListener("beforeprint", () => {
   body.classList.toggle("drawn-dark", matchMedia("(prefers-color-scheme: dark)").matches);
-  for (const details of document.querySelectorAll("#paper details:not([open])")) { details.open = true; details.dataset.printed = ""; }
+  for (const details of document.querySelectorAll(":is(#paper details, .explained):not([open])")) { details.open = true; details.dataset.printed = ""; }
 });
 addEventListener("afterprint", () => {
   body.classList.remove("drawn-dark");
