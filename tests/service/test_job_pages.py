@@ -13,7 +13,9 @@ from service.store import Store
 from service.web.dashboard import shown_results
 from service.web.dependencies import Resources
 from service.web.drawing.protocol import ChartView
+from tests.factories import finished
 from tests.over_http import submit, succeed
+from tests.service.samples import train_result
 
 STUDY = {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}}
 
@@ -354,6 +356,24 @@ def test_runs_of_studies_are_found_where_they_are_asked_for(
     assert set(listed(found)) == {study, *runs}
     assert "<b>4 jobs and runs</b>" in found
     assert "the filter, too" not in page(client, "/"), "without a filter nothing is missed"
+
+
+def test_a_filter_on_figures_says_that_a_study_is_found_by_its_runs(
+    client: httpx.Client, store: Store
+) -> None:
+    study = submit(client, STUDY).id
+    text = page(client, "/", where="T2+>0.5 S->0.1")
+    assert "T2+, S−: a study has no such figure of its own, its runs have." in text
+    assert "No run of a study fits the filter." in text
+    run = next(job for job, _ in store.jobs.children(study))
+    finished(store, run.id, train_result())
+    store.jobs.refresh_figures()
+    text = page(client, "/", where="T2+>0.5")
+    (address,) = re.findall(r'<a href="([^"]+)">1 fits the filter, too</a>', text)
+    text = page(client, address)
+    assert listed(text) == [run.id]
+    assert "a study has no such figure" not in text
+    assert "a study has no such figure" not in page(client, "/", where="epochs=2")
 
 
 @pytest.mark.slow
