@@ -168,7 +168,7 @@ def _in_words(value: str) -> str:
     if value == ABSENT:
         return ABSENT
     found = json.loads(value)
-    return "not set" if found is None else value_in_words(found) or value
+    return "not set" if found is None else value_in_words(found) or "none"
 
 
 def _parsed(value: str) -> JsonValue:
