@@ -40,7 +40,7 @@ def search_history(sources: Sequence[ChartSource]) -> AnyChart:
         raise NothingToDraw("no figure compares the runs of a study")
     axis = in_words(str(found.objective.key))
     records = _records(found)
-    x = alt.X("trial:Q", title="trial", axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("trial:Q", title="trial", axis=alt.Axis(tickMinStep=1, format="d", labelFlush=False))
     y = alt.Y("value:Q", title=axis, scale=FREE_SCALE)
     tooltip = [
         alt.Tooltip("trial:Q", format="d"),

@@ -131,7 +131,7 @@ def _read(resources: Resources, job: Job, view: ChartView) -> Shown:
     """Read the results of a job, and say what they show."""
     from service.results.answers import answer
     from service.results.charts import Source, StudyGrid, available
-    from service.results.finding_runs import what_was_found
+    from service.results.finding_runs import answered, what_was_found
     from service.results.forecasts import epochs_table
     from service.results.load import cells_of, drawable
     from service.results.paper_comparison import comparison
@@ -146,14 +146,15 @@ def _read(resources: Resources, job: Job, view: ChartView) -> Shown:
         own = [source.result for source in results] if job.kind != "study" else []
         charts = available(sources)
         found, opening = what_was_found(sources), answer(sources, charts)
+        finding = answered(sources)
+        told = [*found, *(f"{one.subject} {one.found}" for one in opening.statements)]
+        told += [finding.finding.method] if finding else []  # of the words in its chart
         return Shown(
             trials=view_models.trials_of_study(sources, view),
             lines=comparison(results),
             charts=charts,
             found=found,
-            symbols=symbols_in(
-                [*found, *(f"{one.subject} {one.found}" for one in opening.statements)]
-            ),
+            symbols=symbols_in(told),
             opening=opening,
             now=None if job.state in TERMINAL else running_now(resources, grids),
             size=size_of(sources),

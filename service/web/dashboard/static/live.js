@@ -196,7 +196,7 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.delete && button.dataset.stay !== undefined) { if (await send("DELETE", button.dataset.delete)) refresh(); }
   else if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
-    button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
+    button.textContent = await copied(button.parentElement.querySelector("pre, a")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
   if (button.dataset.share) await share(button);
@@ -210,7 +210,9 @@ async function share(button) {
   if (!answer.ok) { say(made.detail || made.title); return; }
   const link = document.createElement("a");
   link.href = link.textContent = made.url;
-  document.getElementById("shared").replaceChildren("Copy it now, it is not shown again: ", link);
+  const copy = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy" });
+  copy.dataset.copy = "";
+  document.getElementById("shared").replaceChildren("Copy it now, it is not shown again: ", link, " ", copy);
   refresh();
 }
 
