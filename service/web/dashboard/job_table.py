@@ -403,8 +403,8 @@ def _rows(
 
 def _ended(job: Job) -> str:
     """How far a job came, in words: a bar says nothing more of what moves no further."""
-    if job.state == JobState.succeeded:
-        return "100 %"
+    if job.state == JobState.succeeded:  # a study, too, of which some runs have failed
+        return job.progress.message if job.kind == "study" else "100 %"
     if job.state not in TERMINAL:
         return ""
     if job.kind != "study" and not job.attempts:
