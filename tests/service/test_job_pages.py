@@ -359,9 +359,7 @@ def test_runs_of_studies_are_found_where_they_are_asked_for(
     assert "the filter, too" not in page(client, "/"), "without a filter nothing is missed"
 
 
-def test_a_study_says_which_of_its_runs_did_not_succeed(
-    client: httpx.Client, store: Store
-) -> None:
+def test_a_study_says_which_of_its_runs_did_not_succeed(client: httpx.Client, store: Store) -> None:
     study = submit(client, STUDY).id
     first, second, third = (job.id for job, _ in store.jobs.children(study))
     finished(store, first, train_result())
