@@ -46,14 +46,55 @@ class Headline(NamedTuple):
     figures: Mapping[str, float] = NONE
 
 
+class RunFigures(NamedTuple):
+    """What the runs of a study of one kind have that have succeeded: how many they are, and the
+    smallest and the largest of each figure.
+    """
+
+    kind: str
+    runs: int
+    ranges: Mapping[str, tuple[float, float]]
+
+
+# of those of the runs, what tells studies apart in one line
+OF_STUDIES = ("T1", "S+", "T2+", "C+", "accuracy")
+RUNS = {"train": "training run", "check": "check", "forecast": "forecast"}
+
+
+def headline_of_study(found: Sequence[RunFigures]) -> Headline:
+    """The headline of a study: the range of each figure over its runs. It has no figures by name:
+    what a list is sorted and filtered by is of one run.
+    """
+    told = [one for one in found if one.ranges]
+    if not told:
+        return Headline()
+    names = [name for name in OF_STUDIES if any(name in one.ranges for one in told)]
+    meanings = "; ".join(f"{name}: {FIGURES[name]}" for name in names)
+    return Headline(
+        "; ".join(
+            f"{one.runs:,} {RUNS.get(one.kind, one.kind)}{'' if one.runs == 1 else 's'}: "
+            f"{', '.join(_range(name, *one.ranges[name]) for name in names if name in one.ranges)}"
+            for one in told
+        ),
+        f"of the runs that have succeeded, from the smallest to the largest; of each run the mean "
+        f"over its seeds. {meanings}",
+    )
+
+
+def _range(name: str, low: float, high: float) -> str:
+    digits = 4 if name == "T1" else 3
+    first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return f"{name} {first}" if first == last else f"{name} {first} to {last}"
+
+
 def headline(
     spec: StoredSpec,
     rows: Sequence[Row],
     accuracies: Sequence[AccuracyRow] = (),
     monitored: Sequence[EpochAccuracyRow] = (),
 ) -> Headline:
-    """The headline of a job; it is empty before anything is measured, and for a study, whose runs
-    have their own.
+    """The headline of a job; it is empty before anything is measured, and for a study, which has
+    that of its runs: see `headline_of_study`.
 
     **Arguments:**
 

@@ -328,7 +328,7 @@ def _narrow_comparison(comparison: Sequence[ComparisonRow], title: str | None) -
             seeds = "" if row.seeds == 1 else f"{row.seeds} seeds"  # the interval says: one seed
             verdict = row.verdict if found.heading else row.judgement
             samples = f"{row.samples:,} samples"
-            facts = (f"{row.measured:.4f}", row.interval, published, verdict, samples, seeds)
+            facts = (row.mean, row.interval, published, verdict, samples, seeds)
             out.print(Text("    " + "; ".join(filter(None, facts))))
 
 
@@ -342,7 +342,7 @@ def _run_cells(found: RunRows) -> Iterator[list[Cell]]:
 
 
 def _comparison_cells(row: ComparisonRow, quantity: str, verdict: str) -> list[Cell]:
-    measured, samples = f"{row.measured:.4f}", f"{row.samples:,}"
+    measured, samples = row.mean, f"{row.samples:,}"
     return [quantity, measured, row.interval, row.published, verdict, samples, str(row.seeds)]
 
 
@@ -388,10 +388,12 @@ def _diff_on_a_terminal(diff: JobDiff) -> None:
             for one in diff.figures
         ],
     )
+    for note in diff.notes:
+        line(note)
 
 
 def _figure(row: ComparisonRow | None) -> str:
-    return f"{row.measured:.4f} ({row.interval})" if row else ABSENT
+    return f"{row.mean} ({row.interval})" if row else ABSENT
 
 
 def finding_lines(findings: Sequence[Diagnostic]) -> None:

@@ -15,6 +15,10 @@ from service.results.paper_comparison import ComparisonRow
 from service.results.row_keys import RowKey
 
 ABSENT = "–"
+ONLY_LAYER = (
+    "The only layer of a network stands beside layer 0 of deeper ones: both receive the data. In "
+    "deeper networks it is not the last layer, and not alone in telling classes apart."
+)
 NOT_COMPARED: frozenset[Fact] = frozenset({"wall_time", "spec_digest"})  # not how, but how long
 
 
@@ -53,12 +57,16 @@ class Figure(NamedTuple):
 
 
 class JobDiff(NamedTuple):
-    """Two or more jobs: what differs, and their figures side by side; each with one value a job."""
+    """Two or more jobs: what differs, and their figures side by side; each with one value a job.
+
+    notes: what a reader has to know of how figures were joined.
+    """
 
     jobs: Sequence[Job]
     spec: Sequence[tuple[str, list[str]]]
     figures: Sequence[Figure]
     provenance: Sequence[tuple[str, list[str]]]
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(cls, jobs: Sequence[Job], rows: Sequence[Sequence[ComparisonRow]]) -> "JobDiff":
@@ -68,7 +76,13 @@ class JobDiff(NamedTuple):
 
         - `rows`: for each job, the rows of its comparison.
         """
-        return cls(jobs, differences(jobs), align_rows(rows), provenance_differences(jobs))
+        return cls(
+            jobs,
+            differences(jobs),
+            align_rows(rows),
+            provenance_differences(jobs),
+            [ONLY_LAYER] if _are_layers_joined(rows) else [],
+        )
 
     @property
     def spec_in_words(self) -> list[tuple[str, list[str]]]:
@@ -86,6 +100,7 @@ class JobDiff(NamedTuple):
             ],
             "figures": [figure.document() for figure in self.figures],
             "provenance": [{"fact": fact, "values": values} for fact, values in self.provenance],
+            "notes": list(self.notes),
         }
 
 
@@ -100,7 +115,10 @@ def align_rows(rows: Sequence[Sequence[ComparisonRow]]) -> list[Figure]:
     """The rows of several jobs, joined by their keys.
 
     Where the jobs end at different epochs, the last epoch of one is joined with that of the other.
+    Where one has several layers, the only layer of another is joined with its layer 0.
     """
+    if _are_layers_joined(rows):
+        rows = [[row._replace(key=row.key.as_first_layer()) for row in found] for found in rows]
     if len(_last_epochs(rows)) > 1:
         rows = [[row._replace(key=row.key.at_any_last()) for row in found] for found in rows]
     by_key = [{row.key: row for row in found} for found in rows]
@@ -130,6 +148,12 @@ def _that_differ(documents: Sequence[Mapping[str, str]]) -> list[tuple[str, list
     return [(field, found) for field, found in values.items() if len(set(found)) > 1]
 
 
+def _are_layers_joined(rows: Sequence[Sequence[ComparisonRow]]) -> bool:
+    """Whether some rows are of one layer among several, and others of an only layer."""
+    keys = [row.key for found in rows for row in found if row.key.is_of_a_layer]
+    return len({key.layer is None for key in keys}) > 1
+
+
 def _last_epochs(rows: Sequence[Sequence[ComparisonRow]]) -> set[frozenset[int | None]]:
     """The last epochs of each job's runs; jobs without a training run do not count."""
     ends = [
@@ -144,7 +168,7 @@ def _in_words(value: str) -> str:
     if value == ABSENT:
         return ABSENT
     found = json.loads(value)
-    return "not set" if found is None else value_in_words(found) or value
+    return "not set" if found is None else value_in_words(found) or "none"
 
 
 def _parsed(value: str) -> JsonValue:

@@ -151,7 +151,7 @@ def _study(spec: StudySpec, cells: Sequence[Cell]) -> list[str]:
     for statement in runs:
         said.setdefault(statement.topic, []).append(statement)
     sources = _sources("presets", spec.preset or "")
-    preset = f", the preset {spec.preset}{sources}" if spec.preset else ""
+    preset = f", the preset {spec.preset}{sources}," if spec.preset else ""
     kinds = Counter(cell.spec.kind for cell in cells)
     counted = " and ".join(f"{count} of kind {kind}" for kind, count in kinds.items())
     opening = f"The study{preset} has {len(cells)} run{'s' * (len(cells) != 1)}: {counted}."

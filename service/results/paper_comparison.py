@@ -81,6 +81,11 @@ class ComparisonRow(NamedTuple):
         return ", ".join(filter(None, (quantity_of(self.key), self.label)))
 
     @property
+    def mean(self) -> str:
+        """The figure with four digits; one that is rounded to zero has no sign."""
+        return f"{self.measured:z.4f}"
+
+    @property
     def interval(self) -> str:
         """The interval in words."""
         return (
@@ -108,8 +113,8 @@ class ComparisonRow(NamedTuple):
 
 def _four_digits(value: float) -> str:
     """A bound with four digits, or six where these would make it 0 or 1 and it is not."""
-    short = f"{value:.4f}"
-    return f"{value:.6f}" if float(short) in (0.0, 1.0) and value != float(short) else short
+    short = f"{value:z.4f}"
+    return f"{value:z.6f}" if float(short) in (0.0, 1.0) and value != float(short) else short
 
 
 def comparison(sources: Sequence[Source]) -> list[ComparisonRow]:

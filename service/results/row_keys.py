@@ -64,6 +64,16 @@ class RowKey(NamedTuple):
         }
         return directions.get(self.figure)
 
+    @property
+    def is_of_a_layer(self) -> bool:
+        """Whether the figure is of one layer, also where its network has no other."""
+        return self.figure in ("theorem2_training", "sparsity_rise")
+
+    def as_first_layer(self) -> "RowKey":
+        """The same key with the only layer of a network as layer 0, as deeper networks have it."""
+        only = self.is_of_a_layer and self.layer is None
+        return self._replace(layer=0) if only else self
+
     def at_any_last(self) -> "RowKey":
         """The same key with the last epoch as such, so that runs of unequal length share it."""
         if self.at is None or self.at.role != "last":

@@ -3,6 +3,7 @@ them may be seen over.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -32,6 +33,24 @@ class Compared(NamedTuple):
     def complete(self) -> list[Trial]:
         """The runs that have the objective."""
         return [trial for trial in self.trials if trial.value is not None]
+
+    @property
+    def others(self) -> dict[str, int]:
+        """How many runs do not have the objective, by what became of them.
+
+        A run that has succeeded may lack it all the same, such as an accuracy without labels.
+        """
+        states = Counter(
+            "succeeded"
+            if trial.state == "failed" and self.grid.cells[trial.number].found.state == "succeeded"
+            else trial.state
+            for trial in self.trials
+        )
+        return {
+            one: states[one]
+            for one in ("pruned", "failed", "succeeded", "unfinished")
+            if states[one]
+        }
 
     @property
     def seeds(self) -> list[int]:
@@ -194,9 +213,11 @@ def best_in_words(found: Compared) -> list[str]:
     others = [number for number in trials if number != best.number]
     ties = "Trials {} tie with it." if len(others) > 1 else "Trial {} ties with it."
     tied = f" {ties.format(_listed(others))}" if others else ""
+    without = found.others.get("succeeded", 0)
+    lacking = f" {without:,} more succeeded without that figure." if without else ""
     return [
         f"The {most} {figure} of {len(found.complete):,} runs is {shown(best.value)}, that of "
-        f"trial {best.number}: {params_in_words(best.params)}.{tied}"
+        f"trial {best.number}: {params_in_words(best.params)}.{tied}{lacking}"
     ]
 
 

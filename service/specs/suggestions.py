@@ -191,11 +191,9 @@ def unknown(field: str, known: Mapping[str, Field], document: Document) -> str:
         return f"is a field of `kind: {kinds[0]}`, and this spec is a {document.get('kind')}"
     ends = {name.rpartition(".")[2]: name for name in known if not name.startswith("grid.")}
     far = difflib.get_close_matches(last, ends, n=1, cutoff=ELSEWHERE_NEAR)
-    return (
-        f"is not a known field; did you mean '{ends[far[0]]}'?"
-        if far
-        else f"is not a known field; known are {', '.join(beside)}"
-    )
+    if far:
+        return f"is not a known field; did you mean '{ends[far[0]]}'?"
+    return "is not a known field" + (f"; known are {', '.join(beside)}" if beside else "")
 
 
 def _of_another_entry(parent: str, last: str, known: Mapping[str, Field]) -> str:

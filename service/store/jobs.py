@@ -39,7 +39,13 @@ from ffengine.spec import RecordedSpec, StudySpec, TrainSpec
 from ffengine.study import Cell, search_of, trainings_named
 from ffengine.uploaded_weights import WeightUploads
 from service.encoding.viewer import VIEWER
-from service.headline import Headline, headline, places_of_interest, suffices
+from service.headline import (
+    Headline,
+    headline,
+    headline_of_study,
+    places_of_interest,
+    suffices,
+)
 from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.lists.columns import Column, column_of
 from service.lists.conditions import Condition, Order
@@ -64,6 +70,7 @@ from service.store.needs import (
 )
 from service.store.owner_limits import SubmitLimits, refuse_beyond
 from service.store.queue_limit import QueueLimit, read_clock
+from service.store.run_figures import StudyFigures, run_figures
 from service.store.tables import (
     WITHOUT_FIGURES,
     CurveRow,
@@ -485,12 +492,21 @@ class Jobs:
         """
         known = {job.id: found for job in jobs if (found := self._headlines.get(_ended(job)))}
         fresh = [job for job in jobs if job.id not in known]
+        studies = [job for job in fresh if job.kind == "study"]
         if fresh:
             known |= self._new_headlines(fresh)
+        of_runs = self._figures_of_runs(studies) if studies else {}
+        known |= {study: headline_of_study(one.found) for study, one in of_runs.items()}
         if len(self._headlines) > REMEMBERED_HEADLINES:
             self._headlines.clear()
-        self._headlines |= {key: known[job.id] for job in fresh if (key := _ended(job))}
+        lasting = (job for job in fresh if job.id not in of_runs or not of_runs[job.id].is_stale)
+        self._headlines |= {key: known[job.id] for job in lasting if (key := _ended(job))}
         return known
+
+    def _figures_of_runs(self, studies: Sequence[Job]) -> dict[str, StudyFigures]:
+        self._refresh_read_figures()
+        with self._database.reading() as session:
+            return run_figures(session, [study.id for study in studies])
 
     def refresh_figures(self, limit: int = FIGURES_AT_ONCE) -> int:
         """Store the figures of up to `limit` jobs that have changed since; how many there were.

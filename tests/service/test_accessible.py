@@ -23,6 +23,7 @@ from tests.service.trial_runs import search, work_through
 from tests.serving import client_of
 
 PATIENCE = 1000 * PATIENCE_SECONDS  # milliseconds
+expect.set_options(timeout=PATIENCE)
 SIZES = ((1440, 900), (390, 844))
 VIOLATIONS = {"resultTypes": ["violations"]}
 RULES: dict[str, dict[str, Any]] = {

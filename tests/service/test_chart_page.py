@@ -275,6 +275,30 @@ def test_cards_are_free_of_barriers_and_as_wide_as_a_phone(page: Page, store: St
         assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_captions_of_leading_charts_are_a_press_away_and_leave_the_first_screen_as_it_is(
+    page: Page, store: Store, size: tuple[int, int]
+) -> None:
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.goto(f"/jobs/{trained(store, rows())}")
+    cards = page.locator(".lead figure[data-chart]")
+    expect(cards.locator("canvas")).to_have_count(2)
+    seen = cards if size[0] > size[1] else cards.first
+    bottom = "figures => Math.max(...figures.map(one => one.getBoundingClientRect().bottom))"
+    assert seen.evaluate_all(bottom) <= size[1]
+    card = cards.first
+    expect(card.locator(".caption")).to_be_hidden()
+    card.get_by_text("What it shows").click()
+    expect(card.locator(".caption")).to_contain_text("One seed has no interval.")
+    expect(card.locator(".caption")).to_be_visible()
+    other = cards.last
+    other.focus()
+    page.keyboard.press("f")
+    expect(other.locator(".caption")).to_be_visible()
+    page.evaluate("document.exitFullscreen()")
+    expect(other.locator(".caption")).to_be_hidden()
+
+
 def asked_charts(page: Page) -> list[str]:
     """The names of the charts that a page asks the service for, as they are asked for."""
     found: list[str] = []

@@ -1476,3 +1476,13 @@ def test_points_of_a_few_epochs_tell_splits_of_a_long_line_apart() -> None:
     rows = [row for row in rows_of("prediction", [run], "marked") if row["split"] == "positive"]
     assert 10 <= sum(row["marked"] for row in rows if row["what"] == "predicted") <= 12
     assert "marked" not in render("prediction", [run], "csv").decode().splitlines()[0]
+
+
+@pytest.mark.parametrize("name", ["sparsity", "loss", "sparsity_flow"])
+def test_the_first_and_the_last_label_of_an_axis_of_time_stand_below_their_ticks(
+    name: str, sources: list[ChartSource]
+) -> None:
+    document = json.loads(render(name, sources[:1], "json"))
+    axes = re.findall(r'"axis": ?({[^{}]*"labelOverlap"[^{}]*})', json.dumps(document))
+    assert axes
+    assert all(json.loads(axis)["labelFlush"] is False for axis in axes)

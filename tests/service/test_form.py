@@ -178,6 +178,15 @@ def test_large_numbers_in_every_kind_of_field_are_sent_to_the_last_digit(
     expect(page.locator("#errors")).to_contain_text("epochs")
 
 
+def test_mistakes_name_fields_as_specs_do(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_role("tab", name="YAML").click()
+    page.locator("textarea[name=yaml]").fill("kind: train\nnetwork: {width: [3]}\n")
+    expect(page.locator("#errors li")).to_have_text(
+        "network.width: is not a known field; did you mean 'network.widths'?"
+    )
+
+
 def test_the_parts_of_a_clone_keep_their_order(page: Page, client: httpx.Client) -> None:
     base = {"kind": "train", "epochs": 1, "dataset": {"name": "digits"}}
     parts = {name: {"base": base | {"seeds": [seed]}} for seed, name in enumerate(("b", "2", "1"))}

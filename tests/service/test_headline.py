@@ -27,7 +27,7 @@ from service.results.row_keys import EpochRef, RowKey, quantity_of
 from service.store import Store
 from service.store.tables import ResultRow
 from tests.factories import HALF, LEASE, claimed, read, submit
-from tests.service.samples import check_cell, epoch_row, train_result
+from tests.service.samples import check_cell, check_result, epoch_row, train_result
 from workers.attempt import resumed_in_words
 
 TINY: dict[str, Any] = {
@@ -247,17 +247,32 @@ def test_a_check_of_trained_weights_says_of_which_epoch(either_store: Store) -> 
     assert text_of(either_store, job) == "epoch 2, n = 500: T1 0.7500"
 
 
-def test_a_study_has_no_headline_its_runs_have(either_store: Store) -> None:
-    study = submit(
-        either_store,
-        StudySpec.model_validate({"base": {"kind": "train"}, "grid": {"epochs": [1, 2]}}),
-    )
-    first, second = (job for job, _ in either_store.jobs.children(study.id))
-    finish(either_store, first, train_result())
-    found = either_store.jobs.headlines(
-        [read(either_store, job.id) for job in (study, first, second)]
-    )
-    assert [found[job.id].text[:7] for job in (study, first, second)] == ["", "epoch 1", ""]
+def trained_with(ratio: float) -> TrainResult:
+    rows = tuple(epoch_row(epoch, ratio=ratio) for epoch in (0, 1))
+    return train_result().model_copy(update={"curves": rows})
+
+
+def test_a_study_has_the_range_of_its_runs_that_have_succeeded(either_store: Store) -> None:
+    spec = {
+        "parts": {
+            "training": {"base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}},
+            "check": {"base": {"kind": "check", "theorem": 1, "seeds": [0]}},
+        }
+    }
+    study = submit(either_store, StudySpec.model_validate(spec))
+    first, second, third, check = (job for job, _ in either_store.jobs.children(study.id))
+    assert text_of(either_store, study) == ""
+    for job, rate in ((first, 0.25), (second, 0.5)):
+        finish(either_store, job, trained_with(rate))
+    assert text_of(either_store, study) == ("2 training runs: S+ 0.500, T2+ 0.250 to 0.500")
+    _, attempt = claimed(either_store, third)
+    rows = trained_with(0.9).curves
+    either_store.queue.record(third.id, attempt, lease_seconds=LEASE, progress=HALF, rows=rows)
+    finish(either_store, check, check_result())
+    told = either_store.jobs.headlines([read(either_store, study.id)])[study.id]
+    assert told.text == ("2 training runs: S+ 0.500, T2+ 0.250 to 0.500; 1 check: T1 0.7500")
+    assert "of the runs that have succeeded" in told.meaning
+    assert told.figures == {}
 
 
 @pytest.mark.slow

@@ -101,6 +101,41 @@ def test_equal_runs_keep_the_number_of_their_last_epoch_beside_jobs_of_another_k
     assert not [quantity for quantity in quantities if "last epoch" in quantity]
 
 
+def deep(course: Sequence[tuple[float, float]]) -> TrainResult:
+    """The same run, with a second layer that does the same."""
+    one = training(course)
+    second = tuple(row.model_copy(update={"layer": 1}) for row in one.curves)
+    return one.model_copy(update={"curves": (*one.curves, *second)})
+
+
+def test_an_only_layer_is_joined_with_layer_0_of_a_deeper_network_and_a_note_says_so(
+    store: Store,
+) -> None:
+    shallow, deeper = rows_of(training(FALLS_THEN_RISES)), rows_of(deep(FALLS_THEN_RISES))
+    diff = JobDiff.of(jobs(store, (4, 4)), [shallow, deeper])
+    shared = [figure for figure in diff.figures if all(figure.rows)]
+    of_layers = [figure for figure in shared if figure.key.figure != "test_accuracy"]
+    assert of_layers
+    assert {figure.key.layer for figure in of_layers} == {0}
+    for figure in of_layers:
+        assert {row.quantity for row in figure.rows if row} == {figure.quantity}
+        assert figure.quantity.endswith("layer 0")
+    alone = [figure.key.layer for figure in diff.figures if not all(figure.rows)]
+    assert set(alone) == {1}
+    (note,) = diff.notes
+    assert "layer 0 of deeper ones" in note
+    assert diff.document()["notes"] == [note]
+
+
+def test_layers_keep_their_names_where_all_networks_are_alike(store: Store) -> None:
+    shallow, deeper = rows_of(training(FALLS_THEN_RISES)), rows_of(deep(FALLS_THEN_RISES))
+    for rows, layers in ((shallow, {None}), (deeper, {0, 1})):
+        diff = JobDiff.of(jobs(store, (4, 4)), [rows, rows])
+        of_layers = [one.key for one in diff.figures if one.key.figure != "test_accuracy"]
+        assert {key.layer for key in of_layers} == layers
+        assert list(diff.notes) == []
+
+
 def test_the_runs_of_two_studies_are_joined_by_what_was_varied() -> None:
     def study(rates: list[float]) -> list[ComparisonRow]:
         spec = StudySpec(base=TrainSpec(epochs=1), grid={"optimizer.lr": list(rates)})
@@ -158,6 +193,12 @@ def test_intervals_of_two_jobs_are_told_to_be_disjoint(
     row = ComparisonRow(RowKey("test_accuracy"), 0.2, None, None, "", "", 4, 2)
     (figure,) = align_rows([[row._replace(low=low, high=high)] for low, high in intervals])
     assert figure.are_disjoint is disjoint
+
+
+def test_a_figure_that_is_rounded_to_zero_has_no_sign() -> None:
+    row = ComparisonRow(RowKey("test_accuracy"), -0.00004, -0.0000001, 0.2, "", "", 4, 2)
+    assert (row.mean, row.interval) == ("0.0000", "0.000000 to 0.2000")
+    assert row._replace(measured=-0.00006).mean == "-0.0001"
 
 
 def test_a_key_has_words_for_all_that_it_names() -> None:

@@ -8,12 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from service.jobs import Job
+from benchmarks.waiting import wait_until
+from service.jobs import Job, JobState
 from service.store import Store
 from service.web.dashboard import shown_results
 from service.web.dependencies import Resources
 from service.web.drawing.protocol import ChartView
+from tests.factories import ERROR, LEASE, finished, read
 from tests.over_http import submit, succeed
+from tests.service.samples import train_result
 
 STUDY = {"kind": "study", "base": {"kind": "train"}, "grid": {"epochs": [1, 2, 3]}}
 
@@ -354,6 +357,48 @@ def test_runs_of_studies_are_found_where_they_are_asked_for(
     assert set(listed(found)) == {study, *runs}
     assert "<b>4 jobs and runs</b>" in found
     assert "the filter, too" not in page(client, "/"), "without a filter nothing is missed"
+
+
+def test_a_study_says_which_of_its_runs_did_not_succeed(client: httpx.Client, store: Store) -> None:
+    study = submit(client, STUDY).id
+    first, second, third = (job.id for job, _ in store.jobs.children(study))
+    finished(store, first, train_result())
+    claim = store.queue.claim(second, "w", LEASE)
+    assert claim is not None
+    store.queue.fail(second, claim.attempt, ERROR)
+    finished(store, third, train_result())
+    wait_until(
+        lambda: read(store, study).state == JobState.succeeded or None, "the study has ended"
+    )
+    text = page(client, f"/jobs/{study}")
+    assert "Not all runs succeeded:" in text
+    assert f'<a href="/jobs/{study}/runs?state=failed">1 failed</a>' in text
+    assert "2 of 3 runs succeeded" in page(client, "/")
+    other = submit(client, {**STUDY, "grid": {"epochs": [4, 5]}}).id
+    for run, _ in store.jobs.children(other):
+        finished(store, run.id, train_result())
+    wait_until(
+        lambda: read(store, other).state == JobState.succeeded or None, "the study has ended"
+    )
+    assert "Not all runs succeeded" not in page(client, f"/jobs/{other}")
+
+
+def test_a_filter_on_figures_says_that_a_study_is_found_by_its_runs(
+    client: httpx.Client, store: Store
+) -> None:
+    study = submit(client, STUDY).id
+    text = page(client, "/", where="T2+>0.5 S->0.1")
+    assert "T2+, S−: a study has no such figure of its own, its runs have." in text
+    assert "No run of a study fits the filter." in text
+    run = next(job for job, _ in store.jobs.children(study))
+    finished(store, run.id, train_result())
+    store.jobs.refresh_figures()
+    text = page(client, "/", where="T2+>0.5")
+    (address,) = re.findall(r'<a href="([^"]+)">1 fits the filter, too</a>', text)
+    text = page(client, address)
+    assert listed(text) == [run.id]
+    assert "a study has no such figure" not in text
+    assert "a study has no such figure" not in page(client, "/", where="epochs=2")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from ffengine.presets import PRESETS
 from ffengine.references import REFERENCES, SOURCES, references_of
 from ffengine.results import Interval, StudyCell
 from ffengine.spec import AnySpec, CheckSpec, ForecastSpec, StudySpec, TrainSpec
-from ffengine.study import expand
+from ffengine.study import expand, resolved
 from ffengine.version import RELEASED, VERSION
 from service.encoding.latex import for_latex
 from service.results.bibliography import bibtex, own_entry
@@ -341,6 +341,13 @@ def test_a_study_says_of_which_runs_a_sentence_is_true() -> None:
     assert "has one fully connected layer of 8 relu units, without biases (in widths 8)." in text
     assert "has one fully connected layer of 16 relu units, without biases (in widths 16)." in text
     assert text.count("Training takes 10 epochs") == 1
+
+
+def test_a_preset_is_named_between_commas() -> None:
+    text = methods(resolved(StudySpec(preset="quick")), [], form="txt")
+    assert text.startswith("The study, the preset quick, has 3 runs: 2 of kind check and 1 of ")
+    plain = StudySpec(base=TrainSpec(), grid={"network.widths": [[8], [16]]})
+    assert methods(plain, [], form="txt").startswith("The study has 2 runs: 2 of kind train.")
 
 
 def test_provenance_adds_counts_digest_versions_and_device() -> None:

@@ -220,6 +220,17 @@ def upload_of(page: Page, name: str) -> None:
     page.get_by_role("button", name="Upload").click()
 
 
+def test_an_upload_that_is_stored_is_shown_alone_where_one_looks(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto("/datasets")
+    for _ in range(2):  # the same file again does no harm
+        upload_of(page, "mine")
+        page.wait_for_url("**/datasets?name=mine#mine")
+        expect(page.get_by_role("heading", name="mine uploaded")).to_be_in_viewport()
+        expect(page.locator(".dataset")).to_have_count(1)
+        expect(page.locator("[data-upload] output")).to_be_empty()
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

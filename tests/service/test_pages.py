@@ -453,6 +453,12 @@ def begun(client: httpx.Client, query: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_the_form_says_in_full_what_the_chosen_preset_answers(client: httpx.Client) -> None:
+    found = html.unescape(client.get("/new?preset=polar").text)
+    assert f"<small>{PRESETS['polar'].meaning}</small>" in found
+    assert "<small>" not in client.get("/new").text.partition("<fieldset")[0]
+
+
 def test_the_form_begins_with_what_runs(client: httpx.Client, store: Store) -> None:
     for preset in client.get("/v1/presets").json()["items"]:
         assert json.dumps(begun(client, f"preset={preset['name']}")["spec"]) == json.dumps(

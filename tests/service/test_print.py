@@ -244,9 +244,11 @@ def test_paper_has_the_spec_and_no_buttons(
         ).to_have_count(0)
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         expect(page.locator("#paper pre").first).to_be_visible()
+        expect(page.locator(".lead .caption").first).to_be_visible()
+        expect(page.locator(".explained summary:visible")).to_have_count(0)
         expect(page.locator(".snippets pre").first).to_be_visible()
         page.evaluate("dispatchEvent(new Event('afterprint'))")
-        expect(page.locator("#paper details[open]")).to_have_count(0)
+        expect(page.locator(":is(#paper details, .explained)[open]")).to_have_count(0)
     finally:
         page.close()
 

@@ -20,6 +20,8 @@ from service.results.sources import GridCell
 from service.results.trials import best_in_words, columns_of, compared, in_words, seen
 from service.schemas import SearchReport
 from service.store import Store
+from service.web.dashboard import view_models
+from service.web.drawing.protocol import ChartView
 from tests.commands import Fflab
 from tests.factories import submit
 from tests.service.trial_runs import BASE, SPACE, advance, finish, queued, search, work_through
@@ -331,3 +333,21 @@ def test_trials_that_tie_are_named() -> None:
     found = compared([StudyGrid("", tied)])
     assert found is not None
     assert best_in_words(found)[0].endswith("Trials 2, 3 tie with it.")
+
+
+def test_runs_that_succeeded_without_the_figure_did_not_fail() -> None:
+    there = cells(6)
+    told = [there[0], there[5]]
+    for number, state in ((1, "succeeded"), (2, "succeeded"), (3, "failed"), (4, "cancelled")):
+        bare = there[number].found.model_copy(update={"state": state, "summary": {}})
+        told.append(GridCell(bare))
+    grid = StudyGrid("", told)
+    found = compared([grid])
+    assert found is not None
+    assert found.others == {"failed": 2, "succeeded": 2}
+    assert best_in_words(found)[0].endswith(" 2 more succeeded without that figure.")
+    view = view_models.trials_of_study([grid], ChartView())
+    assert view is not None
+    assert view.counted == "2 of 6 runs have this figure, 2 failed, 2 succeeded without it"
+    caption = " ".join(drawn("search_history", grid)["title"]["subtitle"])
+    assert "Without the objective: 2 failed, 2 succeeded." in caption

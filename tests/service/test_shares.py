@@ -360,7 +360,12 @@ def test_the_page_makes_and_revokes_a_link(browser: Browser, client: httpx.Clien
         page.get_by_role("button", name="Make a link for 30 days").click()
         address = page.locator("#shared a").inner_text()
         assert client.get(str(httpx.URL(address).path)).status_code == 200
+        page.get_by_text("Copy it now").get_by_role("button", name="Copy").click()
+        expect(page.locator("#shared button")).to_have_text("Copied")
         revoke = page.get_by_role("button", name=re.compile("^Revoke share_"))
         revoke.click()
         expect(revoke).to_have_count(0)
-        assert client.get(str(httpx.URL(address).path)).status_code == 404
+        gone = client.get(str(httpx.URL(address).path))
+        assert gone.status_code == 404
+        assert "ask for a new one" in gone.text
+        assert "All jobs" not in gone.text, "who has no key cannot see them"

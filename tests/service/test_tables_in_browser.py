@@ -139,3 +139,42 @@ def test_a_study_and_its_jobs_can_be_used_by_everybody(
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".note")).to_have_text("two\nlines")
     expect(page.locator("#about")).to_contain_text("Thesis")
+
+
+# how many words of a part of a page stand on two lines or more
+BROKEN = """parts => parts.flatMap((part) => {
+  const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let text = walker.nextNode(); text; text = walker.nextNode())
+    for (const word of text.data.matchAll(/[^ \\n.·]+/g)) {
+      const range = document.createRange();
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].map((one) => Math.round(one.top)));
+      if (lines.size > 1) found.push(word[0]);
+    }
+  return found;
+})"""
+
+
+def test_words_of_compared_jobs_are_whole_on_a_phone(
+    page: Page, client: httpx.Client, store: Store
+) -> None:
+    deep = {
+        "kind": "train",
+        "network": {"widths": [64, 32]},
+        "layers": "simultaneous",
+        "dataset": {"validation_samples": 500},
+        "seeds": [0, 1],
+    }
+    made = [submit(client, spec, fresh=True).id for spec in (None, deep)]
+    for one in made:
+        succeed(store, one)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"/compare?job={made[0]}&job={made[1]}")
+    tables = page.locator(".compared")
+    expect(tables).to_have_count(2)
+    expect(tables.first).to_contain_text("simultaneous")
+    assert tables.locator("tbody tr > *").evaluate_all(BROKEN) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    usable(page)

@@ -77,15 +77,16 @@ Figure = Literal[
     "entropy_rank",
 ]
 MOST_BINS, ALL_POINTS = 300, 8_000  # drawn of one line, and of all series together
+# the first and the last label stand below their ticks: moved inwards they would run into others
 EPOCHS = alt.X(
     "epoch:Q",
     title="epoch",
-    axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True),
+    axis=alt.Axis(tickMinStep=1, format="d", grid=False, labelOverlap=True, labelFlush=False),
 )
 FLOW_TIME = alt.X(
     "tau:Q",
     title="flow time τ",
-    axis=alt.Axis(grid=False, labelOverlap=True),
+    axis=alt.Axis(grid=False, labelOverlap=True, labelFlush=False),
 )
 TAU_NOTE = "Flow time τ is the sum of the step sizes."
 MARKED_POINTS = 60  # a line of more epochs has points at a few of them

@@ -1,6 +1,5 @@
 """The objective of each run of a study, and the best so far."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import altair as alt
@@ -40,7 +39,7 @@ def search_history(sources: Sequence[ChartSource]) -> AnyChart:
         raise NothingToDraw("no figure compares the runs of a study")
     axis = in_words(str(found.objective.key))
     records = _records(found)
-    x = alt.X("trial:Q", title="trial", axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("trial:Q", title="trial", axis=alt.Axis(tickMinStep=1, format="d", labelFlush=False))
     y = alt.Y("value:Q", title=axis, scale=FREE_SCALE)
     tooltip = [
         alt.Tooltip("trial:Q", format="d"),
@@ -74,11 +73,8 @@ def _records(found: Compared) -> list[Record]:
 
 
 def _caption(found: Compared) -> list[str]:
-    states = Counter(trial.state for trial in found.trials)
     best = found.best
-    others = ", ".join(
-        f"{states[state]} {state}" for state in ("pruned", "failed", "unfinished") if states[state]
-    )
+    others = ", ".join(f"{count} {outcome}" for outcome, count in found.others.items())
     most = "largest" if found.objective.direction == "maximize" else "smallest"
     return [
         drawn_note(

@@ -200,6 +200,7 @@ class JobTable:
     rows: list[Row] = field(default_factory=list)
     total: int = 0
     runs_that_fit: int = 0
+    figures_asked: Sequence[str] = ()
     states: list[StateCount] = field(default_factory=list)
     next_url: str | None = None
     choices: list[Choice] = field(default_factory=list)
@@ -233,6 +234,7 @@ def table_of_jobs(store: Store, asked: Asked, *, again: bool = False) -> JobTabl
     table = _filled(store, JobTable(asked, "/"), default, lambda jobs: {})
     if not again and not table.wrong:
         table.runs_that_fit = _runs_that_fit(store, asked)
+        table.figures_asked = [] if asked.runs else _figures_in(asked)
     return table
 
 
@@ -347,7 +349,10 @@ def _filters(table: JobTable) -> dict[str, Any]:
 
 def _meaning(name: str) -> str:
     if name == SUMMARY:
-        return "means over seeds at the last epoch measured; of a check at its largest width"
+        return (
+            "means over seeds at the last epoch measured; of a check at its largest width; of a "
+            "study from the smallest to the largest of its runs"
+        )
     return columns()[name].meaning
 
 
@@ -398,8 +403,8 @@ def _rows(
 
 def _ended(job: Job) -> str:
     """How far a job came, in words: a bar says nothing more of what moves no further."""
-    if job.state == JobState.succeeded:
-        return "100 %"
+    if job.state == JobState.succeeded:  # a study, too, of which some runs have failed
+        return job.progress.message if job.kind == "study" else "100 %"
     if job.state not in TERMINAL:
         return ""
     if job.kind != "study" and not job.attempts:
@@ -433,6 +438,13 @@ def _runs_that_fit(store: Store, asked: Asked) -> int:
     if asked.runs or not asked.is_filtered:
         return 0
     return store.jobs.count(**{**asked.filters(), "parent": ANY_STUDY})
+
+
+def _figures_in(asked: Asked) -> list[str]:
+    """Return the figures that a filter compares: a study has none, but its runs have."""
+    columns = [one.column for one in asked.filters().get("where", ())]
+    names = [column.label for column in columns if column and column.group == "figure"]
+    return list(dict.fromkeys(names))
 
 
 def _best_run(

@@ -45,6 +45,7 @@ from service.results.chart_formats import Theme
 from service.results.chart_groups import grouped, panels_of, size_of
 from service.results.descriptions import provenance_lines, title_of
 from service.results.job_diff import JobDiff
+from service.results.symbols import SYMBOLS, Symbol, symbols_in
 from service.schemas import RESULT, Spec
 from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
@@ -243,6 +244,7 @@ def job_page(request: Request, resources: ResourcesDep, job_id: str, view: ViewD
         best_weights=weights_of_best(resources, trials),
         meanings={name: entry.meaning for name, entry in CHARTS.items()},
         found=shown.found,
+        symbols=shown.symbols,
         trials=trials,
         chart_query=f"?{urlencode(view.parameters)}" if view.parameters else "",
         lines=shown.lines,
@@ -511,7 +513,19 @@ def findings_page(request: Request) -> Response:
         "findings",
         request,
         findings=[(finding, _cost_of(finding.name)) for finding in FINDINGS.values()],
+        symbols=_symbols_of_findings(),
     )
+
+
+@cache
+def _symbols_of_findings() -> list[Symbol]:
+    """The symbols in what the page says of each finding."""
+    found = {
+        symbol
+        for finding in FINDINGS.values()
+        for symbol in symbols_in([finding.question, finding.method, finding.falsified_by])
+    }
+    return [symbol for symbol in SYMBOLS if symbol in found]
 
 
 @cache

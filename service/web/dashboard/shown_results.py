@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ffengine.results import Diagnostic, Onset, TrainResult
 from service.jobs import TERMINAL, Job, JobState
 from service.results.chart_groups import WEIGHTS, Size, size_of
+from service.results.symbols import Symbol, symbols_in
 from service.results.text_tables import TextTable
 from service.web.dashboard import view_models
 from service.web.dependencies import Resources
@@ -66,6 +67,7 @@ class Shown(NamedTuple):
     lines: Sequence["ComparisonRow"]
     charts: Sequence[str]
     found: Sequence[str]
+    symbols: Sequence[Symbol]
     opening: "Answer"
     now: RunNow | None
     size: Size
@@ -129,7 +131,7 @@ def _read(resources: Resources, job: Job, view: ChartView) -> Shown:
     """Read the results of a job, and say what they show."""
     from service.results.answers import answer
     from service.results.charts import Source, StudyGrid, available
-    from service.results.finding_runs import what_was_found
+    from service.results.finding_runs import answered, what_was_found
     from service.results.forecasts import epochs_table
     from service.results.load import cells_of, drawable
     from service.results.paper_comparison import comparison
@@ -143,12 +145,17 @@ def _read(resources: Resources, job: Job, view: ChartView) -> Shown:
         grids = [source for source in sources if isinstance(source, StudyGrid)]
         own = [source.result for source in results] if job.kind != "study" else []
         charts = available(sources)
+        found, opening = what_was_found(sources), answer(sources, charts)
+        finding = answered(sources)
+        told = [*found, *(f"{one.subject} {one.found}" for one in opening.statements)]
+        told += [finding.finding.method] if finding else []  # of the words in its chart
         return Shown(
             trials=view_models.trials_of_study(sources, view),
             lines=comparison(results),
             charts=charts,
-            found=what_was_found(sources),
-            opening=answer(sources, charts),
+            found=found,
+            symbols=symbols_in(told),
+            opening=opening,
             now=None if job.state in TERMINAL else running_now(resources, grids),
             size=size_of(sources),
             findings=[(one.label, found) for one in results for found in one.result.diagnostics],

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -169,11 +168,10 @@ def _best_in_words(found: trials.Compared) -> str:
 
 def _states_in_words(found: trials.Compared) -> str:
     """How many runs have the objective, and what became of the others."""
-    states = Counter(trial.state for trial in found.trials)
-    others = (f"{states[one]} {one}" for one in ("pruned", "failed", "unfinished") if states[one])
-    return ", ".join(
-        (f"{states['complete']:,} of {len(found.trials):,} runs have this figure", *others)
-    )
+    words = {"succeeded": "succeeded without it"}
+    others = (f"{count:,} {words.get(one, one)}" for one, count in found.others.items())
+    have = f"{len(found.complete):,} of {len(found.trials):,} runs have this figure"
+    return ", ".join((have, *others))
 
 
 def _remark(found: trials.Compared) -> str:

@@ -65,7 +65,7 @@ export class ChartSpec {
   useFlowTime() {
     for (const layer of this.layers) {
       const x = layer.encoding.x;
-      if (x?.field === "epoch") Object.assign(x, { field: "tau", title: FLOW_TIME, axis: { grid: false, labelOverlap: true } });
+      if (x?.field === "epoch") Object.assign(x, { field: "tau", title: FLOW_TIME, axis: { grid: false, labelOverlap: true, labelFlush: false } });
     }
     Object.assign(this.axes.x, { field: "tau", title: FLOW_TIME });
   }

@@ -87,6 +87,16 @@ function isWhole(figure) {
   return document.fullscreenElement === figure || figure.classList.contains("whole");
 }
 
+// The caption of a chart that carries the answer is folded, so that both fit the first screen: where there is more room, it is open.
+function unfoldWhole() {
+  for (const details of document.querySelectorAll(".explained")) {
+    const whole = isWhole(details.closest("figure"));
+    if (whole === (details.dataset.whole !== undefined)) continue;
+    details.open = whole;
+    details.toggleAttribute("data-whole", whole);
+  }
+}
+
 function address(figure) {
   const url = figure.dataset.chart;
   return dark.matches ? `${url}${url.includes("?") ? "&" : "?"}theme=dark` : url;
@@ -288,6 +298,7 @@ async function toggleWhole(figure) {
 // Over the whole page, where a browser has no full screen.
 function lay(figure) {
   figure.classList.toggle("whole");
+  unfoldWhole();
   again(figure);
 }
 
@@ -428,7 +439,7 @@ addEventListener("resize", () => {
   clearTimeout(resized);
   resized = setTimeout(fitAgain, 200);
 });
-document.addEventListener("fullscreenchange", fitAgain);
+document.addEventListener("fullscreenchange", () => { unfoldWhole(); fitAgain(); });
 document.addEventListener("toggle", (event) => { if (event.target.matches("details.theme[open]")) { fitAgain(); pump(); } }, true);
 document.addEventListener("keydown", (event) => {
   const figure = event.target;

@@ -196,7 +196,7 @@ document.addEventListener("click", async (event) => {
   if (button.dataset.delete && button.dataset.stay !== undefined) { if (await send("DELETE", button.dataset.delete)) refresh(); }
   else if (button.dataset.delete && (await send("DELETE", button.dataset.delete))) location.href = button.dataset.then || `${root}/`;
   if (button.dataset.copy !== undefined) {
-    button.textContent = await copied(button.parentElement.querySelector("pre")) ? "Copied" : "Selected";
+    button.textContent = await copied(button.parentElement.querySelector("pre, a")) ? "Copied" : "Selected";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   }
   if (button.dataset.share) await share(button);
@@ -210,14 +210,16 @@ async function share(button) {
   if (!answer.ok) { say(made.detail || made.title); return; }
   const link = document.createElement("a");
   link.href = link.textContent = made.url;
-  document.getElementById("shared").replaceChildren("Copy it now, it is not shown again: ", link);
+  const copy = Object.assign(document.createElement("button"), { type: "button", textContent: "Copy" });
+  copy.dataset.copy = "";
+  document.getElementById("shared").replaceChildren("Copy it now, it is not shown again: ", link, " ", copy);
   refresh();
 }
 
 // On paper what a reader needs is open, and charts that were drawn for a dark page are turned light.
 addEventListener("beforeprint", () => {
   body.classList.toggle("drawn-dark", matchMedia("(prefers-color-scheme: dark)").matches);
-  for (const details of document.querySelectorAll("#paper details:not([open])")) { details.open = true; details.dataset.printed = ""; }
+  for (const details of document.querySelectorAll(":is(#paper details, .explained):not([open])")) { details.open = true; details.dataset.printed = ""; }
 });
 addEventListener("afterprint", () => {
   body.classList.remove("drawn-dark");

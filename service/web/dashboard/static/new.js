@@ -329,11 +329,16 @@ function keyFor(content) {
   return submitted.key;
 }
 
+// The field of an error as specs and messages name it: network.widths.
+function fieldName(pointer) {
+  return pointer.replace(/^\/spec\/?/, "").replaceAll("/", ".").replaceAll("~1", "/").replaceAll("~0", "~") || "spec";
+}
+
 function showErrors(errors) {
   for (const old of fields.querySelectorAll(".wrong")) old.remove();
   for (const old of fields.querySelectorAll("[aria-invalid]")) old.removeAttribute("aria-invalid");
   list.hidden = errors.length === 0;
-  list.replaceChildren(...errors.map((error) => element("li", {}, `${error.pointer.replace(/^\/spec\/?/, "") || "spec"}: ${error.message}`)));
+  list.replaceChildren(...errors.map((error) => element("li", {}, `${fieldName(error.pointer)}: ${error.message}`)));
   for (const error of errors) {
     const control = error.control ?? [...fields.querySelectorAll("[data-pointer]")].filter((one) => error.pointer === one.dataset.pointer || error.pointer.startsWith(`${one.dataset.pointer}/`)).pop();
     control?.setAttribute("aria-invalid", "true");

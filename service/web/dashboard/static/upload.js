@@ -10,6 +10,15 @@ const DOUBT = "The data set may have been stored all the same: reload this page 
 function fail(text) {
   bar.hidden = true;
   status.textContent = text;
+  status.className = "wrong";
+}
+
+// Show what was stored, alone: among many it would be on a page that nobody looks at.
+function show(name) {
+  const there = new URL(`${root}/datasets?${new URLSearchParams({ name })}#${name}`, location.href);
+  const isHere = there.pathname + there.search === location.pathname + location.search;
+  location.href = there.href;
+  if (isHere) location.reload(); // the address differs in its place in the page at most
 }
 
 form.addEventListener("submit", (event) => {
@@ -22,10 +31,10 @@ form.addEventListener("submit", (event) => {
   request.addEventListener("load", () => {
     const stored = [200, 201].includes(request.status) && request.getResponseHeader("Content-Type")?.includes("json");
     if (!stored) { fail(wrong(request.status, request.responseText, DOUBT)); return; }
-    location.href = `${root}/datasets#${parse(request.responseText).name}`;
-    location.reload();
+    show(parse(request.responseText).name);
   });
   request.addEventListener("error", () => fail(`The connection ended before an answer came. ${DOUBT} A proxy in between that refuses files of this size may end it, too: client_max_body_size in nginx.`));
   bar.hidden = false;
+  status.className = "";
   request.send(form.elements.file.files[0]);
 });
