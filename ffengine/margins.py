@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
+from ffengine.piece_sizes import piece
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
 # Pre-activations kept between the products; larger layers are computed in blocks of units.
@@ -608,7 +609,7 @@ def cancellation(lengths: Sequence[float]) -> float:
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
     """Split the units into blocks of equal size, as large as HELD_BYTES allows."""
-    bytes_kept = HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1)
+    bytes_kept = piece(HELD_BYTES * (GPU_FACTOR if weight.is_cuda else 1))
     most = max(MIN_BLOCK_UNITS, bytes_kept // (samples * weight.element_size()))
     # Blocks of equal size: a small one at the end would be slow.
     units = -(-len(weight) // -(-len(weight) // most))
@@ -617,7 +618,7 @@ def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
 
 def _row_chunks(x: Tensor, units: int) -> list[slice]:
     """Split the samples into slices of at most CHUNK_ELEMENTS activations."""
-    rows = max(1, CHUNK_ELEMENTS * (GPU_FACTOR if x.is_cuda else 1) // units)
+    rows = max(1, piece(CHUNK_ELEMENTS * (GPU_FACTOR if x.is_cuda else 1)) // units)
     return [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ffengine.piece_sizes import piece
+
 CHUNK_ELEMENTS = 2**20  # float64 copies are made in pieces of 8 MiB
 
 
@@ -204,7 +206,7 @@ def _by_chunk(h: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     if h.dim() < 1 or h.shape[-1] < 2:
         raise ValueError(f"h: expected shape (..., n) with n >= 2 units, got {tuple(h.shape)}")
     rows = h.detach().reshape(-1, h.shape[-1])
-    pieces = [measure(piece) for piece in rows.split(max(1, CHUNK_ELEMENTS // h.shape[-1]))]
+    pieces = [measure(piece) for piece in rows.split(max(1, piece(CHUNK_ELEMENTS) // h.shape[-1]))]
     return torch.cat(pieces).reshape(h.shape[:-1])
 
 

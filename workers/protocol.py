@@ -17,7 +17,8 @@ EXIT_DEVICE_FAILED = 70  # the code of a runner that ends because its accelerato
 class Start(BaseModel):
     """To the runner: compute this claimed job.
 
-    `dataset_digest` says which arrays its data set has; None: it is not known.
+    `dataset_digest` says which arrays its data set has; None: it is not known. `in_parts`: memory
+    had run out, so that it is to be computed in smaller pieces.
     """
 
     type: Literal["start"] = "start"
@@ -25,6 +26,7 @@ class Start(BaseModel):
     attempt: int
     spec: RunSpec
     dataset_digest: str | None = None
+    in_parts: bool = False
 
 
 class Stop(BaseModel):
@@ -58,7 +60,7 @@ class Begins(BaseModel):
     attempt: int
 
 
-Outcome = Literal["succeeded", "failed", "stopped", "lost", "unfit"]
+Outcome = Literal["succeeded", "failed", "stopped", "lost", "unfit", "out_of_memory"]
 
 
 class Ended(BaseModel):
@@ -66,7 +68,8 @@ class Ended(BaseModel):
 
     `stopped` is for the supervisor to record, and `unfit`: this machine cannot compute the job,
     for the `reason`. With an `error` it could compute others, and the job fails with that where no
-    other machine is there. After `lost` nothing may be written; the others are recorded.
+    other machine is there. `out_of_memory` is for the supervisor to record as well, with the
+    `reason`. After `lost` nothing may be written; the others are recorded.
     """
 
     type: Literal["ended"] = "ended"

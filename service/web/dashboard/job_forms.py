@@ -6,7 +6,7 @@ was done, or why it was not.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 
 from ffengine.text import visible
 from service.encoding.root_path import at
+from service.encoding.viewer import VIEWER
 from service.jobs import Job
 from service.lists.conditions import FilterError
 from service.results.descriptions import title_of
@@ -30,6 +31,7 @@ from service.web.dependencies import (
     StoreDep,
     get_owner,
     refuse_unknown_fields,
+    require_admin,
 )
 from service.web.job_changes import Action, JobChanges, act_on, change, remove
 from service.web.lookup import find_job, is_job_id
@@ -139,6 +141,26 @@ def edit_job(
     given = {name: value for name, value in asked.items() if value != getattr(job, name)}
     change(resources, job_id, _valid(given))
     return RedirectResponse(at(f"/jobs/{job_id}"), 303)
+
+
+@router.post("/workers/{worker_id}/{action}", dependencies=[Depends(require_admin)])
+def change_worker(
+    resources: ResourcesDep,
+    store: StoreDep,
+    worker_id: str,
+    action: Literal["drain", "undrain"],
+    form: FormDep,
+) -> Response:
+    """Let a worker take no more jobs, or take some again."""
+    refuse_unknown_fields(form, ())
+    if action == "drain":
+        found = store.workers.drain(worker_id, VIEWER.get().name)
+    else:
+        found = store.workers.undrain(worker_id)
+        resources.reconciler.wake()
+    if found is None:
+        raise problems.NoSuchWorker(f"no worker {visible(worker_id)!r} is alive")
+    return RedirectResponse(at("/workers"), 303)
 
 
 def _tags(written: str, job: Job) -> list[str]:
