@@ -96,7 +96,8 @@ class JobRow(Base):
     is computed in smaller parts; those on whose memory that was not enough either are its
     `outgrown_hosts`, as `need_tags` has tags: they do not get it again. `cells` is how many runs a
     study has, `cells_made` how many of them have a row. `plugins` are the identities of the
-    plug-ins that its spec uses, separated by blanks: a worker without them does not claim it. `spec_version` is the
+    plug-ins that its spec uses, separated by blanks: a worker without them does not claim it.
+    `spec_version` is the
     lowest version of specs that has all that its spec uses (null: the first): a worker that knows
     only older ones does not claim it. Workers from before that column do not look at it, so such a
     job also waits for itself, see service.store.understanding. `needs` is what its submitter asks

@@ -43,7 +43,8 @@ ASKED_FIRST = ("cancel", "delete")
 SHOWN_BEFORE = 20  # titles on the page that asks
 FILTERS = ("name", "state", "kind", "tag", "who", "project", "where", "runs")
 FIELDS = ("action", "all", "jobs", "given_tag", "given_project", "back", "confirmed", "parent")
-EDITED = ("name", "tags", "project", "priority", "note", "pinned")
+NEEDED = ("need_device", "need_memory", "need_tags")
+EDITED = ("name", "tags", "project", "priority", *NEEDED, "note", "pinned")
 
 
 class Verb(NamedTuple):
@@ -127,7 +128,7 @@ def act_on_selected(request: Request, resources: ResourcesDep, form: FormDep) ->
 def edit_job(
     request: Request, resources: ResourcesDep, store: StoreDep, job_id: str, form: FormDep
 ) -> Response:
-    """Change what people say about a job: name, tags, project, priority, note and pin."""
+    """Change what people say about a job: name, tags, project, priority, needs, note and pin."""
     refuse_unknown_fields(form, EDITED)
     job = find_job(store, job_id)
     asked: dict[str, Any] = {
@@ -139,6 +140,10 @@ def edit_job(
         "pinned": "pinned" in form,
     }
     given = {name: value for name, value in asked.items() if value != getattr(job, name)}
+    if any(name in form for name in NEEDED):
+        needs = _needs(form)
+        if needs != (job.needs.model_dump(exclude_defaults=True) if job.needs else {}):
+            given["needs"] = needs or None
     change(resources, job_id, _valid(given))
     return RedirectResponse(at(f"/jobs/{job_id}"), 303)
 
@@ -168,6 +173,18 @@ def _tags(written: str, job: Job) -> list[str]:
     if written == ", ".join(job.tags):
         return list(job.tags)
     return list(dict.fromkeys(tag.strip() for tag in written.split(",") if tag.strip()))
+
+
+def _needs(form: FormData) -> dict[str, Any]:
+    """Return what a form asks of the worker; what is left empty is not asked for."""
+    device, memory, tags = (_text(form, name).strip() for name in NEEDED)
+    try:
+        memory_gb = float(memory) if memory else None
+    except ValueError:
+        raise problems.field_problem("/need_memory", f"{memory!r} is no number of GB") from None
+    asked = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    found: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "tags": asked}
+    return {name: value for name, value in found.items() if value}
 
 
 def _valid(given: Mapping[str, Any]) -> dict[str, Any]:
