@@ -118,6 +118,7 @@ class Runner:
             self._refuse_machine_failure(start, error)
             raise
         finally:
+            recorder.close()
             logging.getLogger().removeHandler(recorder.attempt_log)
 
     def _refuse_machine_failure(self, start: Start, error: Exception) -> None:
