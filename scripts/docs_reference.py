@@ -43,6 +43,7 @@ EXAMPLES = {
     "form": "md",
     "job_id": "$JOB",
     "share_id": "$SHARE",
+    "worker_id": "$WORKER",
 }
 UPLOADED = {"/v1/datasets": "pictures.npz", "/v1/weights": "mine.safetensors"}
 CATALOGUES = {
