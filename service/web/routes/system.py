@@ -49,7 +49,12 @@ def list_workers(store: StoreDep) -> WorkerPage:
 
 
 WorkerId = Annotated[
-    str, Path(description="a worker's id, as the list of live workers has it", max_length=300)
+    str,
+    Path(
+        description="a worker's id, as the list of live workers has it",
+        max_length=300,
+        pattern="^[ -~]*$",
+    ),
 ]
 
 
