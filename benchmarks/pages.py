@@ -66,7 +66,7 @@ PAINTS = """() => new Promise((done) => {
 REPEAT_CHARTS = """
 document.addEventListener("readystatechange", () => {
   if (document.readyState !== "interactive") return;
-  for (const theme of document.querySelectorAll("details.theme")) theme.open = true; // so all are drawn
+  for (const theme of document.querySelectorAll("details.theme")) theme.open = true;
   const all = [...document.querySelectorAll("figure[data-chart]")];
   const seen = all.filter((one) => !one.dataset.name.endsWith("_flow"));
   for (let number = seen.length; number < %d; number += 1)

@@ -294,7 +294,7 @@ def test_an_edit_changes_what_was_changed(client: httpx.Client) -> None:
         ({"priority": "urgent"}, "priority"),
         ({"state": "succeeded"}, "is not a known field"),
         ({"need_memory": "much"}, "is no number of GB"),
-        ({"need_memory": "-1"}, "greater than"),
+        ({"need_memory": "-1"}, "memory_gb"),
         ({"need_device": "tpu"}, "cuda"),
         ({"need_tags": "a b"}, "is not a tag of a worker"),
     ],
