@@ -242,6 +242,24 @@ class Checkpoint:
         )
 
     @property
+    def on_cpu(self) -> "Checkpoint":
+        """The same checkpoint with all of its tensors on the CPU."""
+        baselines = self.baselines
+        if baselines is not None:
+            tensors = {name: value.cpu() for name, value in baselines.tensors.items()}
+            baselines = SavedBaselines(baselines.figures, tensors)
+        return replace(
+            self,
+            weights=tuple(weight.cpu() for weight in self.weights),
+            states=tuple(
+                {name: value.cpu() for name, value in state.items()} for state in self.states
+            ),
+            exponents=tuple(exponent.cpu() for exponent in self.exponents),
+            baselines=baselines,
+            heads=tuple(head.cpu() for head in self.heads),
+        )
+
+    @property
     def without_states(self) -> "Checkpoint":
         """The same checkpoint without the optimiser's tensors."""
         return replace(self, states=tuple({} for _ in self.states))

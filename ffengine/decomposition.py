@@ -20,6 +20,7 @@ from torch import Tensor
 from ffengine.geometry import EDGE
 from ffengine.infinite_width import limit_kernel
 from ffengine.margins import HELD_BYTES
+from ffengine.piece_sizes import piece
 from ffengine.results import ActName, PushedSample, PushRow, Relation, Split
 
 NOTHING = 1e-9  # pushes below this share of the margin's deviation are what rounding leaves of 0
@@ -77,7 +78,7 @@ def exact_pushes(
     x, weight = torch.cat([positive, negative]).double(), weight.double()
     with_mask, with_h = (x.new_zeros(len(x), len(x)) for _ in range(2))  # [k, i]
     l1, squares = x.new_zeros(len(x)), x.new_zeros(len(x))
-    for rows in weight.split(max(1, HELD_BYTES // (8 * len(x)))):
+    for rows in weight.split(max(1, piece(HELD_BYTES) // (8 * len(x)))):
         h = (x @ rows.T).clamp_min_(0)
         with_h.addmm_(h, h.T)
         with_mask.addmm_((h > 0).double(), h.T)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ffengine.chunks import at_once
+from ffengine.piece_sizes import piece
 from ffengine.sparsity import CHUNK_ELEMENTS
 
 
@@ -84,7 +84,7 @@ def class_totals(h: Tensor, labels: Tensor, classes: int) -> Tensor:
     """
     total = torch.zeros(classes, h.shape[1], dtype=torch.float64, device=h.device)
     every = torch.arange(classes, device=h.device).unsqueeze(1)
-    step = max(1, at_once(CHUNK_ELEMENTS, h.device) // max(1, h.shape[1]))
+    step = max(1, piece(CHUNK_ELEMENTS, h.device) // max(1, h.shape[1]))
     for rows, own in zip(h.detach().split(step), labels.split(step), strict=True):
         total += (every == own).double() @ rows.abs().double()
     return total

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import Activation
-from ffengine.chunks import at_once
 from ffengine.margins import (
     CHUNK_ELEMENTS,
     TheoremCheck,
@@ -21,6 +20,7 @@ from ffengine.margins import (
     observe,
 )
 from ffengine.objectives import Goodness
+from ffengine.piece_sizes import piece
 
 
 def lowering_checks(
@@ -90,7 +90,7 @@ def lowering_direction(
     D (n, m), and how much longer the parts of the groups are together than D.
     """
     D, lengths = torch.zeros_like(weight), []
-    rows = max(1, at_once(CHUNK_ELEMENTS, weight.device) // len(weight))
+    rows = max(1, piece(CHUNK_ELEMENTS, weight.device) // len(weight))
     for x, weights in zip(groups, s, strict=True):
         for part, part_s in zip(x.split(rows), weights.to(x.dtype).split(rows), strict=True):
             z = part @ weight.T

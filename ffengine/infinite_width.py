@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import Activation
-from ffengine.chunks import at_once
 from ffengine.goodness_kernels import Curve, PairKernel
 from ffengine.margins import TheoremCheck, activation_named, check_samples
 from ffengine.objectives import Goodness, SumSquares
+from ffengine.piece_sizes import piece
 from ffengine.sparsity import check_finite
 
 TILE = 512  # samples on each side of a block of pairs
@@ -316,7 +316,7 @@ def _tiles(unit: Tensor) -> Iterator[tuple[slice, slice, Tensor, Tensor]]:
     Each block comes with a buffer of its size.
     """
     count = len(unit)
-    side = math.isqrt(at_once(TILE * TILE, unit.device))
+    side = math.isqrt(piece(TILE * TILE, unit.device))
     size = min(side, count)
     cosines, spare = unit.new_empty(size * size), unit.new_empty(size * size)
     slices = [slice(start, min(start + side, count)) for start in range(0, count, side)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ffengine.chunks import at_once
+from ffengine.piece_sizes import piece
 
 CHUNK_ELEMENTS = 2**20  # features are converted to float64 in pieces of 8 MiB
 HISTORY = 20  # iterations that L-BFGS remembers
@@ -263,7 +263,7 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 
 def _pieces(features: Tensor) -> Iterator[slice]:
     """Yield slices of rows with at most CHUNK_ELEMENTS features."""
-    step = max(1, at_once(CHUNK_ELEMENTS, features.device) // max(1, features.shape[1]))
+    step = max(1, piece(CHUNK_ELEMENTS, features.device) // max(1, features.shape[1]))
     return (slice(start, start + step) for start in range(0, len(features), step))
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ffengine.activations import ACTIVATIONS, Activation
-from ffengine.chunks import at_once
+from ffengine.piece_sizes import piece
 from ffengine.sparsity import check_finite, hoyer_of_norms, treves_rolls_of_norms
 
 # Pre-activations kept between the products; larger layers are computed in blocks of units.
@@ -608,7 +608,7 @@ def cancellation(lengths: Sequence[float]) -> float:
 
 def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
     """Split the units into blocks of equal size, as large as HELD_BYTES allows."""
-    bytes_kept = at_once(HELD_BYTES, weight.device)
+    bytes_kept = piece(HELD_BYTES, weight.device)
     most = max(MIN_BLOCK_UNITS, bytes_kept // (samples * weight.element_size()))
     # Blocks of equal size: a small one at the end would be slow.
     units = -(-len(weight) // -(-len(weight) // most))
@@ -617,7 +617,7 @@ def _unit_blocks(weight: Tensor, samples: int) -> list[slice]:
 
 def _row_chunks(x: Tensor, units: int) -> list[slice]:
     """Split the samples into slices of at most CHUNK_ELEMENTS activations."""
-    rows = max(1, at_once(CHUNK_ELEMENTS, x.device) // units)
+    rows = max(1, piece(CHUNK_ELEMENTS, x.device) // units)
     return [slice(start, min(start + rows, len(x))) for start in range(0, len(x), rows)]
 
 

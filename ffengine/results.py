@@ -5,6 +5,7 @@ an earlier version stay readable.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
@@ -992,6 +993,45 @@ class PluginUse(Row):
         return f"{self.package}=={self.version}@{self.code_digest[:16]}"
 
 
+class AttemptProvenance(Row):
+    """One of the attempts that brought a result: where it ran, what it brought, how it ended."""
+
+    number: int
+    host: str | None = Field(description="the name of the machine; null: not known")
+    device: str | None
+    device_name: str | None
+    threads: int | None
+    smaller_pieces: bool = Field(
+        False,
+        description="whether memory had run out before, so that what is measured was computed in "
+        "smaller pieces: its last bits may differ",
+    )
+    first_layer: int | None = None
+    first_epoch: int | None = Field(
+        None, description="of its first row; null: it brought none, or rows that are not of epochs"
+    )
+    last_layer: int | None = None
+    last_epoch: int | None = Field(None, description="of its last row")
+    began_at: datetime
+    ended_at: datetime
+    ended_as: str = Field(description="why it ended: `succeeded`, or in words")
+
+    @property
+    def kind(self) -> str:
+        """The kind of its device, as `cuda`; empty where it is not known."""
+        return (self.device or "").partition(":")[0]
+
+    @property
+    def epochs(self) -> str:
+        """The epochs of its rows, in words; empty where it brought none."""
+        if self.first_epoch is None or self.last_epoch is None:
+            return ""
+        one_layer = self.first_layer == self.last_layer
+        first = f"{self.first_epoch:,}" + ("" if one_layer else f" of layer {self.first_layer}")
+        last = f"{self.last_epoch:,}" + ("" if one_layer else f" of layer {self.last_layer}")
+        return f"epoch {first}" if first == last else f"epochs {first} to {last}"
+
+
 class Provenance(Row):
     """How a result was obtained."""
 
@@ -1026,6 +1066,9 @@ class Provenance(Row):
     )
     wall_seconds: dict[str, float] = Field(
         description="by phase; of the last attempt, where a job was resumed"
+    )
+    attempts: tuple[AttemptProvenance, ...] = Field(
+        (), description="of a job of the service, every attempt from its first to its last"
     )
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ffengine.chunks import at_once
+from ffengine.piece_sizes import piece
 
 CHUNK_ELEMENTS = 2**20  # float64 copies are made in pieces of 8 MiB
 
@@ -206,8 +206,8 @@ def _by_chunk(h: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     if h.dim() < 1 or h.shape[-1] < 2:
         raise ValueError(f"h: expected shape (..., n) with n >= 2 units, got {tuple(h.shape)}")
     rows = h.detach().reshape(-1, h.shape[-1])
-    most = max(1, at_once(CHUNK_ELEMENTS, h.device) // h.shape[-1])
-    pieces = [measure(piece) for piece in rows.split(most)]
+    most = max(1, piece(CHUNK_ELEMENTS, h.device) // h.shape[-1])
+    pieces = [measure(part) for part in rows.split(most)]
     return torch.cat(pieces).reshape(h.shape[:-1])
 
 

@@ -43,6 +43,7 @@ EXAMPLES = {
     "form": "md",
     "job_id": "$JOB",
     "share_id": "$SHARE",
+    "worker_id": "$WORKER",
 }
 UPLOADED = {"/v1/datasets": "pictures.npz", "/v1/weights": "mine.safetensors"}
 CATALOGUES = {
@@ -513,10 +514,11 @@ def commands_of(group: Any, name: str) -> Iterator[tuple[str, Any]]:
     for word, found in sorted(group.commands.items()):
         if getattr(found, "hidden", False):
             continue
-        if hasattr(found, "commands"):
-            yield from commands_of(found, f"{name} {word}")
-        else:
+        inner = hasattr(found, "commands")
+        if not inner or found.invoke_without_command:
             yield f"{name} {word}", found
+        if inner:
+            yield from commands_of(found, f"{name} {word}")
 
 
 def command_section(name: str, found: Any) -> Iterator[str]:
@@ -629,6 +631,7 @@ def findings() -> str:
         "scale_runaway.py",
         "free_riding.py",
         "forecast_findings.py",
+        "attempts.py",
     ):
         tree = ast.parse((ROOT / "ffengine" / module).read_text(encoding="utf-8"))
         for call in ast.walk(tree):

@@ -194,6 +194,9 @@ class WorkerLine(WorkerInfo):
         None,
         description="where it is of another version than the API: how, and what that means",
     )
+    draining: bool = Field(
+        False, description="whether it finishes the job that it has, and begins no other"
+    )
 
 
 class WorkerPage(BaseModel):

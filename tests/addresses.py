@@ -15,6 +15,7 @@ VALUES = {
     "delivery_id": "1",
     "form": "txt",
     "share_id": "share_1",
+    "worker_id": "worker-1",
 }
 
 

@@ -75,9 +75,10 @@ def documented_programs() -> set[str]:
 
 
 def test_every_program_that_is_documented_is_in_the_contract() -> None:
-    # started by the worker, by the API, and by the benchmarks
+    # started by the worker, by its start, by the API, and by the benchmarks
     inner = {
         "workers.runner",
+        "workers.gpus",
         "service.web.drawing.renderer",
         "benchmarks.memory",
         "benchmarks.conv_cost",

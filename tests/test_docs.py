@@ -275,11 +275,15 @@ def test_every_command_and_option_is_described(text: str) -> None:
 def below(group: Any, name: str) -> Iterator[tuple[str, Any]]:
     """All commands of a group, by their full names."""
     for word, command in group.commands.items():
-        yield from (
-            below(command, f"{name} {word}")
-            if hasattr(command, "commands")
-            else [(f"{name} {word}", command)]
-        )
+        if runs(command):
+            yield f"{name} {word}", command
+        if hasattr(command, "commands"):
+            yield from below(command, f"{name} {word}")
+
+
+def runs(command: Any) -> bool:
+    """Whether it does something by itself, and is not a group of commands alone."""
+    return not hasattr(command, "commands") or command.invoke_without_command
 
 
 SOURCES = [
@@ -351,7 +355,7 @@ def complaint_of(shown: Shown) -> str:
         if name.rpartition(" ")[2] not in command.commands:
             return f"there is no `{name}`"
         command = command.commands[name.rpartition(" ")[2]]
-    if hasattr(command, "commands") and not words:
+    if not runs(command) and not words:
         return "a command is missing" if shown.complete else ""
     context = command.make_context(name, [], resilient_parsing=True)
     context.resilient_parsing = False
@@ -359,7 +363,7 @@ def complaint_of(shown: Shown) -> str:
         with context:
             given, left, _ = command.make_parser(context).parse_args(words)
             values = (
-                () if hasattr(command, "commands") else command.params
+                command.params if runs(command) else ()
             )  # fflab's own options, such as --install-completion, act
             for parameter in (one for one in values if not one.is_eager):  # and so does --help
                 _, left = parameter.handle_parse_result(context, given, left)

@@ -1,4 +1,7 @@
-"""`python -m workers --device auto|cpu|cuda:N --tags TAGS`: a Celery worker for one device."""
+"""`python -m workers --device auto|cpu|cuda:N --tags TAGS`: a Celery worker for one device.
+
+With `--device all` it starts one for each GPU of the machine, see workers.fleet.
+"""
 
 import argparse
 import gc
@@ -23,20 +26,22 @@ from service.storage.place import unreachable
 from service.store import Store, identity
 from service.store.database import DATABASE_ERRORS, DatabaseDamaged, DatabaseRefused
 from service.store.identity import NotOurs
-from workers.app import NoBroker, create_app
+from workers.app import NoBroker, configuration, create_app
 from workers.db_retry import retry_while_unavailable
+from workers.devices import ALL, NoDevice
+from workers.fleet import find_devices, serve_devices
 
 # whose messages say all
-EXPECTED = (NoBroker, NotOurs, DatabaseDamaged, DatabaseRefused, ServeError)
+EXPECTED = (NoBroker, NoDevice, NotOurs, DatabaseDamaged, DatabaseRefused, ServeError)
 
 
 def device(text: str) -> str:
-    """Check the form of a device's name (auto, cpu or cuda:N).
+    """Check the form of a device's name (auto, all, cpu or cuda:N).
 
     Whether there is such a device shows in the runner: this process must not initialise CUDA.
     """
-    if not re.fullmatch(r"auto|cpu|cuda:\d{1,3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu or cuda:N")
+    if not re.fullmatch(r"auto|all|cpu|cuda:\d{1,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, all, cpu or cuda:N")
     return text
 
 
@@ -86,6 +91,13 @@ def refuse_damage(store: Store) -> None:
         return
 
 
+def without_device(arguments: list[str] | None) -> list[str]:
+    """The arguments of this program but for the device, for the workers that it starts."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--device")
+    return parser.parse_known_args(arguments)[1]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Prepare the database, then run the Celery worker until SIGTERM."""
     parser = argparse.ArgumentParser(prog="fflab worker")
@@ -98,7 +110,13 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     with one_line_failure("fflab worker", *EXPECTED):
         settings = Settings() if given.tags is None else Settings(worker_tags=given.tags)
-        app = create_app(settings, given.device, Stay(given.exit_when_idle, given.until))
+        stay = Stay(given.exit_when_idle, given.until)
+        if given.device == ALL:
+            configuration(settings)  # what each worker would refuse is refused here, once
+            prepare(settings)
+            serve_devices(find_devices(), without_device(arguments), settings, stay)
+            return
+        app = create_app(settings, given.device, stay)
         prepare(settings)
     warn_if_unfit(settings.redis_url)
     log_plugins()

@@ -1,7 +1,8 @@
 """Records one attempt at a job: turns the engine's reports into rows, progress and checkpoints.
 
 The attempt number fences every write to the database. It cannot fence files, so a file is written
-only while the lease is certainly held.
+only while the lease is certainly held. Checkpoints are written in the background: the database
+hears of one when it is whole on the disk.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from ffengine.baseline_plan import baseline_in_words
 from ffengine.checking import CellsReport
@@ -44,6 +46,7 @@ from service.jobs import Command, JobError, Progress
 from service.settings import Settings
 from service.store import Row, Store
 from workers.attempt_log import AttemptLog
+from workers.background_write import BackgroundWrite
 from workers.db_retry import retry_while_unavailable
 from workers.protocol import Start, log_fields
 
@@ -103,6 +106,8 @@ class AttemptRecorder:
         self._saved_position: Position | None = None
         self._pending: list[EpochRow | ForecastPoint] = []
         self._pending_checkpoint: str | None = None
+        self._write = BackgroundWrite()
+        self._writing: tuple[str, str | None] | None = None  # a checkpoint, and its states
         self._states: list[str] = []  # the files of optimiser's tensors, the oldest first
 
     def on_epoch(self, report: EpochReport) -> Control:
@@ -111,10 +116,11 @@ class AttemptRecorder:
         Rows and progress are written in one transaction, which may hold several short epochs.
         """
         self.message = report.message
+        self._take_written()
         if report.rows:
-            self._save(epoch_name(report.layers[-1], report.epoch), report.checkpoint)
             self._pending += report.rows
-        elif clock() - self._saved_at >= self._between_checkpoints(UNMEASURED_SECONDS):
+            self._save(epoch_name(report.layers[-1], report.epoch), report.checkpoint)
+        elif self._is_due(UNMEASURED_SECONDS):
             self._step(report.fraction, report.checkpoint)
         if clock() - self._recorded_at < RECORD_SECONDS:
             self._fraction = report.fraction
@@ -127,7 +133,8 @@ class AttemptRecorder:
         self.message = report.message or self.message
         if self.stop.requested.is_set():
             return "stop"
-        if now - self._saved_at >= self._between_checkpoints(self.settings.checkpoint_seconds):
+        self._take_written()
+        if self._is_due(self.settings.checkpoint_seconds):
             self._step(report.fraction, report.checkpoint())
             return self._record(report.fraction)
         if now - self._recorded_at >= PROGRESS_SECONDS:
@@ -155,7 +162,8 @@ class AttemptRecorder:
         """Record the end of an epoch of a forecast's small run; see `on_epoch`."""
         self.message = report.message
         self._pending += report.points
-        if clock() - self._saved_at >= self._between_checkpoints(UNMEASURED_SECONDS):
+        self._take_written()
+        if self._is_due(UNMEASURED_SECONDS):
             self._step(report.fraction, report.checkpoint)
         if clock() - self._recorded_at < RECORD_SECONDS:
             self._fraction = report.fraction
@@ -168,6 +176,7 @@ class AttemptRecorder:
             return
         if checkpoint.position != self._saved_position:
             self._step(self._fraction, checkpoint)
+        self._await_written()
         self._flush()
 
     def finish(self, result: RunResult) -> None:
@@ -176,6 +185,7 @@ class AttemptRecorder:
             f"{phase} {seconds:.1f} s" for phase, seconds in result.provenance.wall_seconds.items()
         )
         self.attempt_log.note(f"done: {spent}")
+        self._await_written()
         self._flush()
         lines = self.attempt_log.take()
         retry_while_unavailable(
@@ -186,12 +196,18 @@ class AttemptRecorder:
 
     def fail(self, error: JobError, diagnostics: tuple[Diagnostic, ...] = ()) -> None:
         """Record that the job has failed, with the error that its user reads."""
+        with contextlib.suppress(OSError):  # it has failed already
+            self._await_written()
         self._flush()
         lines = self.attempt_log.take()
         retry_while_unavailable(
             lambda: self.store.queue.fail(self.job_id, self.attempt, error, diagnostics, lines),
             self.stop.requested,
         )
+
+    def close(self) -> None:
+        """Wait for what is being written: nothing of this attempt is written later."""
+        self._write.close()
 
     def load_checkpoint(self, spec: TrainSpec) -> Checkpoint | None:
         """Load the newest intact checkpoint of a training job, with the rows before it.
@@ -289,8 +305,14 @@ class AttemptRecorder:
         short = lack_of_room(self.settings.artifact_disk, self.settings.disk_reserve)
         return seconds if short is None else max(seconds, SHORT_OF_ROOM_SECONDS)
 
+    def _is_due(self, seconds: float) -> bool:
+        """Whether it is time for a checkpoint to resume from, and none is being written."""
+        waited = clock() - self._saved_at
+        return waited >= self._between_checkpoints(seconds) and not self._write.is_busy
+
     def _step(self, fraction: float, checkpoint: Checkpoint) -> None:
         """Record the rows before a checkpoint, then save it in the place of the last STEP."""
+        self._await_written()
         self._flush(fraction)
         self._save(STEP, checkpoint)
 
@@ -299,19 +321,36 @@ class AttemptRecorder:
 
         The database has them, or gets them in one transaction with the checkpoint's name. At the
         end of an epoch the optimiser's tensors go to a file of their own, which is removed when
-        newer ones are recorded.
+        newer ones are recorded. It is written in the background, after the one before it.
         """
-        if name != STEP and any(checkpoint.states):
-            states = states_name(name)
+        self._await_written()
+        states = states_name(name) if name != STEP and any(checkpoint.states) else None
+        self._writing = name, states
+        self._saved_at, self._saved_position = clock(), checkpoint.position
+        # copied here: a copy from a GPU in another thread would end the capture of a graph
+        self._write.start(partial(self._put_checkpoint, name, states, checkpoint.on_cpu))
+
+    def _put_checkpoint(self, name: str, states: str | None, checkpoint: Checkpoint) -> None:
+        """Write the files of a checkpoint, the one that it goes by last; in the background."""
+        if states is not None:
             self._put(states, checkpoint.without_weights.to_bytes())
-            self._states = [*(other for other in self._states if other != states), states]
             checkpoint = checkpoint.without_states
         self._put(name, replace(checkpoint, rows=()).to_bytes())
-        self._saved_at, self._saved_position, self._pending_checkpoint = (
-            clock(),
-            checkpoint.position,
-            name,
-        )
+
+    def _take_written(self) -> None:
+        """Let the next transaction record a checkpoint that is whole; raise what writing raised."""
+        if not self._write.is_busy:
+            self._await_written()
+
+    def _await_written(self) -> None:
+        """Wait for the checkpoint that is being written, and raise what that raised."""
+        writing, self._writing = self._writing, None
+        self._write.wait()
+        if writing is None:
+            return
+        self._pending_checkpoint, states = writing
+        if states is not None:
+            self._states = [*(other for other in self._states if other != states), states]
 
     def _put(self, name: str, data: bytes) -> None:
         self._ensure_lease()
@@ -358,6 +397,7 @@ class AttemptRecorder:
 
     def _record(self, fraction: float, *, rows: Sequence[Row] = ()) -> Control:
         now = clock()
+        self._take_written()
         self._fraction = fraction
         progress = Progress(
             fraction=fraction, message=self.message, eta_seconds=self._eta(now, fraction)

@@ -1,7 +1,8 @@
-"""Which device `auto` is: a free GPU, else a refusal; the CPU where the machine has no GPU.
+"""Which device `auto` is, and which `all` are: free GPUs, else a refusal.
 
-A CPU in the place of a GPU that does not work would claim jobs and take a hundred times as long.
-This module decides from facts, and does not import torch.
+Where the machine has no GPU, `auto` is the CPU. A CPU in the place of a GPU that does not work
+would claim jobs and take a hundred times as long. This module decides from facts, and does not
+import torch.
 """
 
 import fcntl
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 AUTO = "auto"
+ALL = "all"
 
 
 class NoDevice(Exception):
@@ -65,6 +67,34 @@ def choose(asked: str, gpus: Gpus, take: Callable[[str], bool]) -> str:
     for number, identity in enumerate(gpus.ids):
         if take(identity):
             return f"cuda:{number}"
+    _refuse_without(gpus)
+    return "cpu"
+
+
+def choose_all(gpus: Gpus, is_free: Callable[[str], bool]) -> list[str]:
+    """The torch devices for `all`: each GPU that no other worker holds.
+
+    **Arguments:**
+
+    - `gpus`: those of this machine.
+    - `is_free`: whether no worker holds the GPU of an id.
+
+    **Raises:**
+
+    - `NoDevice`: there is none, each is taken, or there is one that PyTorch cannot use.
+    """
+    free = [f"cuda:{number}" for number, identity in enumerate(gpus.ids) if is_free(identity)]
+    if not free:
+        _refuse_without(gpus)
+        raise NoDevice(
+            "--device all is for each GPU of NVIDIA, and this machine has none: start the worker "
+            "with --device cpu"
+        )
+    return free
+
+
+def _refuse_without(gpus: Gpus) -> None:
+    """Raise NoDevice where all GPUs are taken, or there is one that PyTorch cannot use."""
     if gpus.ids:
         count = "the GPU" if len(gpus.ids) == 1 else f"each of the {len(gpus.ids)} GPUs"
         raise NoDevice(
@@ -76,7 +106,6 @@ def choose(asked: str, gpus: Gpus, take: Callable[[str], bool]) -> str:
             f"there is an NVIDIA GPU that PyTorch cannot use: {gpus.fault}; repair that, or "
             f"start the worker with --device cpu"
         )
-    return "cpu"
 
 
 class GpuLocks:
@@ -98,6 +127,17 @@ class GpuLocks:
             os.close(file)
             return False
         self._held.append(file)
+        return True
+
+    def is_free(self, identity: str) -> bool:
+        """Whether no process holds a GPU; it is not held by this one afterwards."""
+        file = self._open(identity)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(file)
         return True
 
     def take_when_free(self, identity: str) -> threading.Thread:

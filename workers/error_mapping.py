@@ -1,7 +1,6 @@
 """Maps the exception that ended a run to the JobError that its user reads."""
 
 import errno
-import math
 
 import torch
 
@@ -10,7 +9,6 @@ from ffengine.interrupts import Diverged
 from ffengine.uploaded_weights import WeightsMissing
 from service.host.disk import FULL
 from service.jobs import JobError
-from service.placement import GB
 from service.store.trained_weights import WeightsNotFound
 
 ALLOCATION_WORDS = ("DefaultCPUAllocator", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -48,11 +46,8 @@ def is_machine_failure(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in (*FULL, errno.EFBIG)
 
 
-def failure_of(error: Exception, memory_bytes: int | None = None) -> JobError:
-    """The JobError for an exception: what happened and what to do about it.
-
-    `memory_bytes` is what the worker has, where it is known.
-    """
+def failure_of(error: Exception) -> JobError:
+    """The JobError for an exception: what happened and what to do about it."""
     if isinstance(error, Diverged):
         found = error.diagnostic
         return JobError(
@@ -67,15 +62,6 @@ def failure_of(error: Exception, memory_bytes: int | None = None) -> JobError:
         return JobError(
             code="weights_missing", title="The trained weights are not there", detail=str(error)
         )
-    if is_out_of_memory(error):
-        return JobError(
-            code="out_of_memory",
-            title="The run needs more memory than the worker has",
-            detail="Ask for fewer seeds at once, smaller widths, batch_size or samples, or for a "
-            f"worker with more memory{_more_than(memory_bytes)}.",
-            evidence={"message": one_line(error)}
-            | ({"memory_bytes": memory_bytes} if memory_bytes else {}),
-        )
     if isinstance(error, OSError):
         return JobError(
             code="storage",
@@ -88,17 +74,6 @@ def failure_of(error: Exception, memory_bytes: int | None = None) -> JobError:
         title="The run failed because of an error in the program",
         detail=f"{one_line(error)}. The worker's log has the whole trace, under the job's id; "
         f"please report it.",
-    )
-
-
-def _more_than(memory_bytes: int | None) -> str:
-    """Say how a worker with more memory than this one is asked for; empty where it is not known."""
-    if not memory_bytes:
-        return ""
-    more = math.ceil(memory_bytes / GB * 10 + 1e-9) / 10
-    return (
-        f": this one has {memory_bytes / GB:.1f} GB, and a retry with --needs memory_gb={more:g} "
-        f"goes to none that has less"
     )
 
 

@@ -45,7 +45,7 @@ class HeartbeatThread(PeriodicThread):
             return
         if self.supervisor.shutdown.is_set():
             return
-        self.workers.heartbeat(self._info())
+        self.supervisor.is_drained = self.workers.heartbeat(self._info())
         if self._is_starved():
             self._replace_worker()
 
@@ -88,7 +88,9 @@ class HeartbeatThread(PeriodicThread):
         idle_since, broker = self.supervisor.idle_since, self.supervisor.settings.redis_url
         if idle_since is None or broker is None or time.monotonic() - idle_since < STARVED_SECONDS:
             return False
-        if self.supervisor.paused:  # it hears of jobs, but begins none
+        if (
+            self.supervisor.paused or self.supervisor.is_drained
+        ):  # it hears of jobs, and begins none
             return False
         waited = self.supervisor.queue.longest_wait_seconds(
             able=True, fitness=self.supervisor.fitness

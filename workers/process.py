@@ -41,6 +41,7 @@ class RunnerProcess:
         self.closed = threading.Event()
         self.started = threading.Event()  # it is ready, or gone before it was
         self.began: tuple[str, int] | None = None  # the attempt that it said it began
+        self._is_ours = False  # the signal that ended it
         self._said = ""  # its last line on standard error before it was ready
         self._ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._process = subprocess.Popen(
@@ -85,6 +86,7 @@ class RunnerProcess:
 
     def kill(self) -> None:
         """Send SIGKILL to the runner's whole session, and reap it."""
+        self._is_ours = self._is_ours or self._process.poll() is None
         kill_group(self._process.pid)
         self._process.kill()
         self._process.wait()
@@ -115,6 +117,13 @@ class RunnerProcess:
         except subprocess.TimeoutExpired:
             return None
         return code if code >= 0 else None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a runner that is not alive was ended by SIGKILL, and not by its supervisor."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(REAP_SECONDS) == -signal.SIGKILL and not self._is_ours
+        return False
 
     def exit_description(self) -> str:
         """Describe how a runner has ended that is not alive."""

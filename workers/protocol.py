@@ -17,8 +17,9 @@ EXIT_DEVICE_FAILED = 70  # the code of a runner that ends because its accelerato
 class Start(BaseModel):
     """To the runner: compute this claimed job.
 
-    `dataset_digest` says which arrays its data set has; None: it is not known. `submitted_by` names
-    the key that it came with, for logs.
+    `dataset_digest` says which arrays its data set has; None: it is not known. `in_parts`: memory
+    had run out, so that it is to be computed in smaller pieces. `submitted_by` names the key that
+    it came with, for logs.
     """
 
     type: Literal["start"] = "start"
@@ -27,6 +28,7 @@ class Start(BaseModel):
     spec: RunSpec
     dataset_digest: str | None = None
     submitted_by: str | None = None
+    in_parts: bool = False
 
 
 class Stop(BaseModel):
@@ -60,7 +62,7 @@ class Begins(BaseModel):
     attempt: int
 
 
-Outcome = Literal["succeeded", "failed", "stopped", "lost", "unfit"]
+Outcome = Literal["succeeded", "failed", "stopped", "lost", "unfit", "out_of_memory"]
 
 
 class Ended(BaseModel):
@@ -68,7 +70,8 @@ class Ended(BaseModel):
 
     `stopped` is for the supervisor to record, and `unfit`: this machine cannot compute the job,
     for the `reason`. With an `error` it could compute others, and the job fails with that where no
-    other machine is there. After `lost` nothing may be written; the others are recorded.
+    other machine is there. `out_of_memory` is for the supervisor to record as well, with the
+    `reason`. After `lost` nothing may be written; the others are recorded.
     """
 
     type: Literal["ended"] = "ended"

@@ -27,6 +27,7 @@ from ffengine.checkpoint import Checkpoint
 from ffengine.datasets import Datasets
 from ffengine.forecasting import forecast
 from ffengine.interrupts import Diverged, Interrupted
+from ffengine.piece_sizes import smaller_pieces
 from ffengine.plugins import REGISTRY
 from ffengine.provenance import device_name
 from ffengine.results import RunResult
@@ -42,14 +43,16 @@ from service.store import LeaseLost, Store
 from service.store.trained_weights import WeightsNotFound, find_weights
 from workers.attempt import AttemptRecorder, StopFlag
 from workers.db_retry import DatabaseStillAway, retry_while_unavailable
-from workers.devices import AUTO, GpuLocks, Gpus, NoDevice, choose, has_nvidia
+from workers.devices import AUTO, GpuLocks, NoDevice, choose
 from workers.error_mapping import (
     DeviceFailed,
     failure_of,
     is_device_failure,
     is_machine_failure,
+    is_out_of_memory,
     one_line,
 )
+from workers.gpus import find_gpus
 from workers.job_data import JobData, WrongData
 from workers.protocol import (
     EXIT_DEVICE_FAILED,
@@ -73,6 +76,10 @@ class Unfit(Exception):
     """This machine cannot compute a job that another could; the message says why, in one line."""
 
 
+class OutOfMemory(Exception):
+    """The memory of this machine was not enough for a job; the message says what ran out."""
+
+
 class Runner:
     """Computes jobs on one device."""
 
@@ -85,12 +92,13 @@ class Runner:
         """Compute a job and record how it ended.
 
         Raises DeviceFailed if the accelerator is unusable for this process, Unfit if this machine
-        cannot compute the job, and WrongData if it lacks the data of this one.
+        cannot compute the job, WrongData if it lacks the data of this one, and OutOfMemory.
         """
         recorder = AttemptRecorder(self.store, self.artifacts, self.settings, start, self.stop)
         recorder.attempt_log.note(
             f"begins on {platform.node()}, {self.device} "
             f"({device_name(torch.device(self.device))}), fflab {VERSION}"
+            f"{', in smaller pieces, as memory had run out' if start.in_parts else ''}"
         )
         logging.getLogger().addHandler(recorder.attempt_log)
         try:
@@ -110,6 +118,7 @@ class Runner:
             self._refuse_machine_failure(start, error)
             raise
         finally:
+            recorder.close()
             logging.getLogger().removeHandler(recorder.attempt_log)
 
     def _refuse_machine_failure(self, start: Start, error: Exception) -> None:
@@ -125,7 +134,9 @@ class Runner:
 
     def _run(self, start: Start, recorder: AttemptRecorder) -> Outcome:
         try:
-            recorder.finish(self._compute(start, recorder))
+            with smaller_pieces(are_wanted=start.in_parts):
+                result = self._compute(start, recorder)
+            recorder.finish(result)
         except Interrupted as interrupted:
             return self._interrupted(recorder, interrupted)
         except (LeaseLost, DatabaseStillAway, WrongData):
@@ -136,11 +147,13 @@ class Runner:
         except Exception as error:
             if is_device_failure(error):
                 raise DeviceFailed(str(error)) from error
+            if is_out_of_memory(error):
+                raise OutOfMemory(one_line(error)) from error
             self._refuse_machine_failure(start, error)
             log.exception(
                 "%s attempt %d failed", start.job_id, start.attempt, extra=log_fields(start)
             )
-            recorder.fail(failure_of(error, memory_bytes(self.device)))
+            recorder.fail(failure_of(error))
             return "failed"
         return "succeeded"
 
@@ -300,20 +313,9 @@ def choose_device(asked: str, locks: GpuLocks) -> str:
     number = torch.device(device).index or 0
     if asked != AUTO and number < len(gpus.ids):
         locks.take_when_free(gpus.ids[number])
+    if device == "cpu":
+        log.info("this machine has no GPU of NVIDIA: jobs are computed on the CPU")
     return device
-
-
-def find_gpus() -> Gpus:
-    """The GPUs of this machine, and where PyTorch can use none, why."""
-    if torch.cuda.is_available():
-        found = (torch.cuda.get_device_properties(n) for n in range(torch.cuda.device_count()))
-        ids = [str(getattr(one, "uuid", n)) for n, one in enumerate(found)]
-        return Gpus(ids, nvidia=True)
-    try:
-        torch.cuda.init()
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises is the reason
-        return Gpus((), has_nvidia(), one_line(error))
-    return Gpus((), has_nvidia(), "PyTorch sees no device")
 
 
 def refuse_broken(device: torch.device) -> None:
@@ -421,6 +423,8 @@ def _answered(runner: Runner, start: Start, channel: BinaryIO) -> Ended:
         outcome = runner.run(start)
     except Unfit as unfit:
         reason = str(unfit)
+    except OutOfMemory as full:
+        outcome, reason = "out_of_memory", str(full)
     except WrongData as wrong:
         reason, error = str(wrong), wrong.error
     except DeviceFailed:

@@ -17,8 +17,9 @@ from service.artifacts import Artifacts
 from service.encoding.escaping import for_log
 from service.host.disk import lack_of_room
 from service.host.log_limits import Outage
+from service.host.memory import memory_kills
 from service.host.stay import FOR_EVER, Stay
-from service.jobs import Command
+from service.jobs import Command, JobState
 from service.placement import Fitness
 from service.schemas import CANNOT_COMPUTE
 from service.settings import Settings
@@ -79,6 +80,16 @@ def _plugins_changed(runner: RunnerProcess) -> str | None:
     return "its plug-ins were changed after it was started; restart the worker"
 
 
+def _ended_by_kernel(claim: Claim) -> Ended:
+    """The message that a runner could not send, as the kernel killed it for want of memory."""
+    return Ended(
+        job_id=claim.job_id,
+        attempt=claim.attempt,
+        outcome="out_of_memory",
+        reason="the kernel killed its process, because the machine's memory ran out",
+    )
+
+
 class Supervisor:
     """Owns one runner. Call `run` and `ensure_runner` in the main thread."""
 
@@ -104,6 +115,8 @@ class Supervisor:
         self.current_job: str | None = None
         self.idle_since: float | None = clock()
         self.lack_of_room: str | None = None  # for which no job is begun
+        self.again: str | None = None  # the job to try once more, whose memory ran out here
+        self.is_drained = False  # the database says so, and gives no job
         self.runner_fault: str | None = None  # why the runner cannot start
         self.storage_fault: str | None = None  # why results cannot be stored
         self.machine_failures: list[str] = []  # of the last attempts in a row, the reasons
@@ -168,6 +181,8 @@ class Supervisor:
         if self.unfit or self.stay.begins_none(time.time()) or not self._has_runner():
             return None
         try:
+            if (claim := self._claim_again()) is not None:
+                return claim
             return self.queue.claim_next(
                 self.worker,
                 self.settings.lease_seconds,
@@ -181,6 +196,13 @@ class Supervisor:
                 extra={"worker": self.worker},
             )
             return None
+
+    def _claim_again(self) -> Claim | None:
+        """Claim the job whose memory ran out here, to try it in smaller pieces."""
+        job_id, self.again = self.again, None
+        if job_id is None or self.is_drained:
+            return None
+        return self.queue.claim(job_id, self.worker, self.settings.lease_seconds)
 
     @property
     def fitness(self) -> Fitness:
@@ -269,6 +291,7 @@ class Supervisor:
         runner = self.ensure_runner()
         runner.jobs += 1
         runner.send(Start(**claim._asdict()))
+        kills = memory_kills()
         stopping: StopRequest | None = None
         renewed = asked = self.clock()
         while (ended := runner.wait_for_end(TICK_SECONDS)) is None and not runner.closed.is_set():
@@ -293,7 +316,10 @@ class Supervisor:
                     extra=self._log_fields(claim),
                 )
                 runner.send(Stop(save_checkpoint=stopping.reason != "lease_lost"))
-        self._record_end(claim, runner, ended or runner.wait_for_end(0), stopping)
+        ended = ended or runner.wait_for_end(0)
+        if ended is None and stopping is None and runner.was_killed and memory_kills() > kills:
+            ended = _ended_by_kernel(claim)
+        self._record_end(claim, runner, ended, stopping)
 
     def _renew(self, claim: Claim) -> Reason | None:
         """Renew the lease. Returns why the attempt must stop, or None."""
@@ -311,13 +337,15 @@ class Supervisor:
         self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: StopRequest | None
     ) -> None:
         """Record how the attempt ended, unless the runner has done so or another attempt began."""
-        if ended is not None and ended.outcome not in ("stopped", "unfit"):
+        if ended is not None and ended.outcome not in ("stopped", "unfit", "out_of_memory"):
             self.machine_failures.clear()
             return
         lacking = ended.error if ended else None
         fault = None if lacking else self._machine_fault(claim, runner, ended, stopping)
         try:
-            if lacking is not None:
+            if ended is not None and ended.outcome == "out_of_memory":
+                state = self._record_outgrown(claim, ended.reason or "memory ran out")
+            elif lacking is not None:
                 state = retry_while_unavailable(
                     lambda: self.queue.pass_on(claim.job_id, claim.attempt, lacking), self.shutdown
                 )
@@ -361,6 +389,14 @@ class Supervisor:
                 claim.attempt,
                 extra=self._log_fields(claim),
             )
+
+    def _record_outgrown(self, claim: Claim, reason: str) -> JobState:
+        """Record that memory ran out; this worker tries the job again where it is to."""
+        state, is_again = retry_while_unavailable(
+            lambda: self.queue.outgrow(claim.job_id, claim.attempt, reason), self.shutdown
+        )
+        self.again = claim.job_id if is_again else None
+        return state
 
     def _machine_fault(
         self, claim: Claim, runner: RunnerProcess, ended: Ended | None, stopping: StopRequest | None

@@ -1006,6 +1006,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/workers/{worker_id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a worker take no more jobs
+         * @description Let a live worker finish the job that it has and begin no other, until that is undone.
+         *
+         *     A worker that was started anew begins jobs again. Needs a key with the scope `admin`.
+         */
+        post: operations["drain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{worker_id}/undrain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let a drained worker take jobs again
+         * @description Undo the draining of a live worker. Needs a key with the scope `admin`.
+         */
+        post: operations["undrain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1272,6 +1314,60 @@ export interface components {
              * @enum {string}
              */
             split: "positive" | "negative";
+        };
+        /**
+         * AttemptProvenance
+         * @description One of the attempts that brought a result: where it ran, what it brought, how it ended.
+         */
+        AttemptProvenance: {
+            /**
+             * Began At
+             * Format: date-time
+             */
+            began_at: string;
+            /** Device */
+            device: string | null;
+            /** Device Name */
+            device_name: string | null;
+            /**
+             * Ended As
+             * @description why it ended: `succeeded`, or in words
+             */
+            ended_as: string;
+            /**
+             * Ended At
+             * Format: date-time
+             */
+            ended_at: string;
+            /**
+             * First Epoch
+             * @description of its first row; null: it brought none, or rows that are not of epochs
+             */
+            first_epoch?: number | null;
+            /** First Layer */
+            first_layer?: number | null;
+            /**
+             * Host
+             * @description the name of the machine; null: not known
+             */
+            host: string | null;
+            /**
+             * Last Epoch
+             * @description of its last row
+             */
+            last_epoch?: number | null;
+            /** Last Layer */
+            last_layer?: number | null;
+            /** Number */
+            number: number;
+            /**
+             * Smaller Pieces
+             * @description whether memory had run out before, so that what is measured was computed in smaller pieces: its last bits may differ
+             * @default false
+             */
+            smaller_pieces?: boolean;
+            /** Threads */
+            threads: number | null;
         };
         /**
          * BaselineRow
@@ -4886,6 +4982,12 @@ export interface components {
          * @description How a result was obtained.
          */
         Provenance: {
+            /**
+             * Attempts
+             * @description of a job of the service, every attempt from its first to its last
+             * @default []
+             */
+            attempts?: components["schemas"]["AttemptProvenance"][];
             dataset: components["schemas"]["DatasetProvenance"];
             /** Device */
             device: string;
@@ -6706,6 +6808,12 @@ export interface components {
              * @description where it is of another version than the API: how, and what that means
              */
             differs?: string | null;
+            /**
+             * Draining
+             * @description whether it finishes the job that it has, and begins no other
+             * @default false
+             */
+            draining?: boolean;
             /** Host */
             host: string;
             /**
@@ -11740,6 +11848,196 @@ export interface operations {
             };
             /** @description An API key is needed. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    drain_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description a worker's id, as the list of live workers has it */
+                worker_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerLine"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The key's scope does not allow this. Or: A page of another site may not do that. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description No such worker is alive. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    undrain_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description a worker's id, as the list of live workers has it */
+                worker_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerLine"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The key's scope does not allow this. Or: A page of another site may not do that. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description No such worker is alive. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The body's media type is not understood. */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -15,6 +15,7 @@ NO_BROKER = (
 )
 REPAIR = "repair its installation, `fflab doctor` on its machine says more"
 MAKE_ROOM = "delete jobs that are not needed, or make room"
+UNDRAIN = "start another one, or let it take jobs again with `fflab worker undrain`"
 REINSTALL = "install it again for the API and its workers, and submit the job anew"
 INSTALL = "install the same one for the API and its workers, and restart them"
 UPGRADE = "upgrade a worker"
@@ -43,8 +44,11 @@ def why_jobs_wait(
     paused = [worker.paused for worker in workers if worker.can_compute]
     if not paused:
         return f"{WAITS}no worker can compute: {_without_beginning(workers[0])}; {REPAIR}"
+    if all(worker.draining for worker in workers if worker.can_compute):
+        return f"{WAITS}every worker is {paused[0]}: {UNDRAIN}"
     if all(paused):
-        return f"{WAITS}every worker pauses, {paused[0]}: {MAKE_ROOM}"
+        lacking = next(one.paused for one in workers if one.can_compute and not one.draining)
+        return f"{WAITS}every worker pauses, {lacking}: {MAKE_ROOM}"
     return None if broker_ok else BROKER_AWAY
 
 
@@ -101,11 +105,11 @@ def room_for(workers: Sequence[WorkerLine], device: str | None, tags: Sequence[s
 
     **Arguments:**
 
-    - `workers`: those that are alive. Those that cannot compute do not count.
+    - `workers`: those that are alive. Those that cannot compute, or are drained, do not count.
     - `device`: the kind of device; None: either.
     - `tags`: a worker must have all of them.
     """
-    able = [worker for worker in workers if worker.can_compute]
+    able = [worker for worker in workers if worker.can_compute and not worker.draining]
     if not able:
         return ANY_ROOM
     of_kind = [one for one in able if device in (None, _kind(one))]

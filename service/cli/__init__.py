@@ -19,7 +19,18 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from service.cli import about, bench, catalogue, export, jobs, results, share, stack, uploads
+from service.cli import (
+    about,
+    bench,
+    catalogue,
+    drains,
+    export,
+    jobs,
+    results,
+    share,
+    stack,
+    uploads,
+)
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.file_check import check
 from service.cli.foreign_weights import weights_app
@@ -43,6 +54,7 @@ gc.enable()
 # answers of the service that say that the request was wrong
 USAGE_STATUS = frozenset({400, 401, 403, 409, 413, 415, 421, 422})
 
+worker_app = typer.Typer(invoke_without_command=True)
 app = typer.Typer(
     name="fflab",
     help="The lab backend for research on the Forward-Forward algorithm and the sparsity that "
@@ -60,9 +72,12 @@ app.callback()(about.main)
 
 app.command(epilog="Example: fflab up --port 8000")(stack.up)
 app.command(epilog="Example: fflab api --host 127.0.0.1 --port 8000")(stack.api)
-app.command(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(
+worker_app.callback(epilog="Example: FFLAB_REDIS_URL=redis://lab/0 fflab worker --device cuda:0")(
     stack.worker
 )
+worker_app.command(epilog="Example: fflab worker drain gpubox --wait")(drains.drain)
+worker_app.command(epilog="Example: fflab worker undrain gpubox")(drains.undrain)
+app.add_typer(worker_app, name="worker")
 app.command(epilog="Example: fflab demo --output demo-output")(stack.demo)
 app.command()(stack.doctor)
 app.command()(stack.workers)

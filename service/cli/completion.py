@@ -46,6 +46,15 @@ def jobs(incomplete: str) -> list[Offer]:
     return _with_prefix(offers, incomplete)
 
 
+def workers(incomplete: str) -> list[Offer]:
+    """Offer the live workers, and their hosts."""
+    offers: list[Offer] = []
+    with _ignoring_errors(), _client() as client:
+        for one in client.get("/v1/workers")["items"]:
+            offers += [(str(one["host"]), "all of its workers"), (str(one["id"]), one["device"])]
+    return _with_prefix(list(dict(offers).items()), incomplete)
+
+
 def specs(incomplete: str) -> list[Offer]:
     """Offer presets, and files that may hold a spec."""
 
@@ -129,6 +138,11 @@ def devices(incomplete: str) -> list[Offer]:
         [("auto", "the first GPU, else the processor"), ("cpu", ""), ("cuda:0", "the first GPU")],
         incomplete,
     )
+
+
+def worker_devices(incomplete: str) -> list[Offer]:
+    """Offer devices, and all GPUs."""
+    return [*devices(incomplete), *_with_prefix([("all", "each GPU")], incomplete)]
 
 
 def datasets(incomplete: str) -> list[Offer]:

@@ -410,7 +410,10 @@ def _workers(workers: list[dict[str, Any]]) -> Iterator[Check]:
             yield Check(f"worker {worker['id']}", "note", str(differs), advice)
         if worker not in able:
             continue
-        if why := worker.get("paused"):
+        if worker.get("draining"):
+            advice = f"let it take jobs again with `fflab worker undrain {worker['id']}`"
+            yield Check(f"worker {worker['id']}", "note", str(worker["paused"]), advice)
+        elif why := worker.get("paused"):
             advice = "make room, or delete jobs: until then it begins no job"
             yield Check(f"worker {worker['id']}", "warn", f"paused: {why}", advice)
     names = ", ".join(f"{worker['id']} ({worker['device']})" for worker in able)

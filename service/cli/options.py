@@ -107,9 +107,25 @@ def _device(text: str) -> str:
     return text
 
 
+def _devices(text: str) -> str:
+    """Check the form of what a worker computes on: a device, or `all`."""
+    if not re.fullmatch(r"auto|all|cpu|cuda:\d{1,3}", text):
+        raise typer.BadParameter(f"{text!r} is not auto, all, cpu or cuda:N")
+    return text
+
+
 DeviceOption = Annotated[
     str,
     typer.Option(help="auto, cpu or cuda:N.", autocompletion=completion.devices, callback=_device),
+]
+
+DevicesOption = Annotated[
+    str,
+    typer.Option(
+        help="auto, cpu, cuda:N, or all: each GPU.",
+        autocompletion=completion.worker_devices,
+        callback=_devices,
+    ),
 ]
 
 

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from service.cli.options import (
     EXIT_UNREACHABLE,
     EXIT_USAGE,
     DeviceOption,
+    DevicesOption,
     HomeOption,
     JsonOption,
     fail,
@@ -97,7 +100,8 @@ def _to_come(text: str | None) -> str | None:
 
 
 def worker(
-    device: DeviceOption = "auto",
+    context: typer.Context,
+    device: DevicesOption = "auto",
     tags: Annotated[
         str | None,
         typer.Option(
@@ -120,8 +124,12 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Run one worker for one device. It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL."""
+    """Run a worker for one device, or for each GPU.
 
+    It uses FFLAB_DATABASE_URL and FFLAB_REDIS_URL. Its commands change workers that run.
+    """
+    if context.invoked_subcommand is not None:
+        return
     for package in ("celery", "torch"):
         if not installed(package):
             fail(
@@ -191,7 +199,26 @@ def doctor(as_json: JsonOption = False) -> None:
 def _why_it_begins_none(worker: Mapping[str, Any]) -> str:
     """Say why a worker begins no job; "" where it does."""
     why = worker.get("paused") or ""  # an older service does not say it
+    if worker.get("draining"):
+        return str(why)
     return f"paused: {why}" if why and worker.get("can_compute", True) else str(why)
+
+
+def _work_of(worker: Mapping[str, Any]) -> str:
+    """Name the job of a worker, or say why it begins none."""
+    job = worker["job"]
+    if job and worker.get("draining"):
+        return f"{job} (draining)"
+    return str(job or _why_it_begins_none(worker))
+
+
+def _on_one_host(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Count the devices of each host that has several, and those that have a job."""
+    for host, one_host in groupby(found, key=itemgetter("host")):
+        there = list(one_host)
+        if len(there) > 1:
+            busy = sum(one["job"] is not None for one in there)
+            yield f"{host}: {len(there)} devices, {busy} with a job"
 
 
 def workers(as_json: JsonOption = False) -> None:
@@ -205,6 +232,7 @@ def workers(as_json: JsonOption = False) -> None:
     if as_json:
         show_json(found)
         return
+    found.sort(key=itemgetter("host", "device", "id"))  # an older service does not
     columns = ("id", "host", "device", "name", "memory", "threads", "tags", "job", "heard")
     rows = [
         [
@@ -215,12 +243,14 @@ def workers(as_json: JsonOption = False) -> None:
             bytes_in_words(one["memory_bytes"]) if one["memory_bytes"] else "",
             str(one.get("threads") or ""),  # an older service does not say it
             ",".join(one.get("tags") or ()),
-            str(one["job"] or _why_it_begins_none(one)),
+            _work_of(one),
             f"{one['silent_seconds']:.0f} s ago",
         ]
         for one in found
     ]
     table(columns, rows, right=(4, 5))
+    for said in _on_one_host(found):
+        line(for_terminal(said))
     for one in found:
         if one.get("differs"):  # an older service does not say it
             line(for_terminal(f"{one['id']}: {one['differs']}"))

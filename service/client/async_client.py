@@ -450,6 +450,13 @@ class AsyncClient:
         """Remove an uploaded data set. Raises Refused (409) while unfinished jobs need it."""
         await self._send(requests.delete_dataset(name))
 
+    async def drain_worker(self, worker_id: str, *, undo: bool = False) -> Document:
+        """Let a live worker finish its job and take no other, and return what it is then.
+
+        With `undo` it takes jobs again. Needs a key with the scope `admin`, where keys are needed.
+        """
+        return await self._send(requests.drain_worker(worker_id, undo=undo))
+
     async def get(self, path: str) -> Document:
         """Return any JSON document of the service, such as "/v1/workers"."""
         return await self._send(requests.document(path))

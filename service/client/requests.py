@@ -437,6 +437,12 @@ def look(title: str | None, width_mm: float | None, font_pt: float | None) -> di
     return {name: value for name, value in asked.items() if value is not None}
 
 
+def drain_worker(worker_id: str, *, undo: bool) -> ApiRequest[Document]:
+    """Let a worker take no more jobs, or take some again."""
+    path = f"/v1/workers/{quote(worker_id, safe='')}/{'undrain' if undo else 'drain'}"
+    return ApiRequest("POST", path, _DOCUMENT.validate_json)
+
+
 def document(path: str) -> ApiRequest[Document]:
     """Read any JSON object of the service."""
     return ApiRequest("GET", path, _DOCUMENT.validate_json)

@@ -4,6 +4,7 @@ A container and a job of Slurm or systemd are limited by their cgroup, a shell b
 lies beyond the limit is there for others: who uses it is killed.
 """
 
+import contextlib
 import resource
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -61,3 +62,20 @@ def _limits_above(mounted: Path, group: str, name: str) -> Iterator[int]:
             continue
         if said.isdigit() and 0 < int(said) < UNLIMITED_BYTES:
             yield int(said)
+
+
+def memory_kills(root: Path = Path("/")) -> int:
+    """How many processes the kernel has killed since it started because memory ran out.
+
+    Those of any cgroup of the machine count; 0 where the kernel does not say.
+
+    **Arguments:**
+
+    - `root`: the folder below which `proc` lies.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/vmstat").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ffengine.layer_kinds import layer_in_short
 from ffengine.plugins import REGISTRY
-from ffengine.results import PluginUse, Provenance
+from ffengine.results import AttemptProvenance, PluginUse, Provenance
 from ffengine.spec import (
     CheckSpec,
     ForecastSpec,
@@ -30,6 +30,7 @@ Fact = Literal[
     "versions",
     "plugins",
     "device",
+    "attempts",
     "wall_time",
     "spec_digest",
 ]
@@ -41,6 +42,7 @@ PROVENANCE_LABELS: dict[Fact, str] = {
     "versions": "versions",
     "plugins": "plug-ins",
     "device": "device",
+    "attempts": "attempts",
     "wall_time": "wall time",
     "spec_digest": "spec digest",
 }
@@ -112,9 +114,21 @@ def provenance_facts(found: Provenance | None) -> dict[Fact, str]:
         "wall_time": ", ".join(f"{phase} {seconds:.1f} s" for phase, seconds in phases),
         "spec_digest": found.spec_digest,
     }
+    if len(found.attempts) > 1 or any(one.smaller_pieces for one in found.attempts):
+        facts["attempts"] = "; ".join(map(attempt_in_words, found.attempts))
     if found.plugins:
         facts["plugins"] = "; ".join(map(_plugin_in_words, found.plugins))
     return {fact: facts[fact] for fact in PROVENANCE_LABELS if fact in facts}
+
+
+def attempt_in_words(one: AttemptProvenance) -> str:
+    """Say where an attempt ran, what it brought, and how it ended."""
+    processor = f" ({one.device_name})" if one.device_name else ""
+    threads = f", {one.threads} threads" if one.threads else ""
+    where = f"{one.host or 'a host that is not known'}, {one.device or 'a device'}{processor}"
+    pieces = ", in smaller pieces" if one.smaller_pieces else ""
+    brought = f", {one.epochs}" if one.epochs else ""
+    return visible(f"{one.number}: {where}{threads}{pieces}{brought}, {one.ended_as}")
 
 
 def _plugin_in_words(used: PluginUse) -> str:

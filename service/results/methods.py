@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import JsonValue
 
+from ffengine.attempts import stretches
 from ffengine.baselines import Baseline
 from ffengine.datasets import DATASETS
 from ffengine.entry import Entry, is_constant, meaning_of
@@ -774,10 +775,26 @@ def _computed(provenance: Sequence[Provenance]) -> list[str]:
         for plugin in one.plugins
     )
     found |= plugins
+    found |= dict.fromkeys(_resumed(one) for one in provenance if len(one.attempts) > 1)
+    if any(attempt.smaller_pieces for one in provenance for attempt in one.attempts):
+        found |= {"Where memory ran out, figures were measured in smaller pieces.": None}
     digests = dict.fromkeys(one.spec_digest for one in provenance)
     if len(digests) == 1:
         return [*found, f"The spec has the SHA-256 {next(iter(digests))}."]
     return list(found)
+
+
+def _resumed(provenance: Provenance) -> str:
+    """Say that a run was interrupted, and on which kinds of device its rows were computed."""
+    count = len(provenance.attempts)
+    changed = stretches(provenance.attempts)
+    if changed:
+        return f"The run took {count} attempts and changed its kind of device: " + (
+            f"{', '.join(changed)}."
+        )
+    hosts = {one.host for one in provenance.attempts}
+    where = "one machine" if len(hosts) == 1 else f"{len(hosts)} machines"
+    return f"The run was computed in {count} attempts on {where}, each from the last checkpoint."
 
 
 def cited_keys(sentences: Sequence[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""A child process of the embedded stack: logged, restarted with growing pauses, ended with us."""
+"""A child process: logged, restarted with growing pauses, ended with us."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class ChildProcess:
-    """One supervised program.
+    """One supervised program; without a `log_file` it writes where this process does.
 
     Call all methods in one thread: the kernel ends a child when the *thread* that started it ends.
     """
@@ -33,7 +33,7 @@ class ChildProcess:
         command: Sequence[str],
         *,
         environment: Mapping[str, str],
-        log_file: Path,
+        log_file: Path | None = None,
         folder: Path | None = None,
         after_failure: Callable[[], None] | None = None,
     ) -> None:
@@ -52,13 +52,13 @@ class ChildProcess:
     def start(self) -> None:
         """Start it in a session of its own: Ctrl-C of the terminal must not reach it."""
         self._started = time.monotonic()
-        with self.log_file.open("ab") as output:
-            self._log_start = output.tell()
+        with self.log_file.open("ab") if self.log_file else contextlib.nullcontext() as output:
+            self._log_start = output.tell() if output else 0
             self.process = subprocess.Popen(
                 with_parent_death_signal(self.command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if output else None,
                 cwd=self.folder,
                 env=dict(self.environment),
                 start_new_session=True,
@@ -77,6 +77,8 @@ class ChildProcess:
 
     def _bound_log(self) -> None:
         """Put the end of a log that is too large aside while the child goes on writing to it."""
+        if self.log_file is None:
+            return
         with contextlib.suppress(OSError):
             if self.log_file.stat().st_size <= LOG_BYTES:
                 return
@@ -92,12 +94,11 @@ class ChildProcess:
         pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self.failures - 1))
         self._due = now + pause
         log.warning(
-            "%s ended with code %s (%s); it is started again in %.1f s (see %s)",
+            "%s ended with code %s (%s); it is started again in %.1f s",
             self.name,
             code,
-            self.reason(),
+            f"{self.reason()}, see {self.log_file}" if self.log_file else "its log says why",
             pause,
-            self.log_file,
         )
         if self.after_failure and self.failures > 1:
             self.after_failure()
@@ -117,7 +118,7 @@ class ChildProcess:
 
     def reason(self) -> str:
         """Why it ended, as its log says since it was started."""
-        return reason_in(self.log_file, self._log_start)
+        return reason_in(self.log_file, self._log_start) if self.log_file else ""
 
 
 def copy_end(source: Path, target: Path, most: int) -> None:

@@ -243,6 +243,7 @@ class JobActions:
         if action != "resume":
             again = now_seconds() - JobRow.priority * PRIORITY_SECONDS
             values |= {"losses": 0, "returns": 0, "ran_seconds": 0.0, "rank": again}
+            values |= {"in_parts": False, "outgrown_hosts": None}
         waiting = JobRow.state.in_(source_states(action, JobState.queued))
         done = change_all(
             session,

@@ -4,6 +4,7 @@ An attempt writes only while it holds the lease: once the job was given to anoth
 writes nothing more.
 """
 
+import math
 from typing import Any
 
 from sqlalchemy import and_, case, exists, or_, select
@@ -11,6 +12,8 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import Command, JobError, JobState, Wanted
+from service.placement import GB, joined_tags, split_tags
+from service.store import attempts
 from service.store.tables import JobRow, WorkerRow, now_seconds
 from service.store.transitions import append_state_event, change
 
@@ -26,6 +29,8 @@ COMMAND = case(
     ),
     else_=JobRow.wanted,
 )
+ALIVE_SECONDS = 30.0  # a worker without a heartbeat for longer counts as dead
+MOST_NAMED = 5  # workers in the error of a job that has no room
 MOST_RETURNS = 10  # a job that machines gave back so often fails
 STOPPED_AS = {
     Command.cancel: JobState.cancelled,
@@ -75,9 +80,18 @@ def now_not_before(column: ColumnElement[Any] | InstrumentedAttribute[Any]) -> C
 
 
 def finish_attempt(
-    session: Session, job_id: str, attempt: int, state: JobState, **values: Any
+    session: Session,
+    job_id: str,
+    attempt: int,
+    state: JobState,
+    *,
+    ended_as: str | None = None,
+    **values: Any,
 ) -> None:
-    """End the attempt and leave the job in `state`. Raises LeaseLost."""
+    """End the attempt and leave the job in `state`. Raises LeaseLost.
+
+    `ended_as` says why, for people; None: the state says all.
+    """
     ended: dict[str, Any] = {
         "state": state.value,
         "worker": None,
@@ -97,6 +111,14 @@ def finish_attempt(
     elif state != JobState.paused:
         ended["finished_at"] = now_not_before(JobRow.started_at)
     update_under_lease(session, job_id, attempt, **ended)
+    attempts.end(session, job_id, attempt, ended_as or _end_in_words(state, values.get("error")))
+
+
+def _end_in_words(state: JobState, error: dict[str, Any] | None) -> str:
+    """Say how an attempt ended of itself, or as its user asked for."""
+    if state == JobState.queued:
+        return "handed back"
+    return f"failed: {error['code']}" if error else state.value
 
 
 def record_loss(
@@ -132,6 +154,50 @@ def record_loss(
     row = session.get_one(JobRow, job_id, populate_existing=True)
     too_often = worker_lost(row.losses, reason) if row.losses >= max_losses else None
     return _queue_elsewhere(session, row, too_often, reason=reason, losses=row.losses)
+
+
+def record_outgrown(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    reason: str,
+    fits_elsewhere: ColumnElement[bool],
+) -> JobState:
+    """Record that memory ran out: once again in smaller pieces, then elsewhere, or end the job.
+
+    That is no loss.
+
+    **Arguments:**
+
+    - `session`: the transaction.
+    - `job_id`, `attempt`: which attempt failed.
+    - `reason`: what said that memory ran out, for people.
+    - `fits_elsewhere`: whether a worker is alive that could take the job and has not tried it.
+
+    **Returns:**
+
+    The new state of the job. Where it is queued and has no `avoid_host`, the same worker is to try
+    it in smaller pieces.
+
+    **Raises:**
+
+    - `LeaseLost`: the attempt no longer holds the job.
+    """
+    update_under_lease(session, job_id, attempt)
+    row = session.get_one(JobRow, job_id, populate_existing=True)
+    if not row.in_parts:
+        change(session, job_id, in_parts=True)
+        told = f"memory ran out ({reason}); it is tried again in smaller pieces"
+        return _queue_elsewhere(session, row, None, is_host_to_blame=False, reason=told)
+    host = host_of(session, job_id)
+    tried = {*split_tags(row.outgrown_hosts), *([host] if host else [])}
+    change(session, job_id, outgrown_hosts=joined_tags(tried))
+    elsewhere = select(JobRow.id).where(JobRow.id == job_id, fits_elsewhere)
+    error = None
+    if session.scalar(elsewhere) is None:
+        error = out_of_memory(session, row, reason)
+    told = f"memory ran out in smaller pieces, too ({reason})"
+    return _queue_elsewhere(session, row, error, reason=told)
 
 
 def record_return(
@@ -174,7 +240,13 @@ def record_return(
 
 
 def _queue_elsewhere(
-    session: Session, row: JobRow, too_often: JobError | None, **facts: str | int
+    session: Session,
+    row: JobRow,
+    too_often: JobError | None,
+    *,
+    reason: str,
+    is_host_to_blame: bool = True,
+    **facts: str | int,
 ) -> JobState:
     """End an attempt that has no result: queue its job for another host, or end it.
 
@@ -183,7 +255,9 @@ def _queue_elsewhere(
     - `session`: the transaction.
     - `row`: the job.
     - `too_often`: the error with which it ends; None: it has not happened too often yet.
-    - `facts`: what the event of the new state says beside the error.
+    - `reason`: why it ended, for people.
+    - `is_host_to_blame`: whether another host gets it first.
+    - `facts`: what the event of the new state says beside that and the error.
 
     **Returns:**
 
@@ -196,8 +270,16 @@ def _queue_elsewhere(
         state, error = JobState.failed, too_often.model_dump(mode="json")
     state = state or JobState.queued
     host = host_of(session, row.id)
-    finish_attempt(session, row.id, row.attempt, state, error=error, avoid_host=host)
-    facts |= {"host": host} if host else {}
+    finish_attempt(
+        session,
+        row.id,
+        row.attempt,
+        state,
+        ended_as=reason,
+        error=error,
+        avoid_host=host if is_host_to_blame else None,
+    )
+    facts |= {"reason": reason} | ({"host": host} if host else {})
     append_state_event(session, row.id, state, **facts, **({"error": error} if error else {}))
     return state
 
@@ -228,6 +310,36 @@ def worker_lost(losses: int, reason: str) -> JobError:
         f"last time: {reason}. Perhaps the job needs more memory than the worker has: ask for "
         "fewer seeds or smaller widths, or read the worker's log, then retry the job.",
         evidence={"losses": losses},
+    )
+
+
+def out_of_memory(session: Session, row: JobRow, reason: str) -> JobError:
+    """The error of a job that no live worker has the memory for: what it would need."""
+    alive = WorkerRow.seen_at > now_seconds() - ALIVE_SECONDS
+    found = session.scalars(
+        select(WorkerRow).where(alive).order_by(WorkerRow.memory_bytes.desc(), WorkerRow.id)
+    ).all()
+    there = [
+        f"{one.host} {one.device} {one.memory_bytes / GB:.1f} GB"
+        for one in found
+        if one.memory_bytes
+    ]
+    others = f" and {len(there) - MOST_NAMED} others" if len(there) > MOST_NAMED else ""
+    most = max((one.memory_bytes or 0 for one in found), default=0)
+    estimate = row.need_memory_bytes or row.estimated_bytes
+    said = f" The estimate was {estimate / GB:.1f} GB." if estimate else ""
+    workers = f"; alive are {', '.join(there[:MOST_NAMED])}{others}" if there else ""
+    larger = math.ceil(most / GB * 10 + 1e-9) / 10
+    more = f" (a retry with --needs memory_gb={larger:g} waits for one)" if most else ""
+    return JobError(
+        code="out_of_memory",
+        title="The run needs more memory than the workers have",
+        detail=f"Memory ran out, in smaller pieces as well, and no other worker could take it"
+        f"{workers}.{said} Start a worker with more memory{more}, or ask for fewer seeds at once, "
+        f"smaller widths, batch_size or samples.",
+        evidence={"message": reason}
+        | ({"memory_bytes": most} if most else {})
+        | ({"estimated_bytes": estimate} if estimate else {}),
     )
 
 

@@ -17,24 +17,27 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal,
     not_,
     or_,
     select,
     true,
     update,
 )
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from sqlalchemy.sql.elements import ColumnElement
 
+from ffengine.attempts import with_attempts
 from ffengine.datasets import DATASETS, figures_version
 from ffengine.plugins import REGISTRY
-from ffengine.results import Diagnostic, RunResult
+from ffengine.results import Diagnostic, EpochRow, ForecastPoint, RunResult
 from ffengine.spec import CheckSpec, ForecastSpec, RunSpec, TrainSpec
 from ffengine.spec_versions import FIRST_VERSION, SPEC_VERSION
 from ffengine.text import shortened, visible
 from ffengine.version import VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.placement import Fitness, joined_tags, split_tags
+from service.store import attempts
 from service.store.curve_rows import Row, insert_rows
 from service.store.database import Database
 from service.store.fairness import first_of, turns_of
@@ -55,12 +58,21 @@ from service.store.leases import (
     host_of,
     lease_condition,
     record_loss,
+    record_outgrown,
     record_return,
     renewed,
     timeout_error,
     update_under_lease,
 )
-from service.store.tables import CurveRow, JobRow, ResultRow, UploadRow, WorkerRow, now_seconds
+from service.store.tables import (
+    CurveRow,
+    DrainRow,
+    JobRow,
+    ResultRow,
+    UploadRow,
+    WorkerRow,
+    now_seconds,
+)
 from service.store.transitions import (
     EventDraft,
     append_events,
@@ -96,6 +108,7 @@ class Claim(NamedTuple):
     spec: TrainSpec | CheckSpec | ForecastSpec
     dataset_digest: str | None = None  # which arrays its data set has; None: it does not say
     submitted_by: str | None = None  # the name of its key, for logs
+    in_parts: bool = False  # in smaller pieces, as memory had run out
 
 
 class Room(NamedTuple):
@@ -184,6 +197,8 @@ class Queue:
                 *CLAIMABLE,
                 self._able(session),
                 self._not_avoided(),
+                not_(_outgrew(literal(self._host))),
+                not_(exists().where(DrainRow.worker_id == worker)),
                 *_fitting(fitness),
             )
             turns = turns_of(session, *claimable, max_running=max_running)
@@ -247,11 +262,13 @@ class Queue:
         return exists().where(
             WorkerRow.host != self._host,
             WorkerRow.paused.is_(None),
+            not_(exists().where(DrainRow.worker_id == WorkerRow.id)),
             or_(
                 JobRow.need_device.is_(None),
                 WorkerRow.device.startswith(JobRow.need_device),
             ),
             func.coalesce(JobRow.need_memory_bytes <= WorkerRow.memory_bytes, true()),
+            not_(_outgrew(WorkerRow.host)),
             UNDERSTANDS,
             WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS,
         )
@@ -291,7 +308,15 @@ class Queue:
         why = self._begin_anew(session, row, spec.dataset.name)
         append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
         append_events(session, job_id, _log_events(why))
-        return Claim(job_id, row.attempt, spec, row.dataset_digest, row.submitted_by)
+        attempts.begin(session, job_id, row.attempt, worker, in_parts=row.in_parts)
+        return Claim(
+            job_id,
+            row.attempt,
+            spec,
+            dataset_digest=row.dataset_digest,
+            in_parts=row.in_parts,
+            submitted_by=row.submitted_by,
+        )
 
     def _begin_anew(self, session: Session, row: JobRow, name: str) -> list[LogLine]:
         """Forget what earlier attempts computed on another basis; the lines of the log that say so.
@@ -353,6 +378,8 @@ class Queue:
                 **values,
             )
             new = insert_rows(session, job_id, rows)
+            if isinstance(next(iter(rows), None), EpochRow | ForecastPoint):
+                attempts.brought(session, job_id, attempt, new)
             measured: list[EventDraft] = [("rows", {"rows": new})] if new else []
             append_events(
                 session, job_id, [*_log_events(log), *measured, ("progress", progress.model_dump())]
@@ -365,7 +392,6 @@ class Queue:
         """Let the job succeed with this result. Raises LeaseLost."""
         obtained = result.provenance
         found = {
-            "provenance": obtained.model_dump(mode="json"),
             "dataset_digest": obtained.dataset.digest,
             "device_class": obtained.device.partition(":")[0],
         }
@@ -373,6 +399,9 @@ class Queue:
             finish_attempt(
                 session, job_id, attempt, JobState.succeeded, fraction=1.0, message="done", **found
             )
+            result = with_attempts(result, attempts.list_all(session, job_id, obtained))
+            document = result.provenance.model_dump(mode="json")
+            session.execute(update(JobRow).where(JobRow.id == job_id).values(provenance=document))
             append_events(session, job_id, _log_events(log))
             session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
             session.execute(
@@ -441,6 +470,18 @@ class Queue:
             elsewhere = select(JobRow.id).where(JobRow.id == job_id, self._others_could())
             is_last = session.scalar(elsewhere) is None
             return record_return(session, job_id, attempt, error.detail, error, is_last=is_last)
+
+    def outgrow(self, job_id: str, attempt: int, reason: str) -> tuple[JobState, bool]:
+        """Record that the memory of this machine ran out. Raises LeaseLost.
+
+        Returns the new state: queued again, failed where no other live worker could take it, or
+        what the user asked for. And whether the same worker is to try it again, in smaller pieces.
+        """
+        elsewhere = self._others_could()
+        with self._database.writing() as session:
+            state = record_outgrown(session, job_id, attempt, reason, elsewhere)
+            row = session.get_one(JobRow, job_id, populate_existing=True)
+            return state, state == JobState.queued and row.avoid_host is None
 
     def expire_leases(self, max_losses: int, *, longest_wait: float = float("inf")) -> list[str]:
         """Take jobs away from workers whose lease ran out, and return their ids.
@@ -700,6 +741,12 @@ def _fitting(fitness: Fitness | None) -> list[ColumnElement[bool]]:
     if fitness.memory_bytes is not None:
         met.append(or_(memory.is_(None), memory <= fitness.memory_bytes))
     return met
+
+
+def _outgrew(host: ColumnElement[str] | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    """The jobs for which the memory of a host was not enough, in smaller pieces either."""
+    hosts = func.coalesce(JobRow.outgrown_hosts, "")
+    return func.replace(hosts, "|" + host + "|", "") != hosts
 
 
 def _needs_of_queued(session: Session) -> list[str]:

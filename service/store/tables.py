@@ -92,9 +92,12 @@ class JobRow(Base):
     `attempt` fences the writes of its worker. `rank` orders the queue, see inserts.rank_of. A job
     that `waits_for` another is not claimed: it shares the result of that identical job. `returns`
     counts the attempts that failed because of their machine, and `avoid_host` is the last host that
-    lost the job or gave it back: another one gets it first. `cells` is how many runs a study has,
-    `cells_made` how many of them have a row. `plugins` are the identities of the plug-ins that its
-    spec uses, separated by blanks: a worker without them does not claim it. `spec_version` is the
+    lost the job or gave it back: another one gets it first. `in_parts`: it ran out of memory, and
+    is computed in smaller parts; those on whose memory that was not enough either are its
+    `outgrown_hosts`, as `need_tags` has tags: they do not get it again. `cells` is how many runs a
+    study has, `cells_made` how many of them have a row. `plugins` are the identities of the
+    plug-ins that its spec uses, separated by blanks: a worker without them does not claim it.
+    `spec_version` is the
     lowest version of specs that has all that its spec uses (null: the first): a worker that knows
     only older ones does not claim it. Workers from before that column do not look at it, so such a
     job also waits for itself, see service.store.understanding. `needs` is what its submitter asks
@@ -145,6 +148,8 @@ class JobRow(Base):
     losses: Mapped[int] = mapped_column(default=0)
     returns: Mapped[int] = mapped_column(default=0, server_default="0")
     avoid_host: Mapped[str | None]
+    in_parts: Mapped[bool] = mapped_column(default=False, server_default=false())
+    outgrown_hosts: Mapped[str | None]
     worker: Mapped[str | None]
     lease_until: Mapped[float | None]
     timeout_seconds: Mapped[float | None]
@@ -188,6 +193,34 @@ class JobRow(Base):
             postgresql_where=text(WITHOUT_FIGURES),
         ),
     )
+
+
+class AttemptRow(Base):
+    """An attempt at a job: where it ran, which rows it brought, and how it ended.
+
+    `in_parts`: what needs much memory at once was computed in smaller parts. `ended_as` says why it
+    ended, for people; null: it runs. Layers and epochs are those of its first row and of its last;
+    null: it brought none, or its rows are not of epochs.
+    """
+
+    __tablename__ = "attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    worker: Mapped[str]
+    host: Mapped[str | None]
+    device: Mapped[str | None]
+    device_name: Mapped[str | None]
+    threads: Mapped[int | None]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    in_parts: Mapped[bool] = mapped_column(default=False, server_default=false())
+    began_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    ended_as: Mapped[str | None]
+    first_layer: Mapped[int | None]
+    first_epoch: Mapped[int | None]
+    last_layer: Mapped[int | None]
+    last_epoch: Mapped[int | None]
 
 
 class ResultRow(Base):
@@ -376,3 +409,16 @@ class WorkerRow(Base):
     plugins: Mapped[list[Document] | None]
     spec_version: Mapped[int | None]
     seen_at: Mapped[float]
+
+
+class DrainRow(Base):
+    """A worker that is drained: it finishes its job, and claims none.
+
+    Not a column of the worker's row, which the worker writes anew with each heartbeat.
+    """
+
+    __tablename__ = "drains"
+
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[float]
+    by: Mapped[str | None]

@@ -209,7 +209,8 @@ class ServiceGauges(Collector):
         waited = self._store.queue.longest_wait_seconds() or 0.0
         workers = self._store.workers.alive(DEAD_WORKER_SECONDS)
         busy = sum(worker.job is not None for worker in workers)
-        paused = sum(worker.paused is not None for worker in workers)
+        paused = sum(worker.paused is not None and not worker.draining for worker in workers)
+        draining = sum(worker.draining for worker in workers)
         unfit = sum(worker.can_compute is False for worker in workers)
         free, reserve = self._disk()
         for name, meaning, value in (
@@ -230,6 +231,11 @@ class ServiceGauges(Collector):
                 "fflab_paused_workers",
                 "Live workers that begin no job, as where the disk has no room.",
                 paused,
+            ),
+            (
+                "fflab_draining_workers",
+                "Live workers that finish the job that they have, and begin no other.",
+                draining,
             ),
             (
                 "fflab_unfit_workers",

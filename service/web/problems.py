@@ -212,6 +212,15 @@ class NoSuchJob(Problem):
     advice = "Look up the id in the list of jobs (GET /v1/jobs)."
 
 
+class NoSuchWorker(Problem):
+    """No such worker is alive."""
+
+    status = 404
+    code = "no-such-worker"
+    title = "No such worker is alive."
+    advice = "Look up the id in the list of live workers (GET /v1/workers)."
+
+
 class NoSuchDataset(Problem):
     """There is no such data set."""
 

@@ -9,11 +9,11 @@ import torch
 
 import ffengine
 from ffengine import training
-from ffengine.chunks import at_once
 from ffengine.cuda_graphs import Step
 from ffengine.entry import entries, name_of
 from ffengine.layer_updates import take_step
 from ffengine.optimizers import AnyOptimizer, Optimizer
+from ffengine.piece_sizes import piece
 from ffengine.provenance import driver_version, gpu_software
 from ffengine.training import EpochReport, TrainingRun
 from tests.engine.specs import spec_of
@@ -79,8 +79,8 @@ def weights_of(spec: ffengine.TrainSpec) -> tuple[torch.Tensor, ...]:
 
 
 def test_a_gpu_has_larger_pieces() -> None:
-    assert at_once(1000, torch.device("cpu")) == 1000
-    assert at_once(1000, torch.device("cuda", 1)) == 16_000
+    assert piece(1000, torch.device("cpu")) == 1000
+    assert piece(1000, torch.device("cuda", 1)) == 16_000
 
 
 def test_the_driver_says_its_version() -> None:

@@ -214,6 +214,7 @@ def test_a_run_that_finds_no_memory_fails_with_that_reason_and_its_runner_goes_o
         )
     assert job["state"] == "failed"
     assert job["error"]["code"] == "out_of_memory", job["error"]
+    assert job["attempts"] == 2, "the second one in smaller pieces"
     lab.succeeded(lab.submit(CHECK))
     assert lab.runner().pid == runner.pid
 

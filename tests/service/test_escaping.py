@@ -219,6 +219,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "keys revoke": ("学习率",),
     "keys limit": ("学习率", "--max-queued", "5"),
     "keys clear": (),
+    "worker drain": ("学习率",),
+    "worker undrain": ("学习率",),
     "slurm scale": ("学习率.sbatch", "--max", "1"),
     "retention": (),
     "check": (),
@@ -247,7 +249,8 @@ def commands() -> set[str]:
     def below(command: object, path: str) -> set[str]:
         inner = getattr(command, "commands", {})
         found = {name for word, one in inner.items() for name in below(one, f"{path} {word}")}
-        return found or {path.strip()}
+        alone = path and getattr(command, "invoke_without_command", not inner)
+        return found | {path.strip()} if alone else found
 
     return below(typer.main.get_command(cli.app), "")
 

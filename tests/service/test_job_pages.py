@@ -256,6 +256,29 @@ def test_a_job_is_edited_on_its_page(client: httpx.Client, jobs: list[str]) -> N
     assert (job["note"], job["pinned"], job["priority"]) == (None, False, "low")
 
 
+def test_what_a_job_needs_is_edited_on_its_page(client: httpx.Client) -> None:
+    job = submit(client, name="a", needs={"device": "cuda", "tags": ["a100"]}).id
+    client.post(f"/jobs/{job}/edit", data={"name": "b"})
+
+    def needs() -> Any:
+        return client.get(f"/v1/jobs/{job}").json()["needs"]
+
+    assert needs() == {"device": "cuda", "memory_gb": None, "tags": ["a100"]}, "left as they were"
+    text = client.get(f"/jobs/{job}").text
+    assert "<option selected>cuda</option>" in text
+    assert 'name="need_tags" value="a100"' in text
+    asked = {"need_device": "cpu", "need_memory": "2.5", "need_tags": "80g, A100"}
+    client.post(f"/jobs/{job}/edit", data={"name": "b", **asked})
+    assert needs() == {"device": "cpu", "memory_gb": 2.5, "tags": ["80g", "a100"]}
+    before = client.get(f"/v1/jobs/{job}").json()
+    same = {"need_device": "cpu", "need_memory": "2.5", "need_tags": "80g, a100"}
+    client.post(f"/jobs/{job}/edit", data={"name": "b", **same})
+    assert client.get(f"/v1/jobs/{job}").json() == before
+    empty = dict.fromkeys(asked, "")
+    client.post(f"/jobs/{job}/edit", data={"name": "b", **empty})
+    assert needs() is None
+
+
 def test_an_edit_changes_what_was_changed(client: httpx.Client) -> None:
     job = submit(client, name="a", tags=["one, two", "three"]).id
     before = client.get(f"/v1/jobs/{job}").json()
@@ -273,6 +296,10 @@ def test_an_edit_changes_what_was_changed(client: httpx.Client) -> None:
         ({"name": "x" * 201}, "at most 200 characters"),
         ({"priority": "urgent"}, "priority"),
         ({"state": "succeeded"}, "is not a known field"),
+        ({"need_memory": "much"}, "is no number of GB"),
+        ({"need_memory": "-1"}, "memory_gb"),
+        ({"need_device": "tpu"}, "cuda"),
+        ({"need_tags": "a b"}, "is not a tag of a worker"),
     ],
 )
 def test_an_edit_that_cannot_be_is_refused(

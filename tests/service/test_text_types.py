@@ -53,6 +53,8 @@ OWN_FIELDS = {
     *("WeightsFacts.normalize", "WeightsFacts.preprocess"),
     *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
+    # of machines, as that of workers and of provenance
+    *(f"AttemptProvenance.{name}" for name in ("host", "device", "device_name", "ended_as")),
 }
 
 

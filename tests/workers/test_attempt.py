@@ -1,7 +1,11 @@
 """The recorder of an attempt: checkpoints, rows, what a later attempt resumes from, the fence."""
 
+import errno
 import io
 import itertools
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,6 +17,7 @@ import pytest
 import torch
 
 import ffengine
+from benchmarks.waiting import PATIENCE_SECONDS, wait_until
 from ffengine.checkpoint import Checkpoint, fraction_done
 from ffengine.datasets import DATASETS
 from ffengine.interrupts import Interrupted
@@ -279,6 +284,7 @@ def test_a_checkpoint_of_an_earlier_version_has_the_optimisers_tensors_inside(
     recorder = recorder_of(claimed, store, artifacts, settings)
     whole: list[Checkpoint] = []
     ffengine.train(ADAM, on_epoch=lambda report: keep_first(report, recorder, whole))
+    recorder.save_on_stop(whole[0])
     name = epoch_name(0, 0)
     artifacts.remove(claimed.job_id, states_name(name))
     assert recorder.load_checkpoint(ADAM) is None
@@ -562,3 +568,97 @@ def test_a_check_that_lost_its_lease_writes_no_margins(
     with pytest.raises(LeaseLost):
         ffengine.check(CHECK, on_cells=recorder.on_cells)
     assert artifacts.names(claimed.job_id) == []
+
+
+class SlowArtifacts(Artifacts):
+    """The real ones on a disk that stands still until it is let go, or that fails then."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: list[str] = []
+        self.go, self.error = threading.Event(), None
+
+    def put(self, job_id: str, name: str, data: bytes) -> None:
+        self.asked.append(name)
+        assert self.go.wait(PATIENCE_SECONDS)
+        if self.error is not None:
+            raise self.error
+        super().put(job_id, name, data)
+
+
+def reports_of(spec: TrainSpec) -> list[ffengine.training.EpochReport]:
+    found: list[ffengine.training.EpochReport] = []
+
+    def keep(report: ffengine.training.EpochReport) -> ffengine.interrupts.Control:
+        found.append(report)
+        return "run"
+
+    ffengine.train(spec, on_epoch=keep)
+    return found
+
+
+def test_training_does_not_wait_for_the_disk_and_one_checkpoint_is_under_way(
+    claim: ClaimJob, store: Store, settings: Settings
+) -> None:
+    claimed, slow = claim(TRAIN), SlowArtifacts(settings.artifact_place)
+    recorder = recorder_of(claimed, store, slow, settings)
+    first, second = reports_of(TRAIN)[:2]
+    assert recorder.on_epoch(first) == "run", "although its file is not written"
+    wait_until(lambda: slow.asked, "it is being written")
+    assert store.jobs.rows(claimed.job_id), "its rows are there already"
+    assert store.queue.latest_checkpoint(claimed.job_id) is None, "what is not whole is not known"
+    threading.Timer(0.2, slow.go.set).start()
+    recorder.on_epoch(second)
+    assert slow.go.is_set(), "the second one waits for the first one"
+    recorder.save_on_stop(second.checkpoint)
+    assert store.queue.latest_checkpoint(claimed.job_id) == epoch_name(0, 1)
+    assert slow.names(claimed.job_id) == [epoch_name(0, 0), epoch_name(0, 1)]
+
+
+def test_what_fails_in_the_background_comes_to_light(
+    claim: ClaimJob, store: Store, settings: Settings
+) -> None:
+    claimed, slow = claim(TRAIN), SlowArtifacts(settings.artifact_place)
+    recorder = recorder_of(claimed, store, slow, settings)
+    slow.error = OSError(errno.ENOSPC, "No space left on device")
+    slow.go.set()
+    first, second = reports_of(TRAIN)[:2]
+    recorder.on_epoch(first)
+    with pytest.raises(OSError, match="No space left"):
+        recorder.on_epoch(second)
+    assert store.queue.latest_checkpoint(claimed.job_id) is None
+    recorder.fail(failure_of(slow.error))
+    recorder.close()
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from service.artifacts import Artifacts, epoch_name
+from workers.background_write import BackgroundWrite
+artifacts, write = Artifacts(Path(sys.argv[1])), BackgroundWrite()
+for number in range(10_000):
+    write.wait()
+    name = "step.safetensors" if number % 2 else epoch_name(0, number)
+    data = bytes([number % 256]) * 3_000_000
+    write.start(lambda n=name, d=data: artifacts.put(sys.argv[2], n, d))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_moment_leaves_whole_checkpoints(
+    claim: ClaimJob, artifacts: Artifacts
+) -> None:
+    job_id = claim(TRAIN).job_id
+    for writes in (1, 3, 4, 8):
+        command = [sys.executable, "-c", WRITING, str(artifacts.root), job_id]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path.cwd()) as writer:
+            assert writer.stdout is not None
+            for _ in range(writes):
+                assert writer.stdout.readline()
+            writer.kill()  # while what it said it began is under way
+        names = artifacts.names(job_id)
+        assert [artifacts.is_intact(job_id, name) for name in names] == [True] * len(names)
+        artifacts.tidy(job_id)
+    assert names

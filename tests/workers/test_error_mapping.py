@@ -29,13 +29,6 @@ CPU_ALLOCATOR = RuntimeError(
             "weights_missing",
             "at.job: there is no such job",
         ),
-        (MemoryError(), "out_of_memory", "fewer seeds"),
-        (CPU_ALLOCATOR, "out_of_memory", "fewer seeds"),
-        (
-            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-            "out_of_memory",
-            "batch_size",
-        ),
         (OSError(28, "No space left on device"), "storage", "No space left on device"),
         (ZeroDivisionError("division\nby zero"), "internal", "ZeroDivisionError: division."),
         (KeyError(), "internal", "KeyError."),
@@ -60,13 +53,8 @@ def test_a_sticky_device_error_is_the_process_s_and_not_the_job_s() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "words"),
-    [
-        (6_040_000_000, "this one has 6.0 GB, and a retry with --needs memory_gb=6.1 goes to none"),
-        (40_000_000_000, "this one has 40.0 GB, and a retry with --needs memory_gb=40.1 goes to"),
-    ],
+    "error", [MemoryError(), CPU_ALLOCATOR, torch.OutOfMemoryError("CUDA out of memory")]
 )
-def test_a_run_that_was_too_large_says_what_would_fit(memory: int, words: str) -> None:
-    failure = failure_of(MemoryError(), memory)
-    assert words in failure.detail
-    assert failure.evidence["memory_bytes"] == memory
+def test_memory_that_ran_out_is_told_from_faults(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    assert not is_device_failure(error)

@@ -47,6 +47,16 @@ BROKEN_DEVICE = PREAMBLE + "sys.exit(70)"
 OBEDIENT = PREAMBLE + "sys.stdin.readline(); ended(start, 'stopped'); sys.stdin.read()"
 DEAF = PREAMBLE + "sys.stdin.read()"
 STUBBORN = PREAMBLE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(60)"
+FULL = (
+    PREAMBLE.replace("start = next_start()", "first = next_start()")
+    + """
+ended(first, "out_of_memory", reason="MemoryError")
+second = next_start()
+open(sys.argv[1], "a").write(f" {first['in_parts']} {second['in_parts']}")
+ended(second, "out_of_memory", reason="MemoryError, again")
+sys.stdin.read()
+"""
+)
 DYING = PREAMBLE + "os.kill(os.getpid(), signal.SIGKILL)"
 QUITTING = PREAMBLE + "sys.exit(7)"
 FINISHING = PREAMBLE + "ended(start, 'succeeded'); sys.stdin.read()"
@@ -214,6 +224,44 @@ def test_a_run_that_keeps_dying_fails_in_the_end(
     assert job.error is not None
     assert job.error.code == "worker_lost"
     assert words in job.error.detail
+
+
+def test_a_run_whose_memory_runs_out_is_tried_again_in_smaller_pieces_at_once(
+    store: Store, submit: Submit, scene: Callable[[str], Scene]
+) -> None:
+    """Then it fails: there is no other machine."""
+    job_id = submit(TRAIN)
+    there = scene(FULL)
+    there.supervisor.run()
+    job = store.jobs.get(job_id)
+    assert job is not None
+    assert job.error is not None
+    assert (job.state, job.attempts, job.error.code) == (JobState.failed, 2, "out_of_memory")
+    assert job.error.evidence["message"] == "MemoryError, again"
+    assert there.mark.read_text().split()[1:] == ["False", "True"]
+    assert losses(store, job_id) == 0
+    assert there.supervisor.machine_failures == []
+
+
+@pytest.mark.parametrize(("kills", "code"), [(1, "out_of_memory"), (0, "worker_lost")])
+def test_a_runner_that_the_kernel_killed_for_memory_is_told_from_others(
+    store: Store,
+    submit: Submit,
+    scene: Callable[[str], Scene],
+    monkeypatch: pytest.MonkeyPatch,
+    kills: int,
+    code: str,
+) -> None:
+    """Only the kernel's count of such kills is not the real one."""
+    job_id, counted = submit(TRAIN), iter(range(0, 100 * kills + 1, kills or 1))
+    monkeypatch.setattr("workers.supervisor.memory_kills", lambda: next(counted, 0))
+    there = scene(DYING)
+    there.supervisor.run()
+    job = store.jobs.get(job_id)
+    assert job is not None
+    assert job.error is not None
+    assert job.error.code == code
+    assert job.attempts == (2 if kills else there.supervisor.settings.max_losses)
 
 
 def test_a_run_that_lost_its_lease_is_stopped_and_nothing_is_written(

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 import altair as alt
 
+from ffengine.attempts import stretches
 from ffengine.intervals import interval
 from ffengine.objectives import Thresholded
 from ffengine.results import COUNTED, SHARES
@@ -47,7 +48,7 @@ from service.results.charts.style import (
     split_shape,
     titled,
 )
-from service.results.sources import ChartSource
+from service.results.sources import ChartSource, Source
 
 Figure = Literal[
     "theorem1_ratio",
@@ -549,8 +550,20 @@ def caption_of(
         bins_note(records),
         SPARSITY_NOTE if style and style.axis == SPARSITY_AXIS else "",
         style.note if style else "",
+        devices_note(sources),
         panels_note(len({curve.label for curve in curves(sources)})),
     ]
+
+
+def devices_note(sources: Sequence[ChartSource]) -> str:
+    """What a caption says of curves that changed their kind of device."""
+    changed = [
+        f"{f'{source.label}: ' if source.label else ''}{', then '.join(found)}"
+        for source in sources
+        if isinstance(source, Source) and (found := stretches(source.result.provenance.attempts))
+    ]
+    others = f" and {len(changed) - 3} others" if len(changed) > 3 else ""
+    return f"changed its kind of device: {'; '.join(changed[:3])}{others}" if changed else ""
 
 
 def epoch_tooltips(records: Sequence[Record]) -> list[alt.Tooltip]:

@@ -6,7 +6,7 @@ was done, or why it was not.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 
 from ffengine.text import visible
 from service.encoding.root_path import at
+from service.encoding.viewer import VIEWER
 from service.jobs import Job
 from service.lists.conditions import FilterError
 from service.results.descriptions import title_of
@@ -30,6 +31,7 @@ from service.web.dependencies import (
     StoreDep,
     get_owner,
     refuse_unknown_fields,
+    require_admin,
 )
 from service.web.job_changes import Action, JobChanges, act_on, change, remove
 from service.web.lookup import find_job, is_job_id
@@ -41,7 +43,8 @@ ASKED_FIRST = ("cancel", "delete")
 SHOWN_BEFORE = 20  # titles on the page that asks
 FILTERS = ("name", "state", "kind", "tag", "who", "project", "where", "runs")
 FIELDS = ("action", "all", "jobs", "given_tag", "given_project", "back", "confirmed", "parent")
-EDITED = ("name", "tags", "project", "priority", "note", "pinned")
+NEEDED = ("need_device", "need_memory", "need_tags")
+EDITED = ("name", "tags", "project", "priority", *NEEDED, "note", "pinned")
 
 
 class Verb(NamedTuple):
@@ -125,7 +128,7 @@ def act_on_selected(request: Request, resources: ResourcesDep, form: FormDep) ->
 def edit_job(
     request: Request, resources: ResourcesDep, store: StoreDep, job_id: str, form: FormDep
 ) -> Response:
-    """Change what people say about a job: name, tags, project, priority, note and pin."""
+    """Change what people say about a job: name, tags, project, priority, needs, note and pin."""
     refuse_unknown_fields(form, EDITED)
     job = find_job(store, job_id)
     asked: dict[str, Any] = {
@@ -137,8 +140,32 @@ def edit_job(
         "pinned": "pinned" in form,
     }
     given = {name: value for name, value in asked.items() if value != getattr(job, name)}
+    if any(name in form for name in NEEDED):
+        needs = _needs(form)
+        if needs != (job.needs.model_dump(exclude_defaults=True) if job.needs else {}):
+            given["needs"] = needs or None
     change(resources, job_id, _valid(given))
     return RedirectResponse(at(f"/jobs/{job_id}"), 303)
+
+
+@router.post("/workers/{worker_id}/{action}", dependencies=[Depends(require_admin)])
+def change_worker(
+    resources: ResourcesDep,
+    store: StoreDep,
+    worker_id: str,
+    action: Literal["drain", "undrain"],
+    form: FormDep,
+) -> Response:
+    """Let a worker take no more jobs, or take some again."""
+    refuse_unknown_fields(form, ())
+    if action == "drain":
+        found = store.workers.drain(worker_id, VIEWER.get().name)
+    else:
+        found = store.workers.undrain(worker_id)
+        resources.reconciler.wake()
+    if found is None:
+        raise problems.NoSuchWorker(f"no worker {visible(worker_id)!r} is alive")
+    return RedirectResponse(at("/workers"), 303)
 
 
 def _tags(written: str, job: Job) -> list[str]:
@@ -146,6 +173,18 @@ def _tags(written: str, job: Job) -> list[str]:
     if written == ", ".join(job.tags):
         return list(job.tags)
     return list(dict.fromkeys(tag.strip() for tag in written.split(",") if tag.strip()))
+
+
+def _needs(form: FormData) -> dict[str, Any]:
+    """Return what a form asks of the worker; what is left empty is not asked for."""
+    device, memory, tags = (_text(form, name).strip() for name in NEEDED)
+    try:
+        memory_gb = float(memory) if memory else None
+    except ValueError:
+        raise problems.field_problem("/need_memory", f"{memory!r} is no number of GB") from None
+    asked = [tag.strip() for tag in tags.split(",") if tag.strip()]
+    found: dict[str, Any] = {"device": device, "memory_gb": memory_gb, "tags": asked}
+    return {name: value for name, value in found.items() if value}
 
 
 def _valid(given: Mapping[str, Any]) -> dict[str, Any]:

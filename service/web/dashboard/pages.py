@@ -4,6 +4,7 @@ The pages' script sends changes to the API under /v1.
 """
 
 import contextlib
+from collections import Counter as Tally
 from collections.abc import Callable, Coroutine, Sequence
 from functools import cache
 from typing import Annotated, Any, NamedTuple, get_args
@@ -425,6 +426,8 @@ def workers_page(request: Request, store: StoreDep) -> Response:
         "workers",
         request,
         workers=alive,
+        hosts=Tally(worker.host for worker in alive),
+        may_drain=VIEWER.get().has("admin"),
         titles={
             worker.job: title_of(job)
             for worker in alive

@@ -6,8 +6,10 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 
+from ffengine.text import visible
 from service.background.retention import ExpiredJob, find_expired
-from service.schemas import WorkerPage
+from service.encoding.viewer import VIEWER
+from service.schemas import WorkerLine, WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
 from service.store.faults import DATABASE_ERRORS, fault_of
@@ -16,6 +18,7 @@ from service.web.dependencies import (
     ResourcesDep,
     SettingsDep,
     StoreDep,
+    require_admin,
     require_key_for_metrics,
 )
 from service.web.metrics import MEDIA_TYPE
@@ -43,6 +46,50 @@ class Readiness(BaseModel):
 def list_workers(store: StoreDep) -> WorkerPage:
     """The workers that sent a sign of life within half a minute."""
     return WorkerPage(items=store.workers.alive(DEAD_WORKER_SECONDS))
+
+
+WorkerId = Annotated[
+    str,
+    Path(
+        description="a worker's id, as the list of live workers has it",
+        max_length=300,
+        pattern="^[ -~]*$",
+    ),
+]
+
+
+@v1_router.post(
+    "/workers/{worker_id}/drain",
+    summary="Let a worker take no more jobs",
+    dependencies=[Depends(require_admin)],
+    responses=responses(problems.NoSuchWorker, problems.KeyMayNot),
+)
+def drain_worker(store: StoreDep, worker_id: WorkerId) -> WorkerLine:
+    """Let a live worker finish the job that it has and begin no other, until that is undone.
+
+    A worker that was started anew begins jobs again. Needs a key with the scope `admin`.
+    """
+    return _alive(store.workers.drain(worker_id, VIEWER.get().name), worker_id)
+
+
+@v1_router.post(
+    "/workers/{worker_id}/undrain",
+    summary="Let a drained worker take jobs again",
+    dependencies=[Depends(require_admin)],
+    responses=responses(problems.NoSuchWorker, problems.KeyMayNot),
+)
+def undrain_worker(resources: ResourcesDep, store: StoreDep, worker_id: WorkerId) -> WorkerLine:
+    """Undo the draining of a live worker. Needs a key with the scope `admin`."""
+    found = _alive(store.workers.undrain(worker_id), worker_id)
+    resources.reconciler.wake()
+    return found
+
+
+def _alive(worker: WorkerLine | None, worker_id: str) -> WorkerLine:
+    """Return a worker that was found. Raises NoSuchWorker."""
+    if worker is None:
+        raise problems.NoSuchWorker(f"no worker {visible(worker_id)!r} is alive")
+    return worker
 
 
 class RetentionPage(BaseModel):
