@@ -163,7 +163,6 @@ def driven(network: Network, x: Tensor) -> Drive:
     The sums of |x| and |h| of each layer.
     """
     inputs, units, bias = list[Tensor](), list[Tensor](), network.spec.bias
-    label = network.label_of(x.unsqueeze(0))
     below = network.prepared(0, x.unsqueeze(0))
     for layer in range(len(network.weights)):
         seen = below[0, :, :-1] if bias else below[0]
@@ -171,7 +170,7 @@ def driven(network: Network, x: Tensor) -> Drive:
         inputs.append(seen.abs().double().sum(0))
         units.append(h[0].abs().double().sum(0))
         if layer + 1 < len(network.weights):
-            below = network.next_input(layer, h, label)
+            below = network.next_input(layer, h, network.label_of(below))
     return Drive(inputs, units)
 
 
