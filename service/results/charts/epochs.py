@@ -75,6 +75,8 @@ Figure = Literal[
     "weight_gini",
     "excitatory_share",
     "entropy_rank",
+    "used_units",
+    "dead_units",
 ]
 MOST_BINS, ALL_POINTS = 300, 8_000  # drawn of one line, and of all series together
 EPOCHS = alt.X(
