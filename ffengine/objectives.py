@@ -765,7 +765,7 @@ GoodnessEntry = Annotated[
     | Moment
     | Whitened,
     Field(discriminator="name"),
-    OpenUnion("goodness", Goodness, "name"),
+    OpenUnion("goodness", (Goodness,), "name"),
 ]
 AnyGoodnessName = Annotated[GoodnessName, OpenNames("goodness")]
 AnyGoodness = Annotated[
@@ -1477,6 +1477,6 @@ AnyObjective = Annotated[
     | ClassBlock
     | Prototypes,
     Field(discriminator="name"),
-    OpenUnion("objectives", Objective, "name"),
+    OpenUnion("objectives", (Objective, MultiClass), "name"),
     default_choice("name", "difference"),
 ]
