@@ -82,9 +82,10 @@ class OpenUnion:
         )
 
     def _stand_in(self, stored: Mapping[str, Any]) -> type[BaseModel]:
-        """Return what stands for an entry: of the first base whose fields a stored one has."""
-        fitting = (one for one in self.missing if one.model_fields.keys() <= stored.keys())
-        return next(fitting, self.missing[0])
+        """Return what stands for an entry: of the first base of which a stored one has fields."""
+        given = stored.keys() - {self.discriminator}
+        fitting = (one for one in self.missing if one.model_fields.keys() & given)
+        return next(fitting, self.missing[-1])
 
 
 class OpenNames:
