@@ -113,6 +113,47 @@ def goodness(device: torch.device) -> Iterator[Row]:
         )
 
 
+OVER_CLASSES: dict[str, dict[str, str | float]] = {
+    "mono_forward": {"name": "mono_forward"},
+    "class_block": {"name": "class_block"},
+    "class_block, power 2": {"name": "class_block", "power": 2},
+    "prototypes": {"name": "prototypes"},
+}
+
+
+def over_classes(device: torch.device) -> Iterator[Row]:
+    """A step with an objective over classes over one with the sum of squares and a negative for
+    each sample, the quickest of each. In the first layer, the products of negatives that are their
+    positives under another label are those of the positives.
+    """
+    width, batch = (2000, 500) if device.type == "cpu" else (8192, 4096)
+
+    def step_with(objective: dict[str, str | float]) -> Callable[[], None]:
+        spec = TrainSpec.model_validate(
+            {
+                "network": {"widths": [width]},
+                "objective": objective,
+                "optimizer": {"lr": 1e-3},
+                "batch_size": batch,
+            }
+        )
+        run = TrainingRun(spec, device, Stopwatch(), None)
+        return one_step(run, run.draws.at("order").permutation(len(run.train))[:, :batch])
+
+    for name, objective in OVER_CLASSES.items():
+        yield compare(
+            "over_classes",
+            f"one training step with {name}, over one with sum_squares",
+            f"{batch} beside {batch} + {batch} x {INPUTS} -> {width}",
+            1.3,
+            step_with(objective),
+            step_with({"name": "softplus"}),
+            rounds=25,
+            device=device,
+            of=min,
+        )
+
+
 def one_step(run: TrainingRun, index: Tensor) -> Callable[[], None]:
     """A step of the first layer on the samples of `index`, as the epoch takes it."""
     numbers = itertools.count()
@@ -544,6 +585,7 @@ def three_products(weight: Tensor, x: Tensor) -> None:
 MEASUREMENTS: dict[str, Callable[[torch.device], Iterator[Row]]] = {
     "step": training_step,
     "goodness": goodness,
+    "over_classes": over_classes,
     "check": theorem_check,
     "memory": check_memory,
     "convolutions": convolutions,

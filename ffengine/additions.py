@@ -43,13 +43,15 @@ class OpenUnion:
     **Attributes:**
 
     - `catalogue`: whose union it is.
-    - `base`: what all its entries inherit from.
+    - `bases`: what its entries inherit from, one or another.
     - `discriminator`: the field that names the entry.
     """
 
-    def __init__(self, catalogue: Catalogue, base: type[BaseModel], discriminator: str) -> None:
-        self.catalogue, self.base, self.discriminator = catalogue, base, discriminator
-        self.missing = _missing(base, discriminator)
+    def __init__(
+        self, catalogue: Catalogue, bases: tuple[type[BaseModel], ...], discriminator: str
+    ) -> None:
+        self.catalogue, self.bases, self.discriminator = catalogue, bases, discriminator
+        self.missing = [_missing(base, discriminator) for base in bases]
 
     @property
     def added(self) -> list[Any]:
@@ -69,7 +71,7 @@ class OpenUnion:
             if is_stored(info) and isinstance(value, Mapping):
                 tag = value.get(self.discriminator)
                 if isinstance(tag, str) and tag not in known:
-                    return self.missing.model_validate(value, context=info.context)
+                    return self._stand_in(value).model_validate(value, context=info.context)
             return inner(value)
 
         return core_schema.with_info_wrap_validator_function(
@@ -78,6 +80,12 @@ class OpenUnion:
             # by the entry's own class, which the union does not list where a plug-in is missing
             serialization=core_schema.simple_ser_schema("any"),
         )
+
+    def _stand_in(self, stored: Mapping[str, Any]) -> type[BaseModel]:
+        """Return what stands for an entry: of the first base of which a stored one has fields."""
+        given = stored.keys() - {self.discriminator}
+        fitting = (one for one in self.missing if one.model_fields.keys() & given)
+        return next(fitting, self.missing[-1])
 
 
 class OpenNames:

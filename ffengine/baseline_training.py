@@ -18,7 +18,7 @@ from ffengine.baselines import Baseline, Batch, SavedBaselines
 from ffengine.conv_network import initial_network, same_bits
 from ffengine.evaluation import chunks, named_partitions
 from ffengine.layer_kinds import LayerPlan
-from ffengine.layer_updates import take_step
+from ffengine.layer_updates import BOTH_SIDES, new_state, state_of, take_step
 from ffengine.lesions import Intact, Lesion, driven_by, lesions
 from ffengine.monitor import SPLITS, paired
 from ffengine.network import Network, SummedGoodness
@@ -158,7 +158,8 @@ class Stack:
             layer: train.plain.new_zeros(len(spec.seeds), train.classes, spec.network.widths[layer])
             for layer in baseline.readouts(len(spec.network.widths))
         }
-        self.states = [spec.optimizer.new_state(weight) for weight in self.parameters]
+        self.phases = BOTH_SIDES if baseline.sides == 1 else spec.phases  # it has no negatives
+        self.states = [new_state(spec.optimizer, weight, self.phases) for weight in self.parameters]
 
     @property
     def lr(self) -> float:
@@ -200,22 +201,18 @@ class Stack:
             loss = self.baseline.loss(self, batch)
             with same_bits(self.train.labels.device):
                 gradients = torch.autograd.grad(loss, parameters)
+        split = self._split_of(batch)
         for number, weight, gradient in zip(chosen, parameters, gradients, strict=True):
             weight.requires_grad_(False)
             eta = self.spec.optimizer.eta(weight.shape[1], batch.epoch, self.spec.epochs)
-            eta *= self._rate(batch)
-            take_step(self.spec.optimizer, weight, -gradient, self.states[number], eta)
-
-    def _rate(self, batch: Batch) -> float:
-        """Return by what the phase of a batch multiplies the learning rate."""
-        if self.baseline.sides == 1:  # it has no negatives
-            return 1.0
-        return self.spec.phases.rate(self._split_of(batch))
+            eta *= self.phases.rate(split)
+            state = state_of(split, self.states[number], self.phases)
+            take_step(self.spec.optimizer, weight, -gradient, state, eta)
 
     def _split_of(self, batch: Batch) -> Split | None:
         """Return from which split a batch is learnt; None: from both."""
         steps = -(-len(self.train) // self.spec.batch_size)
-        return self.spec.phases.split_at((batch.epoch - 1) * steps + batch.number, steps)
+        return self.phases.split_at((batch.epoch - 1) * steps + batch.number, steps)
 
     # What the losses of baselines are made of
 

@@ -479,7 +479,14 @@ class CheckRun:
         """Return the learner of a replica, as its job left it; raise ValueError without a state."""
         assert self.trained and self.trained_spec  # noqa: S101, PT018 - narrows: weights are given
         trained = self.trained_spec
-        make = partial(Learner, network, trained.pairwise, trained.optimizer, epochs=trained.epochs)
+        make = partial(
+            Learner,
+            network,
+            trained.pairwise,
+            trained.optimizer,
+            epochs=trained.epochs,
+            phases=trained.phases,
+        )
         states = [
             {
                 slot: (value[replica : replica + 1] if value.dim() else value).to(self.device)

@@ -20,6 +20,7 @@ from torch import Tensor
 from ffengine.activations import ACTIVATIONS, Activation
 from ffengine.additions import Catalogue
 from ffengine.checkpoint import Checkpoint
+from ffengine.class_updates import ClassLearner, new_heads
 from ffengine.cost import estimate
 from ffengine.entry import describe, entries, meaning_of, name_of
 from ffengine.inits import INITS, Init
@@ -28,9 +29,9 @@ from ffengine.layer_updates import Learner, take_step
 from ffengine.margins import check_direction
 from ffengine.negatives import Negatives, NoNegatives, Positives, Relabelling
 from ffengine.network import Network, SummedGoodness
-from ffengine.objectives import Goodness, Objective, SumSquares
+from ffengine.objectives import ClassPull, Goodness, MultiClass, Objective, SumSquares
 from ffengine.optimizers import Optimizer
-from ffengine.pairs import Pairs
+from ffengine.pairs import LabelledBatch, Pairs
 from ffengine.plugins import UNIONS
 from ffengine.random_streams import Draws
 from ffengine.results import TrainResult
@@ -62,6 +63,16 @@ SMALL = TrainSpec.model_validate(
         "monitor": {"samples": 40},
     }
 )
+# a unit at least for each of ten classes
+SMALL_OVER_CLASSES = SMALL.model_copy(
+    update={
+        "network": SMALL.network.model_copy(update={"widths": (14, 12)}),
+        "negatives": NoNegatives(),
+    }
+)
+
+
+CLASSES = 3  # of the samples that objectives over classes are compared on
 
 
 class Outcome(NamedTuple):
@@ -113,7 +124,7 @@ def outcomes(catalogue: Catalogue, entry: Any) -> Iterator[Outcome]:
 
     The outcome of each check.
     """
-    for check in (*OF_CATALOGUE[catalogue], *(run_check(catalogue, one) for one in OF_RUNS)):
+    for check in (*checks_of(catalogue, entry), *(run_check(catalogue, one) for one in OF_RUNS)):
         meaning = meaning_of(check)  # type: ignore[arg-type]
         try:
             found = check(entry)
@@ -124,6 +135,21 @@ def outcomes(catalogue: Catalogue, entry: Any) -> Iterator[Outcome]:
             yield Outcome(meaning, False, f"{type(error).__name__}: {shortened(visible(said))}")
         else:
             yield Outcome(meaning, True, found)
+
+
+def checks_of(catalogue: Catalogue, entry: Any) -> tuple[Check, ...]:
+    """Return the checks of an entry itself, before those of runs with it.
+
+    **Arguments:**
+
+    - `catalogue`: whose rules are checked.
+    - `entry`: as `find` returns it.
+
+    **Returns:**
+
+    The checks.
+    """
+    return OVER_CLASSES if isinstance(entry, MultiClass) else OF_CATALOGUE[catalogue]
 
 
 def find(catalogue: Catalogue, name: str) -> Any:
@@ -150,7 +176,7 @@ def find(catalogue: Catalogue, name: str) -> Any:
     union = UNIONS[catalogue]
     found = {name_of(one, union.discriminator): one for one in entries(union.entries)}
     entry = found[name]
-    if not issubclass(entry, union.base) or entry is NoNegatives:
+    if not issubclass(entry, union.bases) or entry is NoNegatives:
         raise ValueError(f"{name}: plug-ins bring no entries of its kind, and no check is for it")
     return entry()
 
@@ -192,6 +218,8 @@ def spec_with(catalogue: Catalogue, entry: Any) -> TrainSpec:
     elif catalogue == "inits":
         entry = entry[0]
     part, _, field = FIELDS[catalogue].partition(".")
+    if isinstance(entry, MultiClass):
+        return SMALL_OVER_CLASSES.model_copy(update={part: entry})
     if not field:
         return SMALL.model_copy(update={part: entry})
     return SMALL.model_copy(update={part: getattr(SMALL, part).model_copy(update={field: entry})})
@@ -229,7 +257,7 @@ def _normal(seed: int, *shape: int) -> Tensor:
 
 def describes_itself(entry: Any) -> str:
     """It says what it means, and what each of its parameters does"""
-    kind = next(key for key, union in UNIONS.items() if isinstance(entry, union.base))
+    kind = next(key for key, union in UNIONS.items() if isinstance(entry, union.bases))
     line = describe(type(entry), UNIONS[kind].discriminator)
     _require(
         len(line.meaning) > SHORTEST_MEANING,
@@ -352,6 +380,99 @@ def objective_is_finite(objective: Objective) -> str:
             _require(not bool(values.isnan().any()), f"{method.__name__} has values that are none")
             _require(values.dtype == torch.float32, f"of float32 it makes {values.dtype}")
     return "up to 1e30"
+
+
+# Objectives over classes
+
+
+def class_pull_is_the_slope(objective: MultiClass) -> str:
+    """Its pulls on activations and class vectors are those of the cross-entropy, by autograd"""
+    worst = "within 0"
+    for seed, scale in enumerate((1e-2, 1.0, 30.0)):
+        h, labels, head = _class_case(objective, seed)
+        h = h * scale
+        found = objective.pull(h.clone(), labels, CLASSES, _copied(head), torch.bmm)
+        leaves = [h.clone().requires_grad_(), *([] if head is None else [head.requires_grad_()])]
+        logits = objective.logits(leaves[0], CLASSES, head, torch.bmm)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+        slopes = torch.autograd.grad(len(h) * loss, leaves)
+        where = f"activations of size {scale:g}: the pull on"
+        size = max(1e-300, float(slopes[0].abs().max()))
+        worst = _require_close(found.activations / size, -slopes[0] / size, f"{where} them")
+        _require((found.head is None) == (head is None), "it pulls class vectors it has not")
+        if found.head is not None:
+            _require_close(found.head, -slopes[1], f"{where} class vectors")
+    return f"{worst} of autograd"
+
+
+def logits_are_of_each_sample(objective: MultiClass) -> str:
+    """A sample has the same logits and pull in any batch and replica, in float32 too"""
+    h, labels, head = _class_case(objective, 4)
+    kept, whole = h.clone(), objective.logits(h, CLASSES, head, torch.bmm)
+    _require(torch.equal(h, kept), "logits changes the activations")
+    shape = (*h.shape[:-1], CLASSES)
+    _require(whole.shape == shape, f"logits: {tuple(whole.shape)}, not {shape}")
+    own = None if head is None else head[1:]
+    alone = objective.logits(h[1:, 2:3], CLASSES, own, torch.bmm)
+    _require_close(whole[1:, 2:3], alone, "the logits of a sample alone")
+    pulled = _class_pull(objective, h, labels, head).activations[1:, 2:3] * labels.shape[1]
+    apart = _class_pull(objective, h[1:, 2:3], labels[1:, 2:3], own).activations
+    _require_close(pulled, apart, "the pull of a sample alone")
+    single = _class_pull(objective, h.float(), labels, None if head is None else head.float())
+    for tensor in (one for one in single if one is not None):
+        _require(tensor.dtype == torch.float32, f"of float32 it makes {tensor.dtype}")
+    return "as in the batch"
+
+
+def class_pull_is_finite(objective: MultiClass) -> str:
+    """Its logits and pulls are numbers for dead samples and for large activations"""
+    h, labels, head = _class_case(objective, 5)
+    head = None if head is None else head.float()
+    for scale, what in ((0.0, "dead samples"), (1e4, "activations of 1e4")):
+        large = (h * scale).float()
+        logits = objective.logits(large, CLASSES, head, torch.bmm)
+        pull = _class_pull(objective, large, labels, head)
+        for tensor in (one for one in (logits, *pull) if one is not None):
+            _require(bool(tensor.isfinite().all()), f"not finite with {what}")
+    return "up to 1e4"
+
+
+def class_vectors_follow_their_draw(objective: MultiClass) -> str:
+    """Its class vectors have their shape, follow the draw alone, and stay where they belong"""
+    with _other_random_state(1):
+        first = objective.new_head(Draws((3, 4)).at("class-vectors"), 2, 7, CLASSES)
+    with _other_random_state(2):
+        second = objective.new_head(Draws((3, 4)).at("class-vectors"), 2, 7, CLASSES)
+    _require(objective.has_head == (first is not None), "has_head says otherwise than new_head")
+    if first is None or second is None:
+        return "it has none"
+    shape = (2, CLASSES, 7)
+    _require(first.shape == shape, f"{tuple(first.shape)}, not {shape}")
+    _require(first.dtype == torch.float32, f"{first.dtype}, not float32")
+    _require(torch.equal(first, second), "it draws from elsewhere than its draw")
+    alone = objective.new_head(Draws((4,)).at("class-vectors"), 1, 7, CLASSES)
+    assert alone is not None  # noqa: S101 - it has class vectors
+    _require_close(alone[0], first[1], "class vectors of a seed alone", 1e-6)
+    kept = first.clone()
+    objective.constrain(kept)
+    _require_close(kept, first, "what constrain leaves of new class vectors", 1e-5)
+    return "R = 2"
+
+
+def _class_case(objective: MultiClass, seed: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Activations (R, B, n), labels (R, B) and class vectors, in float64."""
+    h = _normal(20 + seed, 2, 6, 9).relu()
+    labels = torch.arange(12).view(2, 6) % CLASSES
+    head = objective.new_head(Draws((3, 4)).at("class-vectors"), 2, 9, CLASSES)
+    return h, labels, None if head is None else head.double()
+
+
+def _class_pull(objective: MultiClass, h: Tensor, labels: Tensor, head: Tensor | None) -> ClassPull:
+    return objective.pull(h.clone(), labels, CLASSES, _copied(head), torch.bmm)
+
+
+def _copied(head: Tensor | None) -> Tensor | None:
+    return None if head is None else head.clone()
 
 
 # Negatives
@@ -644,6 +765,8 @@ def _require_alike(rows: list[Any], alone: TrainResult, seed: int) -> None:
 
 def steps_as_autograd_says(spec: TrainSpec) -> str:
     """A step goes down the gradient of the loss, and margins along it are the change of S"""
+    if spec.learns_classes:
+        return _class_steps_as_autograd_says(spec)
     learner, x = _learner(spec), _normal(13, 1, 24, 9)
     weight, pairs = learner.network.weights[0], Pairs(x)
     activation, objective = learner.network.activation, spec.pairwise
@@ -663,6 +786,33 @@ def _learner(spec: TrainSpec) -> Learner:
     network = NetworkSpec(widths=(7,), activation=spec.network.activation)
     weight = 0.5 * _normal(14, 1, 7, 9)
     return Learner(Network(network, [weight]), spec.pairwise, spec.optimizer, epochs=1)
+
+
+def _class_steps_as_autograd_says(spec: TrainSpec) -> str:
+    """Compare the step of a layer that learns classes with autograd's, and margins along it."""
+    x, labels = _normal(13, 1, 24, 9), torch.arange(24)[None] % CLASSES
+    weight = 0.5 * _normal(14, 1, 7, 9)
+    learner = _class_learner(spec, weight, CLASSES)
+    network, objective = learner.network, learner.objective
+    head = network.heads[0] if network.heads else None
+    D = learner.preview(0, LabelledBatch(x, labels), x @ weight.mT).direction
+    leaf = weight.clone().requires_grad_()
+    h = network.activation.value(x @ leaf.mT)
+    logits = objective.logits(h, CLASSES, head, torch.bmm)
+    (slope,) = torch.autograd.grad(objective.losses(logits, labels).mean(), leaf)
+    state = spec.optimizer.new_state(weight)
+    expected = spec.optimizer.direction(weight.clone(), -slope, state)
+    _require_close(D, expected, "the step", 1e-6)
+    return _margins_follow(weight[0], x[0], D[0], network.activation)
+
+
+def _class_learner(spec: TrainSpec, weight: Tensor, classes: int) -> ClassLearner:
+    """Return a learner of one layer with these weights."""
+    spec_of_layer = NetworkSpec(widths=(weight.shape[1],), activation=spec.network.activation)
+    drawn = new_heads(spec.over_classes, spec_of_layer.widths, classes, Draws((3,)), CPU)
+    heads = [head.to(weight.dtype) for head in drawn]
+    network = Network(spec_of_layer, [weight], heads=heads)
+    return ClassLearner(network, spec.over_classes, spec.optimizer, classes=classes, epochs=1)
 
 
 def _margins_follow(weight: Tensor, x: Tensor, D: Tensor, activation: Activation) -> str:
@@ -698,20 +848,28 @@ def has_a_cost(spec: TrainSpec) -> str:
 
 def _seconds(*specs: TrainSpec) -> list[float]:
     """The shortest time of a step of a wide layer with each spec, taken in turn."""
-    pairs = Pairs(_normal(16, 1, 2 * TIMED_PAIRS, TIMED_INPUTS).float())
+    x = _normal(16, 1, 2 * TIMED_PAIRS, TIMED_INPUTS).float()
     learners = [_wide(spec) for spec in specs]
+    batches = [
+        LabelledBatch(x, torch.arange(x.shape[1])[None] % CLASSES)
+        if spec.learns_classes
+        else Pairs(x)
+        for spec in specs
+    ]
     times: list[list[float]] = [[] for _ in specs]
     for _ in range(TIMES):
-        for learner, taken in zip(learners, times, strict=True):
+        for learner, batch, taken in zip(learners, batches, times, strict=True):
             began = time.perf_counter()
-            learner.step((0,), pairs, 1)
+            learner.step((0,), batch, 1)
             taken.append(time.perf_counter() - began)
     return [min(taken) for taken in times]
 
 
-def _wide(spec: TrainSpec) -> Learner:
-    network = NetworkSpec(widths=(TIMED_UNITS,), activation=spec.network.activation)
+def _wide(spec: TrainSpec) -> Learner | ClassLearner:
     weight = _normal(15, 1, TIMED_UNITS, TIMED_INPUTS).float() / TIMED_INPUTS**0.5
+    if spec.learns_classes:
+        return _class_learner(spec, weight, CLASSES)
+    network = NetworkSpec(widths=(TIMED_UNITS,), activation=spec.network.activation)
     return Learner(Network(network, [weight]), spec.pairwise, spec.optimizer, epochs=1)
 
 
@@ -730,6 +888,13 @@ def _other_random_state(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
+OVER_CLASSES: tuple[Check, ...] = (
+    describes_itself,
+    class_pull_is_the_slope,
+    logits_are_of_each_sample,
+    class_pull_is_finite,
+    class_vectors_follow_their_draw,
+)
 OF_CATALOGUE: dict[Catalogue, tuple[Check, ...]] = {
     "negatives": (
         describes_itself,

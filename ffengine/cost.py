@@ -16,6 +16,7 @@ from ffengine.label_codes import OneHot
 from ffengine.layer_kinds import samples_at_once
 from ffengine.negatives import Relabelling
 from ffengine.onset import onset_before
+from ffengine.optimizers import AnyOptimizer
 from ffengine.results import Onset
 from ffengine.search import Params, example_cells, searched
 from ffengine.spec import (
@@ -24,6 +25,7 @@ from ffengine.spec import (
     PUSHERS,
     CheckSpec,
     ForecastSpec,
+    PhasesSpec,
     StudySpec,
     TrainSpec,
 )
@@ -772,7 +774,8 @@ def train_disk(spec: TrainSpec, facts: Dataset, flops: float) -> DiskBytes:
 
     Bytes.
     """
-    replicas, layers, slots = len(spec.seeds), len(spec.network.widths), len(spec.optimizer.slots)
+    replicas, layers = len(spec.seeds), len(spec.network.widths)
+    slots = slots_of(spec.optimizer, spec.phases)
     measured = measurements_of(spec)
     biases = spec.network.bias * sum(spec.network.widths)
     weights = BYTES * replicas * (weight_numbers(spec, facts) + biases)
@@ -782,9 +785,7 @@ def train_disk(spec: TrainSpec, facts: Dataset, flops: float) -> DiskBytes:
     files = len(spec.stages) * measured * (weights + header) + states
     within_epoch = (1 + slots) * weights + header
     if spec.evaluation.baselines:  # one that learns is saved beside the network
-        learnt = 3 + max(
-            len((one.optimizer or spec.optimizer).slots) for one in spec.evaluation.baselines
-        )
+        learnt = 3 + max(slots_of_baseline(one, spec) for one in spec.evaluation.baselines)
         within_epoch += learnt * (weights + header)
     seconds = flops / DEVICE_FLOPS["cpu"]
     reports = min(spec.epochs * len(spec.stages), 2 * seconds) + seconds / 2
@@ -813,6 +814,37 @@ def train_disk(spec: TrainSpec, facts: Dataset, flops: float) -> DiskBytes:
         + replicas * layers * partitions * classes
         + int(reports * EVENT_BYTES),
     )
+
+
+def slots_of(optimizer: AnyOptimizer, phases: PhasesSpec) -> int:
+    """Count the tensors of the weights' shape that an optimiser goes by.
+
+    **Arguments:**
+
+    - `optimizer`: the optimiser.
+    - `phases`: whether negative phases have tensors of their own.
+
+    **Returns:**
+
+    How many there are for each weight.
+    """
+    return len(optimizer.slots) * (2 if phases.own_states else 1)
+
+
+def slots_of_baseline(baseline: Baseline, spec: TrainSpec) -> int:
+    """Count the tensors of the weights' shape that the optimiser of a baseline goes by.
+
+    **Arguments:**
+
+    - `baseline`: how it learns.
+    - `spec`: the run.
+
+    **Returns:**
+
+    How many there are for each weight.
+    """
+    phases = PhasesSpec() if baseline.sides == 1 else spec.phases
+    return slots_of(baseline.optimizer or spec.optimizer, phases)
 
 
 def suite_bytes(spec: TrainSpec, facts: Dataset, partitions: int) -> int:
@@ -855,17 +887,14 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     replicas, samples = len(spec.seeds), spec.dataset.train_count(facts)
     everything = samples + spec.dataset.validation_samples + spec.dataset.test_count(facts)
     numbers = weight_numbers(spec, facts) + sum(head_numbers(spec, facts))
-    weights = numbers * (2 * (1 + len(spec.optimizer.slots)) + 3)
+    weights = numbers * (2 * (1 + slots_of(spec.optimizer, spec.phases)) + 3)
     batch = held_numbers(
         spec,
         facts,
         max(min(spec.batch_size, samples), min(spec.monitored(facts), spec.batch_size)),
     )
     weights += max(
-        (
-            2 * (4 + len((one.optimizer or spec.optimizer).slots))
-            for one in spec.evaluation.baselines
-        ),
+        (2 * (4 + slots_of_baseline(one, spec)) for one in spec.evaluation.baselines),
         default=0,
     ) * weight_numbers(spec, facts)  # those of a baseline, and a copy
     batch = max(

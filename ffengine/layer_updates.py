@@ -34,6 +34,7 @@ STEP_PAIRS = 1000  # of a larger batch so many go through a layer at a time, in 
 BOTH_SIDES = PhasesSpec()
 STATISTICS = "goodness"  # the name of the goodness's statistics among the tensors of a layer
 EITHER: tuple[Split | None, ...] = (None, "positive", "negative")
+OF_NEGATIVES = "negative_"  # before the names of what negative phases have to themselves
 FIRST_ACTIVITY = 0.5  # start of peer normalisation's running mean activity (Löwe 2023)
 
 
@@ -152,7 +153,8 @@ class LayerLearner(ABC):
             label = float(torch.linalg.vector_norm(inputs.first(count), dim=-1).max()) ** 2
         for layer in layers[1:]:
             length = {"l2": 1, "halves": 2}.get(spec.normalize, spec.widths[layer - 1])
-            energies[layer] = length + spec.bias + label
+            gain = self.network.label_gain(layer) / self.network.label_gain(layers[0])
+            energies[layer] = length + spec.bias + label * gain**2
         return min(
             steps_between_looks(
                 self.eta(layer, epoch) * self.phases.largest_rate,
@@ -294,7 +296,7 @@ class Learner(LayerLearner):
                 self.optimizer,
                 self.network.weights[layer],
                 descent,
-                self.states[layer],
+                state_of(split, self.states[layer], self.phases),
                 self.rate(layer, epoch, split),
             )
             inputs = above
@@ -319,7 +321,7 @@ class Learner(LayerLearner):
                 self.optimizer,
                 network.weights[layer],
                 received.gathered(pull, self.product),
-                self.states[layer],
+                state_of(split, self.states[layer], self.phases),
                 self.rate(layer, epoch, split),
             )
 
@@ -383,6 +385,7 @@ class Learner(LayerLearner):
         descent = inputs.gathered(pull, product)
         parts = (torch.linalg.vector_norm(pull, dim=-1) * inputs.lengths()).sum(-1).double()
         cancellation = parts_over_whole(parts, descent)
+        state = state_of(split, state, self.phases)
         return Preview(
             self.optimizer.direction(self.network.weights[layer], descent, state), cancellation
         )
@@ -503,12 +506,53 @@ class Learner(LayerLearner):
 
     def _new_state(self, weight: Tensor) -> State:
         """Return the state of a layer before its first step."""
-        state = self.optimizer.new_state(weight)
+        state = new_state(self.optimizer, weight, self.phases)
         if self.objective.peer_normalization:
             state["activity"] = weight.new_full(weight.shape[:2], FIRST_ACTIVITY)
         if self.objective.goodness.has_statistics:
             state[STATISTICS] = self.objective.goodness.new_statistics(weight)
         return state
+
+
+def new_state(optimizer: AnyOptimizer, weight: Tensor, phases: PhasesSpec) -> State:
+    """Return an optimiser's tensors before the first step, twice where phases have their own.
+
+    **Arguments:**
+
+    - `optimizer`: whose they are.
+    - `weight`: W (R, n, m).
+    - `phases`: whether negative phases have theirs.
+
+    **Returns:**
+
+    The tensors by name.
+    """
+    state = optimizer.new_state(weight)
+    if not phases.own_states:
+        return state
+    return state | {OF_NEGATIVES + name: value.clone() for name, value in state.items()}
+
+
+def state_of(split: Split | None, state: State, phases: PhasesSpec) -> State:
+    """Return the tensors that the optimiser goes by in a step, in their memory.
+
+    **Arguments:**
+
+    - `split`: from which the step learns; None: from both.
+    - `state`: all tensors of a layer.
+    - `phases`: whether negative phases have theirs.
+
+    **Returns:**
+
+    Tensors under the optimiser's own names.
+    """
+    if split != "negative" or not phases.own_states:
+        return state
+    return {
+        name.removeprefix(OF_NEGATIVES): value
+        for name, value in state.items()
+        if name.startswith(OF_NEGATIVES)
+    }
 
 
 def parts_over_whole(parts: Tensor, descent: Tensor) -> Tensor:

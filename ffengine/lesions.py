@@ -232,7 +232,6 @@ def driven(network: Network, x: Tensor) -> Drive:
     The sums of |x| and |h| of each layer.
     """
     inputs, units = list[Tensor](), list[Tensor]()
-    label = network.label_of(x.unsqueeze(0))
     below = network.prepared(0, x.unsqueeze(0))
     for layer in range(len(network.weights)):
         h = network.activation.value(network.pre_activation(layer, below))
@@ -240,7 +239,7 @@ def driven(network: Network, x: Tensor) -> Drive:
         sizes = h[0].abs().double().sum(0)
         units.append(sizes.view(network.weights[layer].shape[1], -1).sum(-1))
         if layer + 1 < len(network.weights):
-            below = network.next_input(layer, h, label)
+            below = network.next_input(layer, h, network.label_of(below))
     return Drive(inputs, units)
 
 

@@ -500,6 +500,6 @@ AnyNegatives = Annotated[
     | SelfContrastive
     | NoNegatives,
     Field(discriminator="strategy"),
-    OpenUnion("negatives", Negatives, "strategy"),
+    OpenUnion("negatives", (Negatives,), "strategy"),
     default_choice("strategy", "wrong_label"),
 ]

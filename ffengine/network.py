@@ -333,11 +333,10 @@ class Network:
 
         (R, B, m of the layer), normalised as the spec says, with the bias input.
         """
-        label = self.label_of(x)
         x = self.prepared(0, x)
         for below in range(layer):
             h = self.activation.value(self.pre_activation(below, x))
-            x = self.next_input(below, h, label)
+            x = self.next_input(below, h, self.label_of(x))
         return x
 
     def next_input(self, layer: int, h: Tensor, label: Tensor | None = None) -> Tensor:
@@ -347,13 +346,31 @@ class Network:
 
         - `layer`: the layer whose activations they are.
         - `h`: (R, B, n).
-        - `label`: (R or 1, B, K), the label inputs of the samples, where every layer receives them.
+        - `label`: (R or 1, B, K), the label inputs that this layer received, where every layer
+          receives them.
 
         **Returns:**
 
         (R, B, m of the layer above).
         """
+        change = self.label_gain(layer + 1) / self.label_gain(layer)
+        if label is not None and change != 1:
+            label = label * change
         return self.prepared(layer + 1, h, label)
+
+    def label_gain(self, layer: int) -> float:
+        """Return by what the label of a sample is multiplied in front of a layer's input.
+
+        **Arguments:**
+
+        - `layer`: the layer, from 0.
+
+        **Returns:**
+
+        The gain, 1 for the first layer.
+        """
+        gains = self.spec.label_gains
+        return gains[layer - 1] if layer and gains else 1.0
 
     def label_of(self, x: Tensor) -> Tensor | None:
         """Return the label inputs that every layer receives of samples, or of a layer's input.
@@ -385,7 +402,8 @@ class Network:
     def prepared(self, layer: int, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Normalise the input of a layer where the spec says so, and add the bias input.
 
-        Label inputs that every layer receives are not normalised: they are the same in all layers.
+        Label inputs that every layer receives are not normalised: where `label_gains` says nothing
+        else they are the same in all layers.
 
         **Arguments:**
 
@@ -454,13 +472,13 @@ class Network:
 
         h (R, B, n) of each layer.
         """
-        found, label = list[Tensor](), self.label_of(x)
+        found = list[Tensor]()
         x = self.prepared(0, x)
         for layer in range(len(self.weights)):
             h = self.activation.value(self.pre_activation(layer, x))
             found.append(self.passed_on(layer, h))
             if layer + 1 < len(self.weights):
-                x = self.next_input(layer, found[-1], label)
+                x = self.next_input(layer, found[-1], self.label_of(x))
         return found
 
     def passed_on(self, _layer: int, h: Tensor) -> Tensor:
@@ -554,13 +572,15 @@ class Network:
 
     def _goodness_by_layer(self, goodness: Goodness, z: Tensor, label: Tensor | None) -> Tensor:
         """Return the goodness (R, L, B, C) of every layer from z (R, B, C, n) of the first, which
-        is overwritten, and the label inputs (R, B, C, K) that every layer receives, if any.
+        is overwritten, and the label inputs (R, B, C, K) that the first layer received, if the
+        others receive them, too.
         """
         h = self.passed_on(0, self.activation.value_(z))
         by_layer = [self.goodness(0, goodness).value(h)]
         label = None if label is None else label.flatten(1, 2)
         for layer in range(1, len(self.weights)):
             x = self.next_input(layer - 1, h.flatten(1, 2), label)
+            label = self.label_of(x)
             z = linear(x, self.weights[layer]).unflatten(1, h.shape[1:3])
             h = self.passed_on(layer, self.activation.value_(z))
             by_layer.append(self.goodness(layer, goodness).value(h))

@@ -766,7 +766,7 @@ GoodnessEntry = Annotated[
     | Moment
     | Whitened,
     Field(discriminator="name"),
-    OpenUnion("goodness", Goodness, "name"),
+    OpenUnion("goodness", (Goodness,), "name"),
 ]
 AnyGoodnessName = Annotated[GoodnessName, OpenNames("goodness")]
 AnyGoodness = Annotated[
@@ -1621,6 +1621,6 @@ AnyObjective = Annotated[
     | Prototypes
     | ChannelAssignment,
     Field(discriminator="name"),
-    OpenUnion("objectives", Objective, "name"),
+    OpenUnion("objectives", (Objective, MultiClass), "name"),
     default_choice("name", "difference"),
 ]

@@ -275,6 +275,6 @@ class AdamW(Adam):
 AnyOptimizer = Annotated[
     Sgd | Momentum | Nesterov | Adam | AdamW,
     Field(discriminator="name"),
-    OpenUnion("optimizers", Optimizer, "name"),
+    OpenUnion("optimizers", (Optimizer,), "name"),
     default_choice("name", "sgd"),
 ]

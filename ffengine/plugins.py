@@ -25,7 +25,7 @@ from ffengine.additions import ADDED, Catalogue
 from ffengine.entry import Entry, entries, is_constant, meaning_of, name_of
 from ffengine.inits import INITS, Init
 from ffengine.negatives import AnyNegatives, Negatives
-from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, Objective
+from ffengine.objectives import AnyObjective, Goodness, GoodnessEntry, MultiClass, Objective
 from ffengine.optimizers import AnyOptimizer, Optimizer
 from ffengine.results import PluginUse
 from ffengine.text import shortened, visible
@@ -42,18 +42,18 @@ NAMED_BY: Mapping[str, Catalogue] = {"activation": "activations", "init": "inits
 
 
 class ClassCatalogue(NamedTuple):
-    """A catalogue whose entries are classes: its union, their base and the field of their name."""
+    """A catalogue whose entries are classes: its union, their bases and the field of their name."""
 
     entries: Any
-    base: type[Entry]
+    bases: tuple[type[Entry], ...]  # an entry inherits from one of them
     discriminator: str
 
 
 UNIONS: dict[Catalogue, ClassCatalogue] = {
-    "negatives": ClassCatalogue(AnyNegatives, Negatives, "strategy"),
-    "objectives": ClassCatalogue(AnyObjective, Objective, "name"),
-    "goodness": ClassCatalogue(GoodnessEntry, Goodness, "name"),
-    "optimizers": ClassCatalogue(AnyOptimizer, Optimizer, "name"),
+    "negatives": ClassCatalogue(AnyNegatives, (Negatives,), "strategy"),
+    "objectives": ClassCatalogue(AnyObjective, (Objective, MultiClass), "name"),
+    "goodness": ClassCatalogue(GoodnessEntry, (Goodness,), "name"),
+    "optimizers": ClassCatalogue(AnyOptimizer, (Optimizer,), "name"),
 }
 
 
@@ -301,9 +301,10 @@ def _activation(found: object, name: str) -> Activation:
 
 def _class(found: object, point: EntryPoint, union: ClassCatalogue) -> type[Entry]:
     """Return an entry that is a class, if it is one of its catalogue. Raises _Refused."""
-    base = union.base
-    if not (inspect.isclass(found) and issubclass(found, base)):
-        raise _Refused(f"{point.value} is no subclass of {base.__module__}.{base.__name__}")
+    if not (inspect.isclass(found) and issubclass(found, union.bases)):
+        named = " or ".join(f"{base.__module__}.{base.__name__}" for base in union.bases)
+        raise _Refused(f"{point.value} is no subclass of {named}")
+    base = next(base for base in union.bases if issubclass(found, base))
     if inspect.isabstract(found):
         raise _Refused(f"{found.__name__} lacks {_abstract(found)}")
     everywhere = [one for some in UNIONS.values() for one in entries(some.entries)]
@@ -348,7 +349,7 @@ def _names_in(part: object) -> Iterator[tuple[Catalogue, str]]:
     if not isinstance(part, BaseModel):
         return
     for catalogue, union in UNIONS.items():
-        if isinstance(part, union.base):
+        if isinstance(part, union.bases):
             yield catalogue, str(getattr(part, union.discriminator))
     for field in type(part).model_fields:
         value = getattr(part, field)

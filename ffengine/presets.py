@@ -304,7 +304,7 @@ TOGETHER = TrainSpec(
 RATIO = 16  # of positive steps to negative ones
 
 
-def apart(positive_steps: int, negative_steps: int) -> TrainSpec:
+def apart(positive_steps: int, negative_steps: int, *, own_states: bool = False) -> TrainSpec:
     """Return the run whose phases are so many steps apart.
 
     Of unequal phases the longer one learns more slowly, so that both do as much.
@@ -312,6 +312,7 @@ def apart(positive_steps: int, negative_steps: int) -> TrainSpec:
     **Arguments:**
 
     - `positive_steps`, `negative_steps`: the lengths of the phases.
+    - `own_states`: whether each phase has a state of Adam of its own, as in the published code.
 
     **Returns:**
 
@@ -321,7 +322,10 @@ def apart(positive_steps: int, negative_steps: int) -> TrainSpec:
     return TOGETHER.model_copy(
         update={
             "phases": PhasesSpec(
-                positive_steps=positive_steps, negative_steps=negative_steps, lr_ratio=ratio
+                positive_steps=positive_steps,
+                negative_steps=negative_steps,
+                lr_ratio=ratio,
+                own_states=own_states,
             ),
             "optimizer": Adam(lr=0.03 / ratio),
         }
@@ -344,6 +348,9 @@ SEPARATED_PHASES = StudySpec(
                 }
             )
         ),
+        "1 and 1, a state each": StudyPart(base=apart(1, 1, own_states=True)),
+        "16 and 16, a state each": StudyPart(base=apart(RATIO, RATIO, own_states=True)),
+        "16 and 1, a state each": StudyPart(base=apart(RATIO, 1, own_states=True)),
     }
 )
 
@@ -548,10 +555,34 @@ def at_places(goodness: AnyGoodness, threshold: float, strengths: tuple[float, .
     )
 
 
+def with_gains(strength: float, gains: tuple[tuple[float, float, float], ...]) -> StudyPart:
+    """Return runs whose label is louder or weaker in front of the layers above the first.
+
+    **Arguments:**
+
+    - `strength`: the value of a label's input in front of the image.
+    - `gains`: by what it is multiplied in front of each of the three layers above.
+
+    **Returns:**
+
+    A part of a study.
+    """
+    base = at_places(MeanSquares(), 0.5, (strength,)).base
+    dataset = base.dataset.model_copy(update={"labels": "every_layer", "label_strength": strength})
+    return StudyPart(
+        base=base.model_copy(update={"dataset": dataset}),
+        grid={"network.label_gains": [list(each) for each in gains]},
+    )
+
+
 LABEL_PLACES = StudySpec(
     parts={
         "mean of squares": at_places(MeanSquares(), 0.5, (1.0, 3.0)),
         "top-k": at_places(TopK(k=5, of="activations"), 2.0, (1.0,)),
+        "gains of a label of 1": with_gains(
+            1.0, ((0.3, 0.3, 0.3), (2.0, 2.0, 2.0), (3.0, 3.0, 3.0), (1.0, 2.0, 4.0))
+        ),
+        "gains of a label of 3": with_gains(3.0, ((0.333, 0.333, 0.333),)),
     }
 )
 
@@ -751,7 +782,7 @@ PRESETS: dict[str, Preset] = {
             "separated-phases",
             "Lică & Dinucu-Jianu 2023, arXiv 2310.18647: steps on positives and on negatives apart "
             "in time, 1 and 1, 16 and 16, 16 and 1, beside steps on both; 89 %, 35 %, none and "
-            "97.7 % accuracy. With two thresholds as well.",
+            "97.7 % accuracy. With two thresholds, and with a state of Adam for each, too.",
             SEPARATED_PHASES,
         ),
         Preset(
@@ -773,7 +804,7 @@ PRESETS: dict[str, Preset] = {
             "The label in front of the image alone, or in front of what every layer receives "
             "(arXiv 2405.12443; about 4 points more on Fashion-MNIST with 4 x 2000, arXiv "
             "2604.13081), with the mean of squares at two strengths and with the largest "
-            "activations.",
+            "activations; and with gains of the label in front of the layers above the first.",
             LABEL_PLACES,
         ),
         Preset(

@@ -87,7 +87,8 @@ ADDED_LATER = (
     '"goodness":"sum_squares","decomposition":false,',  # objectives have a goodness, too
     ',"negative_threshold":null',
     ',"collaboration":null',
-    ',"unit":"steps","lr_ratio":1.0',  # of phases, before the next entry
+    ',"own_states":false',  # of phases, before the next two entries
+    ',"unit":"steps","lr_ratio":1.0',
     '"phases":{"positive_steps":0,"negative_steps":0},',
     '"decomposition":[],',
     '"accuracy":false,',
@@ -98,6 +99,7 @@ ADDED_LATER = (
     ',"layer_range":false',
     ',"share":null,"of":"squares"',
     '"layers":[],',  # of a network
+    ',"label_gains":[]',
 )
 OVER_CLASSES = frozenset(
     name_of(entry, "name") for entry in entries(AnyObjective) if issubclass(entry, MultiClass)
@@ -400,6 +402,13 @@ class NetworkSpec(Entry):
         description="learn as if the slope were 1 everywhere, so that peer normalisation can "
         "revive dead units (Löwe 2023)",
     )
+    label_gains: tuple[Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)], ...] = Field(
+        (),
+        max_length=MOST_LAYERS - 1,
+        description="with dataset.labels: every_layer, by what the label is multiplied in front of "
+        "the activations that each layer above the first receives, a number for each of them; "
+        "[]: 1 everywhere",
+    )
 
     @property
     def derived(self) -> frozenset[str]:
@@ -490,6 +499,22 @@ class PhasesSpec(Entry):
         description="learning rate of negative phases over that of positive phases, which is the "
         "optimizer's",
     )
+    own_states: bool = Field(
+        False,
+        description="whether steps of negative phases have a state of the optimizer of their own, "
+        "such as the running means of adam; else all steps go by one state",
+    )
+
+    @model_validator(mode="after")
+    def _both_phases_have_states(self) -> "PhasesSpec":
+        """Refuse a second state where there are no two phases."""
+        if self.own_states and not (self.positive_steps and self.negative_steps):
+            raise SpecFieldError(
+                ("own_states",),
+                "there are no two phases to have a state each; set positive_steps and "
+                "negative_steps, or leave it out",
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_phase_has_the_ratio(self) -> "PhasesSpec":
@@ -1085,7 +1110,19 @@ class TrainSpec(Entry, metaclass=SpecMeta):
             self.refuse_misfit(DATASETS[dataset.name])
 
     def _refuse_no_label_to_carry(self) -> None:
-        """Raise SpecFieldError where every layer is to receive a label that samples do not have."""
+        """Raise SpecFieldError where layers are to receive a label that there is not for them."""
+        gains, above = self.network.label_gains, len(self.network.widths) - 1
+        if gains and self.dataset.labels != "every_layer":
+            raise SpecFieldError(
+                ("network", "label_gains"),
+                f"layers above the first receive no label with dataset.labels: "
+                f"{self.dataset.labels}; use every_layer, or leave label_gains out",
+            )
+        if gains and len(gains) != above:
+            raise SpecFieldError(
+                ("network", "label_gains"),
+                f"{len(gains)} for {above} layers above the first; give one for each of them",
+            )
         if self.dataset.labels == "every_layer" and not self.negatives.labelled:
             raise SpecFieldError(
                 ("dataset", "labels"),

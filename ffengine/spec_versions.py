@@ -41,6 +41,7 @@ ADDED: Mapping[int, frozenset[str]] = {
             "LinearThreshold.negative_threshold",
             "MonitorSpec.accuracy",
             "MonitorSpec.decomposition",
+            "NetworkSpec.label_gains",
             "NetworkSpec.layers",
             "SoftplusLoss.collaboration",
             "SoftplusLoss.negative_threshold",

@@ -4358,6 +4358,12 @@ export interface components {
              */
             init?: "gaussian" | "gaussian_fan_out" | "he" | "glorot" | "lecun" | "orthogonal" | "torch";
             /**
+             * Label Gains
+             * @description with dataset.labels: every_layer, by what the label is multiplied in front of the activations that each layer above the first receives, a number for each of them; []: 1 everywhere
+             * @default []
+             */
+            label_gains?: number[];
+            /**
              * Layers
              * @description in place of widths, layers of images, first to last: conv, pool and dense; needs an objective class_block
              * @default []
@@ -4625,6 +4631,12 @@ export interface components {
              * @default 0
              */
             negative_steps?: number;
+            /**
+             * Own States
+             * @description whether steps of negative phases have a state of the optimizer of their own, such as the running means of adam; else all steps go by one state
+             * @default false
+             */
+            own_states?: boolean;
             /**
              * Positive Steps
              * @description length of a positive phase, in the unit; 0: only negative phases
@@ -6149,7 +6161,7 @@ export interface components {
         StudySpec: {
             /**
              * Base
-             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "layer_range": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
+             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "label_gains": [], "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "own_states": false, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "layer_range": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
              */
             base?: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"];
             /**
@@ -6417,7 +6429,7 @@ export interface components {
              * @description default: {"redraw": "every_epoch", "strategy": "wrong_label", "image": "own"}
              */
             negatives?: components["schemas"]["WrongLabel"] | components["schemas"]["HardestLabel"] | components["schemas"]["SampledLabel"] | components["schemas"]["Hybrid"] | components["schemas"]["OtherImage"] | components["schemas"]["Mix"] | components["schemas"]["Noise"] | components["schemas"]["ShufflePixels"] | components["schemas"]["Masked"] | components["schemas"]["Adversarial"] | components["schemas"]["SelfContrastive"] | components["schemas"]["NoNegatives"];
-            /** @description default: {"widths": [500], "layers": [], "activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false} */
+            /** @description default: {"widths": [500], "layers": [], "activation": "relu", "bias": false, "init": "gaussian", "normalize": "none", "normalize_first": false, "pass_dead_units": false, "label_gains": []} */
             network?: components["schemas"]["NetworkSpec"];
             /**
              * Objective
@@ -6429,7 +6441,7 @@ export interface components {
              * @description default: {"lr": 1.0, "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0, "name": "sgd"}
              */
             optimizer?: components["schemas"]["Sgd"] | components["schemas"]["Momentum"] | components["schemas"]["Nesterov"] | components["schemas"]["Adam"] | components["schemas"]["AdamW"];
-            /** @description default: {"positive_steps": 0, "negative_steps": 0, "unit": "steps", "lr_ratio": 1.0} */
+            /** @description default: {"positive_steps": 0, "negative_steps": 0, "unit": "steps", "lr_ratio": 1.0, "own_states": false} */
             phases?: components["schemas"]["PhasesSpec"];
             /**
              * Precision

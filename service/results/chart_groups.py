@@ -72,6 +72,7 @@ THEMES: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Units",
         (
             "kappa_gap",
+            "used_units",
             "gradient_share",
             "basins",
             "effective_sizes",

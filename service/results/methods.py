@@ -357,6 +357,12 @@ def _network(network: NetworkSpec) -> Iterator[Statement]:
             which = f"the {'first ' if several else ''}layer{above}"
             done = done if several else "scaled to length 1"
         yield Statement("normalize", f"The input of {which} is {done}.")
+    if network.label_gains:
+        gains = ", ".join(f"{gain:g}" for gain in network.label_gains)
+        yield Statement(
+            "label gains",
+            f"In front of the layers above the first the label is multiplied by {gains}.",
+        )
     if network.pass_dead_units:
         yield Statement(
             "dead units",
@@ -414,7 +420,8 @@ def _training(spec: TrainSpec) -> Iterator[Statement]:
             "phases",
             f"{whose} take one side at a time: {up:,} on positives, then {down:,} on "
             "negatives⟦hinton2022forward⟧."
-            + (f" Steps on negatives have {rate:g} times the learning rate." if rate != 1 else ""),
+            + (f" Steps on negatives have {rate:g} times the learning rate." if rate != 1 else "")
+            + " Both have a state of the optimiser of their own." * spec.phases.own_states,
         )
     if spec.precision != "float32":
         yield Statement("precision", f"Matrix products of training are in {spec.precision}.")

@@ -101,6 +101,7 @@ def _of_training(spec: TrainSpec) -> Iterator[str]:
         "network.bias": (network.bias, not network.bias),
         "network.init": (network.init, network.init in GAUSSIAN),
         "network.normalize_first": (network.normalize_first, not network.normalize_first),
+        "network.label_gains": (list(network.label_gains), not network.label_gains),
         "network.pass_dead_units": (network.pass_dead_units, not network.pass_dead_units),
         "objective.name": (spec.objective.name, isinstance(spec.objective, Difference)),
         **_of_goodness(spec),

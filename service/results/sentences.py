@@ -270,7 +270,7 @@ def _title(source: Source) -> str:
     )
     turns = (
         f", phases of {phases.positive_steps} positive and {phases.negative_steps} negative "
-        f"{phases.unit}{rates}"
+        f"{phases.unit}{rates}{' and a state each' * phases.own_states}"
         if phases.alternate
         else ""
     )

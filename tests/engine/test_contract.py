@@ -13,7 +13,7 @@ from ffengine.additions import Catalogue
 from ffengine.entry import entries, name_of
 from ffengine.inits import INITS, Init
 from ffengine.negatives import Negatives, NoNegatives, Relabelling
-from ffengine.objectives import Goodness, SumSquares, Symba
+from ffengine.objectives import ClassBlock, Goodness, MonoForward, SumSquares, Symba
 from ffengine.optimizers import Adam, Optimizer, Sgd
 from ffengine.plugins import UNIONS
 
@@ -22,7 +22,7 @@ OWN: list[tuple[Catalogue, str]] = [
         (catalogue, name_of(entry, union.discriminator))
         for catalogue, union in UNIONS.items()
         for entry in entries(union.entries)
-        if issubclass(entry, union.base) and entry is not NoNegatives
+        if issubclass(entry, union.bases) and entry is not NoNegatives
     ),
     *(("activations", name) for name in ACTIVATIONS),
     *(("inits", name) for name in INITS),
@@ -35,7 +35,7 @@ IDS = [".".join(one) for one in OWN]
 @pytest.mark.parametrize(("catalogue", "name"), OWN, ids=IDS)
 def test_every_entry_of_fflab_keeps_the_contract(catalogue: Catalogue, name: str) -> None:
     entry = contract.find(catalogue, name)
-    for check in contract.OF_CATALOGUE[catalogue]:
+    for check in contract.checks_of(catalogue, entry):
         assert check(entry)
     for on_runs in (contract.reads_back, contract.steps_as_autograd_says):
         assert on_runs(contract.spec_with(catalogue, entry))
@@ -106,6 +106,44 @@ class Exploding(Symba):
 
     def terms(self, positive: Any, negative: Any) -> Any:
         return (positive.exp() - negative.exp()) * 0, negative * 0
+
+
+class Halved(MonoForward):
+    """Class vectors of which half is pulled."""
+
+    def back(self, *given: Any) -> Any:
+        return super().back(*given)._replace(head=super().back(*given).head / 2)
+
+
+class Crowd(ClassBlock):
+    """Logits less their mean over the batch."""
+
+    def logits(self, *given: Any) -> Any:
+        found = super().logits(*given)
+        return found - found.mean(1, keepdim=True)
+
+
+class Boundless(ClassBlock):
+    """Exponentials of the mean activations of blocks."""
+
+    def logits(self, *given: Any) -> Any:
+        return super().logits(*given).exp()
+
+    def back(self, h: Any, logits: Any, slopes: Any, *rest: Any) -> Any:
+        return super().back(h, logits, slopes * logits, *rest)
+
+
+class Secretive(MonoForward):
+    """It says that it learns no class vectors."""
+
+    has_head: ClassVar[bool] = False
+
+
+class Elsewhere(MonoForward):
+    """Class vectors of torch's own generator."""
+
+    def new_head(self, draw: Any, replicas: int, width: int, classes: int) -> Any:
+        return torch.randn(replicas, classes, width)
 
 
 class Restless(Negatives):
@@ -204,6 +242,11 @@ BROKEN: dict[str, tuple[Catalogue, Any, str]] = {
     "slopes of a batch": ("objectives", Centred(), "of positives: off"),
     "paired in secret": ("objectives", Unpaired(), "paired is false"),
     "no number": ("objectives", Exploding(), "terms has values that are none"),
+    "half of the class vectors": ("objectives", Halved(), "the pull on class vectors: off"),
+    "logits of a batch": ("objectives", Crowd(), "the logits of a sample alone: off"),
+    "no number of large ones": ("objectives", Boundless(), "not finite with activations of 1e4"),
+    "class vectors in secret": ("objectives", Secretive(), "has_head says otherwise"),
+    "class vectors elsewhere": ("objectives", Elsewhere(), "it draws from elsewhere"),
     "own random numbers": ("negatives", Restless(), "use positives.draw"),
     "data changed": ("negatives", InPlace(), "it changes the positives in place"),
     "positives": ("negatives", Copies(), "negatives are their positives"),
@@ -235,7 +278,7 @@ def named() -> Iterator[None]:
 def test_the_contract_finds_what_is_wrong(what: str, named: None) -> None:
     catalogue, entry, said = BROKEN[what]
     found = []
-    for check in contract.OF_CATALOGUE[catalogue]:
+    for check in contract.checks_of(catalogue, entry):
         try:
             check(entry)
         except contract.Broken as broken:

@@ -85,9 +85,10 @@ def slow_activations(
     """h of each layer from W and V as matrices of their own, in float64."""
     found, count, how = list[Tensor](), label.shape[-1], spec.network.normalize
     x = normed(image, how) if spec.network.normalize_first else image
-    for weight in weights:
+    gains = (1.0, *(spec.network.label_gains or (1.0, 1.0)))
+    for weight, gain in zip(weights, gains, strict=False):
         v, w = weight[:, :count], weight[:, count:]
-        z = label @ v.T
+        z = gain * label @ v.T
         if spec.network.bias:
             z, w = z + w[:, -1], w[:, :-1]
         found.append(torch.relu(z + x @ w.T))
@@ -101,6 +102,7 @@ networks = st.fixed_dictionaries(
         "normalize": st.sampled_from(["none", "l2", "rms", "layer"]),
         "normalize_first": st.booleans(),
         "bias": st.booleans(),
+        "label_gains": st.sampled_from([(), (2.5, 2.5), (0.3, 7.0)]),
     }
 )
 
@@ -253,6 +255,11 @@ RUNS: dict[str, dict[str, Any]] = {
     "phases": {"phases": {"positive_steps": 1, "negative_steps": 2}},
     "drawn once": {"layers": "greedy", "negatives": {"redraw": "once"}},
     "random patterns": {"dataset": {"label_code": RANDOM}, "layers": "greedy"},
+    "gains": {
+        "network": {"widths": [9, 7, 6], "normalize": "l2", "label_gains": [0.7, 3.0]},
+        "layers": "greedy",
+        "negatives": {"redraw": "once"},
+    },
     "kept rescaled": {
         "objective": {"name": "difference"},
         "optimizer": {"name": "sgd", "lr": 1e3},
@@ -412,6 +419,18 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"dataset": {"label_code": "fourier"}}, "the code one_hot or random"),
     ({"negatives": {"strategy": "hybrid"}}, "carry no label that every layer could receive"),
     ({"objective": {"name": "mono_forward"}}, "leave labels out"),
+    (
+        {
+            "dataset": {"labels": "append"},
+            "network": {"widths": [9, 7, 6], "label_gains": [2.0, 2.0]},
+        },
+        "receive no label with dataset.labels: append",
+    ),
+    (
+        {"network": {"widths": [9, 7, 6], "label_gains": [2.0]}},
+        "1 for 2 layers above the first; give one for each",
+    ),
+    ({"network": {"widths": [9, 7], "label_gains": [0.0]}}, "greater than 0"),
 )
 
 
@@ -419,6 +438,45 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
 def test_what_has_no_label_to_hand_on_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         spec_of(**changes)
+
+
+def test_layers_receive_the_label_with_the_gain_that_is_theirs() -> None:
+    """Also where their input is made of that of the layer below, as a bank and a step make it."""
+    gains = (0.5, 4.0)
+    spec = spec_of(network={"widths": [9, 7, 6], "normalize": "l2", "label_gains": gains})
+    stack, train = made(spec)
+    x = train.labelled[:5].expand(2, -1, -1)
+    below = stack.layer_input(0, x)
+    for layer, gain in enumerate(gains, 1):
+        h = stack.activation.value(stack.pre_activation(layer - 1, below))
+        below = stack.next_input(layer - 1, h, below[..., :10])
+        assert torch.equal(below, stack.layer_input(layer, x))
+        assert torch.equal(below[..., :10], gain * x[..., :10])
+
+
+def test_gains_of_one_are_no_gains_and_no_gains_have_the_digest_of_before() -> None:
+    plain, ones = (
+        spec_of(network={"widths": [9, 7, 6], "normalize": "l2", **gains})
+        for gains in ({}, {"label_gains": [1.0, 1.0]})
+    )
+    assert ffengine.train(plain).curves == ffengine.train(ones).curves
+    assert digest(plain) != digest(ones)
+    older = plain.model_dump_json().replace(',"label_gains":[]', "")
+    assert digest(TrainSpec.model_validate_json(older)) == digest(plain)
+
+
+def test_loud_labels_are_looked_after_where_weights_are_kept_in_range() -> None:
+    """A louder label makes longer steps, after fewer of which the weights may leave the range."""
+    looks = []
+    for gains in ([1.0], [100.0]):
+        network = {"widths": [9, 7], "normalize": "l2", "label_gains": gains}
+        spec = spec_of(network=network, objective={"name": "difference"})
+        stack, train = made(spec)
+        learner = Learner(stack, spec.pairwise, spec.optimizer, epochs=2)
+        index, draws = torch.arange(12).expand(2, -1), Draws(spec.seeds)
+        pairs = layer_pairs(spec, stack, 0, train, index, draws, ("negatives", 1), None)
+        looks.append(learner.steps_between_looks((0, 1), pairs, 1))
+    assert looks[1] < looks[0]
 
 
 def test_one_layer_receives_what_append_gives_it() -> None:

@@ -195,7 +195,7 @@ def test_a_spec_without_a_strength_keeps_the_digest_that_it_had() -> None:
         '"label_code":"one_hot",',
         ',"negative_threshold":null',
         ',"collaboration":null',
-        ',"unit":"steps","lr_ratio":1.0',
+        ',"unit":"steps","lr_ratio":1.0,"own_states":false',
         '"phases":{"positive_steps":0,"negative_steps":0},',
         '"decomposition":[],',
         '"accuracy":false,',
@@ -203,6 +203,7 @@ def test_a_spec_without_a_strength_keeps_the_digest_that_it_had() -> None:
         ',"usage":false,"selectivity":false,"lesions":null',
         ',"layer_range":false',
         '"layers":[],',
+        ',"label_gains":[]',
     ):
         text = text.replace(added, "")
     assert digest(TrainSpec()) == hashlib.sha256(text.encode()).hexdigest()

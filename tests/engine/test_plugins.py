@@ -292,6 +292,24 @@ def test_a_stored_spec_is_read_without_its_plugin_and_a_new_one_is_refused() -> 
     assert refused.value.error_count() == 5
 
 
+def test_a_stored_spec_that_learned_classes_by_a_plugin_is_read_as_such() -> None:
+    objective = {"name": "theirs", "steepness": 2}
+    stored = {"kind": "train", "objective": objective, "negatives": {"strategy": "none"}}
+    spec = Submission.model_validate({"spec": stored}, context=STORED).spec
+    assert isinstance(spec, TrainSpec)
+    assert is_missing(spec.objective)
+    assert spec.learns_classes
+    assert spec.model_dump(mode="json")["objective"] == objective
+    pairwise = TrainSpec.model_validate({"objective": {"name": "softplus"}}).model_dump(mode="json")
+    pairwise["objective"]["name"] = "ours"
+    other = Submission.model_validate({"spec": pairwise}, context=STORED).spec
+    assert isinstance(other, TrainSpec)
+    assert is_missing(other.objective)
+    assert not other.learns_classes
+    with pytest.raises(ValidationError, match="theirs"):
+        Submission.model_validate({"spec": stored})
+
+
 def test_an_optimiser_that_is_not_fflabs_own_takes_its_own_step() -> None:
     weight, descent = torch.randn(1, 3, 2), torch.randn(1, 3, 2)
     expected = weight + 0.2 * descent
@@ -313,15 +331,22 @@ spec = TrainSpec.model_validate({
     "negatives": {"strategy": "speckle"}, "optimizer": {"name": "lion"}, "epochs": 1,
     "objective": {"name": "softplus", "goodness": "log_squares"}, "monitor": {"samples": 20},
 })
+classes = TrainSpec.model_validate({
+    "dataset": {"train_samples": 60, "test_samples": 20}, "network": {"widths": [12]},
+    "objective": {"name": "soft_block"}, "epochs": 1, "monitor": {"samples": 20},
+})
 found = {
     "faults": [fault.line for fault in REGISTRY.faults],
     "catalog": [one.name for one in build_catalog().goodness][-1],
     "choices": list(fields_of(spec.model_dump(mode="json"))["optimizer.name"].choices),
     "parameters": [name for name in fields_of(spec.model_dump(mode="json")) if "strength" in name],
     "digests": [digest(TrainSpec()), digest(spec)],
+    "classes": [classes.learns_classes, classes.negatives.strategy],
     "torch": "torch" in sys.modules,
 }
 if %r:
+    result = ffengine.train(classes)
+    found["rows"] = [len(result.curves), result.provenance.plugins[0].entries]
     found["used"] = ffengine.train(spec).provenance.model_dump()["plugins"]
 print(json.dumps(found))
 """
@@ -335,6 +360,8 @@ def test_an_installed_plugin_is_everywhere_and_in_keys_and_provenance(tmp_path: 
     assert "lion" in one["choices"]
     assert one["parameters"] == ["dataset.label_strength", "negatives.strength"]
     assert not one["torch"]
+    assert one["classes"] == [True, "none"]
+    assert one["rows"] == [2, ["objectives.soft_block"]]
     (used,) = one["used"]
     assert (used["package"], used["version"]) == ("fflab-example", "1.0.0")
     assert used["entries"] == ["goodness.log_squares", "negatives.speckle", "optimizers.lion"]

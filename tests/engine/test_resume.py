@@ -82,6 +82,12 @@ CHANGES: dict[str, dict[str, Any]] = {
         "phases": {"positive_steps": 1, "negative_steps": 1, "unit": "epochs", "lr_ratio": 0.5},
         "objective": {"name": "softplus", "threshold": 2.0, "negative_threshold": 0.5},
     },
+    "phases with a state each": {
+        "phases": {"positive_steps": 3, "negative_steps": 2, "own_states": True},
+        "optimizer": {"name": "adam", "lr": 0.01},
+        "layers": "simultaneous",
+        "evaluation": {"baselines": ["ff_objective", "cross_entropy"]},
+    },
     "layers of two halves": {
         "layers": "simultaneous",
         "network": {"widths": [14, 9], "normalize": "halves"},

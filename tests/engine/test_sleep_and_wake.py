@@ -3,6 +3,7 @@ course of S that the theory has measured.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_a_spec_without_phases_keeps_its_digest() -> None:
 def test_phases_keep_the_digest_that_they_had_before_they_had_a_unit_and_a_rate() -> None:
     spec = TrainSpec.model_validate({"phases": {"positive_steps": 10, "negative_steps": 10}})
     assert digest(spec) == "8ad2ce5dcc5fe52fb9e6ea21ed6e7e01c2583351af33208ea34dfc1c6dcbc05c"
-    for change in ({"unit": "epochs"}, {"lr_ratio": 0.5}):
+    for change in ({"unit": "epochs"}, {"lr_ratio": 0.5}, {"own_states": True}):
         other = spec.phases.model_copy(update=change)
         assert digest(spec.model_copy(update={"phases": other})) != digest(spec)
 
@@ -110,6 +111,57 @@ def test_a_rate_of_negative_phases_needs_one() -> None:
     with pytest.raises(ValueError, match=r"0\.5 is of negative phases, and there are none"):
         PhasesSpec(positive_steps=1, lr_ratio=0.5)
     assert PhasesSpec(negative_steps=1, lr_ratio=0.5).largest_rate == 0.5
+
+
+@pytest.mark.parametrize("phases", [{}, WAKE, SLEEP])
+def test_a_state_for_each_phase_needs_both(phases: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="no two phases to have a state each"):
+        PhasesSpec.model_validate(phases | {"own_states": True})
+
+
+def test_the_last_row_and_the_next_step_go_by_the_state_of_the_phase() -> None:
+    """A row of a positive phase is along Adam's mean of positive steps alone: sleep leaves it."""
+    adam = {"name": "adam", "lr": 1e-3}
+    turns = {"positive_steps": 1, "negative_steps": 2}
+    spec = flow(turns | {"own_states": True}, 4, 1).model_dump() | {"optimizer": adam}
+    found: list[EpochReport] = []
+    ffengine.train(TrainSpec.model_validate(spec), on_epoch=found.append)
+    first, second = (found[epoch].checkpoint.states[0] for epoch in (1, 3))
+    for name in ("mean", "square", "steps"):
+        assert torch.equal(first[name], second[name])  # two negative steps later
+        assert not first[f"negative_{name}"].any()
+        assert second[f"negative_{name}"].any()
+    assert (float(second["steps"]), float(second["negative_steps"])) == (1, 2)
+
+
+def test_one_seed_of_phases_with_states_learns_as_it_does_alone() -> None:
+    turns = {"positive_steps": 1, "negative_steps": 1, "own_states": True}
+    spec = flow(turns, 4, 1, width=8).model_dump() | {"optimizer": {"name": "adam"}}
+    weights = []
+    for seeds, place in (((3, 8), 1), ((8,), 0)):
+        found: list[EpochReport] = []
+        ffengine.train(TrainSpec.model_validate(spec | {"seeds": seeds}), on_epoch=found.append)
+        weights.append(found[-1].checkpoint.weights[0][place])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_state_for_each_phase_costs_the_tensors_of_the_optimiser_again() -> None:
+    facts = DATASETS["mnist-mini"]
+    turns = {"positive_steps": 1, "negative_steps": 1}
+    one, two = (
+        train_cost(
+            TrainSpec.model_validate(
+                {"optimizer": {"name": "adam"}, "phases": turns | {"own_states": own}}
+            ),
+            facts,
+        )
+        for own in (False, True)
+    )
+    weights = 4 * 500 * 784
+    assert two.memory_bytes - one.memory_bytes == 2 * 2 * weights  # and in a checkpoint
+    # of the newest two epochs and within one, mean and square of negative phases
+    assert two.disk.checkpoints - one.disk.checkpoints == pytest.approx(3 * 2 * weights, rel=0.01)
+    assert two.flops == one.flops
 
 
 def in_epochs(ratio: float, **changes: Any) -> TrainSpec:
@@ -245,6 +297,36 @@ def test_a_check_along_the_training_step_takes_the_next_one_too() -> None:
         )
         cells = ffengine.check(check, trained=found[epoch].checkpoint, trained_spec=spec).cells
         assert [cell.ratio for cell in cells] == [expected, expected]
+
+
+def test_a_check_along_the_training_step_goes_by_the_state_of_the_phase() -> None:
+    """Another velocity of negatives makes another step of sleep, and none of waking."""
+    turns = {"positive_steps": 1, "negative_steps": 1, "own_states": True}
+    optimizer = {"name": "momentum", "lr": 0.1}
+    run = TrainSpec.model_validate(
+        flow(turns, 3, 1, width=8).model_dump() | {"optimizer": optimizer}
+    )
+    found: list[EpochReport] = []
+    ffengine.train(run, on_epoch=found.append)
+    for epoch, matters in ((2, False), (3, True)):
+        check = CheckSpec.model_validate(
+            {
+                "at": {"job": "job_" + "0" * 32, "epoch": epoch},
+                "along": "training_step",
+                "dataset": {"train_samples": 200, "test_samples": 20},
+                "methods": ["exact"],
+                "samples": 200,
+                "batch_size": 200,
+                "seeds": [0],
+            }
+        )
+        kept = found[epoch].checkpoint
+        other = {**kept.states[0], "negative_velocity": kept.states[0]["negative_velocity"] * -9}
+        ratios = [
+            [cell.ratio for cell in ffengine.check(check, trained=one, trained_spec=run).cells]
+            for one in (kept, replace(kept, states=(other,)))
+        ]
+        assert (ratios[0] != ratios[1]) == matters
 
 
 def test_no_negative_is_made_for_a_positive_phase(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,7 @@ specs = st.builds(
             *({"positive_steps": p, "negative_steps": n} for p, n in ((2, 1), (1, 0), (0, 3))),
             {"positive_steps": 1, "negative_steps": 1, "unit": "epochs", "lr_ratio": 0.5},
             {"positive_steps": 3, "negative_steps": 2, "lr_ratio": 2.0},
+            {"positive_steps": 1, "negative_steps": 2, "own_states": True},
         ]
     ),
     network=st.fixed_dictionaries(
@@ -184,10 +185,11 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
     ]
     for weight in weights:
         weight.requires_grad_()
-    optimizers = [
-        optimizer_of(spec.optimizer.model_dump(), weight, len(weight)) for weight in weights
-    ]
-    bases = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    both, of_negatives = (
+        [optimizer_of(spec.optimizer.model_dump(), weight, len(weight)) for weight in weights]
+        for _ in range(2)
+    )
+    bases = [group["lr"] for optimizer in both for group in optimizer.param_groups]
     activity = [torch.full((len(weight),), 0.5, dtype=torch.float64) for weight in weights]
     everything = torch.arange(len(train)).unsqueeze(0)
     fixed = (
@@ -230,10 +232,11 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
         for epoch in range(1, spec.epochs + 1):
             order = draws.at("order", stage, epoch).permutation(len(train))
             for layer in layers:
-                for group in optimizers[layer].param_groups:
-                    group["lr"] = bases[layer] * SCHEDULES[spec.optimizer.schedule].factor(
-                        epoch, spec.epochs
-                    )
+                for optimizer in (both[layer], of_negatives[layer]):
+                    for group in optimizer.param_groups:
+                        group["lr"] = bases[layer] * SCHEDULES[spec.optimizer.schedule].factor(
+                            epoch, spec.epochs
+                        )
             for batch, index in enumerate(order.split(spec.batch_size, dim=1)):
                 if fixed is None:
                     x = paired(spec, train, index, draws, ("negatives", stage, epoch, batch), None)[
@@ -252,6 +255,8 @@ def slow_weights(spec: TrainSpec, replica: int, *, nudge: float = 0.0) -> list[t
                 for layer in layers:
                     inputs[layer] = x
                     x = forward(x, layer).detach()
+                own = spec.phases.own_states and split == "negative"
+                optimizers = of_negatives if own else both
                 for layer in layers:
                     optimizers[layer].zero_grad()
                     h = forward(inputs[layer], layer)

@@ -332,6 +332,7 @@ def test_what_is_secondary_of_a_study_is_folded_and_drawn_once_it_is_opened(
     assert set(asked) - shown <= {
         "basins",
         "kappa_gap",
+        "used_units",
         "effective_sizes",
         "weight_norm",
     }

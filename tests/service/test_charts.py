@@ -280,6 +280,7 @@ def test_every_chart_is_available_where_its_rows_are(sources: list[ChartSource])
         "agreement",
         "theorem2_expected",
         "kappa_gap",
+        "used_units",
         "basins",
         "effective_sizes",
         "weight_norm",

@@ -260,6 +260,7 @@ FIGURES = {
     "weight_norm": "log_weight_norm",
     "deep_theorem2": "theorem2_total_ratio",
     "deep_agreement": "total_agreement",
+    "used_units": "used_units",
 }
 ALL = {
     **DEEP,
@@ -268,7 +269,22 @@ ALL = {
     "effective_units": 2.0,
     "effective_rank": 2.0,
     "basins": 2.0,
+    "used_units": 3,
 }
+
+
+def test_used_units_stand_beside_dead_ones_of_both_splits() -> None:
+    counts = {"used_units": 40, "dead_units": 7}
+    run = trained(counts, {**counts, "seed": 1, "used_units": 50})
+    found = points("used_units", run)
+    last = {(row["what"], row["split"]): row["mean"] for row in found if row["epoch"] == 4}
+    assert last == {
+        (what, split): mean
+        for what, mean in (("used", 45), ("dead", 7))
+        for split in ("positive", "negative")
+    }
+    assert "1 % of the largest" in caption(drawn("used_units", run))
+    assert "used_units" not in available([trained({"dead_units": 7})])  # of other programs' runs
 
 
 @pytest.mark.parametrize("name", FIGURES)

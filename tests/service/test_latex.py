@@ -209,7 +209,7 @@ SPECS: dict[str, AnySpec] = {
     "labels at every layer": TrainSpec.model_validate(
         {
             "dataset": {"labels": "every_layer", "label_strength": 3},
-            "network": {"widths": [9, 8], "normalize": "rms"},
+            "network": {"widths": [9, 8], "normalize": "rms", "label_gains": [0.5]},
         }
     ),
     "check of labels": CheckSpec.model_validate({"dataset": {"label_code": "random"}}),
@@ -218,7 +218,12 @@ SPECS: dict[str, AnySpec] = {
             "dataset": {"validation_samples": 100, "label_strength": 0.5, "labels": "append"},
             "network": {"widths": [8, 16], "normalize": "l2", "bias": True, "init": "he"},
             "optimizer": {"name": "adamw", "schedule": "cosine", "weight_decay": 0.1},
-            "phases": {"positive_steps": 2, "negative_steps": 1, "lr_ratio": 0.5},
+            "phases": {
+                "positive_steps": 2,
+                "negative_steps": 1,
+                "lr_ratio": 0.5,
+                "own_states": True,
+            },
             "objective": {"name": "softplus", "peer_normalization": 0.1},
             "evaluation": {
                 "linear_classifier": True,
@@ -305,6 +310,8 @@ def test_the_methods_name_what_the_spec_uses_and_nothing_else(name: str) -> None
     for words, said in {
         "Steps take one side": any(run.phases.alternate for run in trainings),
         "times the learning rate": any(run.phases.lr_ratio != 1 for run in trainings),
+        "a state of the optimiser of their own": any(run.phases.own_states for run in trainings),
+        "the label is multiplied by": any(run.network.label_gains for run in trainings),
         "Ensembles": any(run.evaluation.ensembles for run in trainings),
         "linear classifier": any(run.evaluation.linear_classifier for run in trainings),
         "Peer normalisation": any(

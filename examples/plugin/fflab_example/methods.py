@@ -6,16 +6,19 @@ it does with their methods. R replicas (one per seed), B samples of a batch, m i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from ffengine.negatives import Negatives, Positives
-from ffengine.objectives import Goodness
+from ffengine.objectives import ClassPull, Goodness, MultiClass, class_blocks
 from ffengine.optimizers import Optimizer, State
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ffengine.products import Product
 
 
 class Speckle(Negatives):
@@ -46,6 +49,29 @@ class LogSquares(Goodness):
     def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: object = None) -> Tensor:
         """Compute s dg/dh = 2 s h / (1 + sum h^2), where 1 + sum h^2 = exp(g)."""
         return h.mul_((2 * s * (-value).exp()).unsqueeze(-1))
+
+
+class SoftBlock(MultiClass):
+    """A block of units for each class, whose logit is a soft maximum of their activations."""
+
+    name: Literal["soft_block"] = "soft_block"
+
+    def logits(self, h: Tensor, classes: int, head: Tensor | None, product: Product) -> Tensor:
+        """Compute ln of the mean of exp(h) over each block, (R, B, C); there is no `head`."""
+        found = h.new_empty((*h.shape[:-1], classes))
+        for label, block in enumerate(class_blocks(h.shape[-1], classes)):
+            units = block.stop - block.start
+            found[..., label] = h[..., block].logsumexp(-1) - math.log(units)
+        return found
+
+    def back(
+        self, h: Tensor, logits: Tensor, slopes: Tensor, head: Tensor | None, product: Product
+    ) -> ClassPull:
+        """Share the slope of each logit among its units as a softmax of their activations does."""
+        pull = h.new_empty(h.shape)
+        for label, block in enumerate(class_blocks(h.shape[-1], slopes.shape[-1])):
+            pull[..., block] = h[..., block].softmax(-1) * slopes[..., label].unsqueeze(-1)
+        return ClassPull(pull, None)
 
 
 class Lion(Optimizer):

@@ -83,6 +83,7 @@ from service.results.charts.suite import (
     selectivity,
     usage,
 )
+from service.results.charts.units import used_units
 from service.results.charts.weight_charts import (
     has_images,
     has_weights,
@@ -491,6 +492,13 @@ CHARTS: dict[str, ChartEntry] = {
             "number, by epoch: 0 while units switch on or off, negative once they are selected.",
             kappa_gap,
             partial(has, "kappa_gap"),
+        ),
+        ChartEntry(
+            "used_units",
+            "How many units of each layer are used, whose mean activation is more than 1 % of the "
+            "largest, and how many are dead, by epoch.",
+            used_units,
+            partial(has, "used_units"),
         ),
         ChartEntry(
             "basins",

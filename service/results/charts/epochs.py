@@ -76,6 +76,8 @@ Figure = Literal[
     "weight_gini",
     "excitatory_share",
     "entropy_rank",
+    "used_units",
+    "dead_units",
 ]
 MOST_BINS, ALL_POINTS = 300, 8_000  # drawn of one line, and of all series together
 # the first and the last label stand below their ticks: moved inwards they would run into others
