@@ -157,6 +157,7 @@ def train(
         usage=found.usage,
         selectivity=found.selectivity,
         lesions=found.lesions,
+        ood=found.ood,
         onset=onset,
         decomposition=run.decomposition.rows,
         most_pushed=run.decomposition.most_pushed,
@@ -208,7 +209,7 @@ class TrainingRun:
         with stopwatch.phase("data"):
             datasets = datasets or Datasets.of_environment()
             self.facts = datasets.facts_of(spec.dataset.name)
-            self.partitions = load_samples(spec.dataset, device, datasets)
+            self.partitions = load_samples(spec.dataset, device, datasets, spec.evaluation.ood)
         self.plans = spec.plans(self.facts)
         self.train = self.partitions.train
         self.monitor = (ClassMonitor if spec.learns_classes else Monitor)(
@@ -371,7 +372,13 @@ class TrainingRun:
     def _step_on(self, layers: tuple[int, ...], split: Split | None) -> Step:
         """Return what takes a step of this epoch on batches of a split; None: on pairs."""
         epoch = self.position.epoch
-        return captured(lambda inputs: self.learner.step(layers, inputs, epoch, split), self.device)
+
+        def step(inputs: AnyBatch) -> None:
+            self.learner.step(layers, inputs, epoch, split)
+
+        if not self.spec.learns_classes and not self.spec.pairwise.goodness.capturable:
+            return step
+        return captured(step, self.device)
 
     def inputs(
         self,

@@ -1,4 +1,4 @@
-"""The runs of `fflab bench`: kept in a folder, resumed after an end of any kind, several at a time."""
+"""The runs of `fflab bench`: kept in a folder, resumed after any end, several at a time."""
 
 import multiprocessing
 import os

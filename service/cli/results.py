@@ -75,6 +75,7 @@ Rows = Literal[
     "usage",
     "selectivity",
     "lesions",
+    "ood",
 ]
 OF_SAMPLES: tuple[Rows, ...] = ("potentials", "decomposition")
 ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
@@ -82,7 +83,7 @@ ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
 }
 ROWS["curves"] = {".csv": "curves.csv", ".parquet": "curves.parquet", **ROWS["curves"]}
 ROWS["means"] = {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"}
-for _rows in ("accuracy", "usage", "selectivity", "lesions"):
+for _rows in ("accuracy", "usage", "selectivity", "lesions", "ood"):
     ROWS[_rows] = {".csv": f"result.csv?rows={_rows}"}
 for _rows in (*OF_SAMPLES, "baselines"):
     ROWS[_rows] = {".csv": f"result.csv?rows={_rows}", **ROWS[_rows]}
@@ -111,7 +112,7 @@ RowsOption = Annotated[
         metavar="TABLE",
         help="One table: curves (every measured epoch) or means (over seeds) as CSV or Parquet; "
         "potentials or decomposition (of single samples), accuracy (by layer and epoch), "
-        "baselines, usage, selectivity or lesions as CSV; comparison, runs, figures, cells or "
+        "baselines, usage, selectivity, lesions or ood as CSV; comparison, runs, figures, cells or "
         "epochs as LaTeX. -o FILE writes it there; without it, it is printed.",
     ),
 ]

@@ -11,6 +11,7 @@ from ffengine.results import (
     EpochAccuracyRow,
     ForecastResult,
     LesionRow,
+    OodRow,
     PotentialRow,
     PushRow,
     RecordedResult,
@@ -35,11 +36,13 @@ RowKind = Literal[
     "usage",
     "selectivity",
     "lesions",
+    "ood",
 ]
 OF_UNITS: dict[str, type[Row]] = {
     "usage": UsageRow,
     "selectivity": SelectivityRow,
     "lesions": LesionRow,
+    "ood": OodRow,
 }
 
 
@@ -87,8 +90,8 @@ def to_csv(
 
 def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
     """The rows of one kind of a check as CSV, or those of a training run that say who pushes, what
-    layers told apart at each epoch, how its baselines did, or what its units are for; a header
-    alone where it has none.
+    layers told apart at each epoch, how its baselines did, what its units are for, or how it tells
+    other data; a header alone where it has none.
     Potentials and pushes name the step that they are along.
     """
     if rows == "cells":

@@ -69,6 +69,7 @@ MORE_ROWS = {
     "usage": "how units share the work, by seed, layer and partition",
     "selectivity": "selectivity of units for classes, by seed, layer and partition",
     "lesions": "accuracy after lesions by seed, network, layer, order and share",
+    "ood": "how test samples are told from other data, by seed, layer and figure",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 UNSHARED = frozenset({"weights.safetensors"})

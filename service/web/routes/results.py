@@ -93,6 +93,7 @@ KINDS_WITH_ROWS: dict[RowKind, tuple[str, ...]] = {
     "usage": ("train",),
     "selectivity": ("train",),
     "lesions": ("train",),
+    "ood": ("train",),
 }
 HAVE_ROWS = {
     ("check",): "only a check has",
