@@ -735,3 +735,6 @@ def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | N
         acts=acts_of(result) if result else {},
         diagnostics=result.diagnostics if result else (),
     )
+
+
+import ffengine.plugin_presets  # noqa: E402, F401 - below what it needs of this module

@@ -4731,6 +4731,11 @@ export interface components {
             meaning: string;
             /** Name */
             name: string;
+            /**
+             * Plugin
+             * @description name and version of the plug-in that it is of; null: fflab's own
+             */
+            plugin?: string | null;
             /** Spec */
             spec: {
                 [key: string]: unknown;
