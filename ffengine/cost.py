@@ -504,8 +504,7 @@ def lesions_of(spec: TrainSpec) -> int:
 
 
 def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], first: float) -> float:
-    """Count the operations that ensembles, usage, selectivity, lesions and other data take for one
-    seed.
+    """Count the operations of usage, selectivity, lesions and other data for one seed.
 
     **Arguments:**
 

@@ -21,10 +21,9 @@ from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Noise, WrongLabel
 from ffengine.objectives import AnyObjective, Goodness
 from ffengine.optimizers import Adam, AnyOptimizer, Optimizer
-from ffengine.plugin_presets import read_preset
 from ffengine.plugins import PRESET_GROUP, Registry, log_plugins
 from ffengine.spec import Submission, TrainSpec, as_document, digest
-from ffengine.study import expand
+from ffengine.study import expand, read_preset
 from ffengine.text import STORED
 from tests.plugins import answer, environment, install
 
