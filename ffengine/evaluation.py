@@ -770,7 +770,9 @@ def scores_of(network: Network, spec: TrainSpec, samples: Samples) -> Scores:
     The figures, float64.
     """
     goodness, sparsity, dead = list[Tensor](), list[Tensor](), list[Tensor]()
-    for rows in chunks(len(samples)):
+    size = min(CHUNK_SAMPLES, network.most_samples)
+    for start in range(0, len(samples), size):
+        rows = slice(start, start + size)
         x, found = _under_predicted(network, spec, samples, rows)
         h = network.activations(x)
         if found is None:
