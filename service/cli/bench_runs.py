@@ -91,10 +91,8 @@ class KeptRuns(NamedTuple):
 
     def begun(self, spec: TrainSpec) -> "Checkpoint | None":
         """Return where a run stood; None where it has not begun, or the file is damaged."""
-        from ffengine.checkpoint import Checkpoint
-
         try:
-            found = Checkpoint.from_bytes(self.path(spec, "checkpoint").read_bytes())
+            found = ffengine.Checkpoint.from_bytes(self.path(spec, "checkpoint").read_bytes())
         except (OSError, ValueError):
             return None
         return found if found.spec_digest == digest(spec) else None
