@@ -92,5 +92,9 @@ def _check_run(
             spec.refuse_too_few(facts)
         else:
             spec.refuse_misfit(facts)
+        if isinstance(spec, TrainSpec) and spec.evaluation.ood:
+            within = (*path, "evaluation", "ood")
+            spec.evaluation.ood.refuse_misfit(facts)
+            facts_of(spec.evaluation.ood.dataset)
     except SpecFieldError as error:
         raise NotAvailable((*within, *error.path), error.message) from error

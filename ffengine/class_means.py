@@ -79,7 +79,7 @@ class TrainingInputs:
         self.samples = spec.train_count(facts)
         sizes = (self.samples, spec.validation_samples, spec.test_count(facts))
         digest = loaded.digest if facts.uploaded else None
-        self._chosen: Choice = chosen(loaded.arrays, sizes, digest)[0]
+        self._chosen: Choice = chosen(loaded.arrays, sizes, digest, spec.held_out_classes)[0]
         self._as_pixels = spec.labels_are_pixels and not facts.uploaded
         self._mean, self._deviation = self._fitted()
         given = spec.label_strength or (None if facts.uploaded else 1.0)

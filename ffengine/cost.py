@@ -15,6 +15,7 @@ from ffengine.datasets import Dataset, Datasets
 from ffengine.label_codes import OneHot
 from ffengine.layer_kinds import samples_at_once
 from ffengine.negatives import Relabelling
+from ffengine.objectives import Whitened
 from ffengine.onset import onset_before
 from ffengine.optimizers import AnyOptimizer
 from ffengine.results import Onset
@@ -61,7 +62,7 @@ ACCURACY_BYTES = 160  # a row of accuracy by epoch in the result,
 KEPT_ACCURACY_BYTES = 75  # and in a checkpoint
 CLASS_BYTES = 60  # what measures and ensembles say of one class
 PAIR_BYTES = 22  # what ensembles say of two classes
-USAGE_BYTES, SELECTIVITY_BYTES, LESION_BYTES = 520, 780, 210  # rows in a result
+USAGE_BYTES, SELECTIVITY_BYTES, LESION_BYTES, OOD_BYTES = 520, 780, 210, 260  # rows in a result
 ANGLES_BYTES = 12_000  # the angles between the samples of a check
 POTENTIALS_BYTES = 600  # of a seed, at the samples of both splits
 PUSHES_BYTES = 3_200  # of a split: who pushes, by each relation and angle
@@ -461,6 +462,7 @@ def train_cost(spec: TrainSpec, facts: Dataset) -> Cost:
         passes = 5 + (3 if "readings" in spec.monitor.measures else 0)
         per_sample += measurements * spec.monitored(facts) * splits * (below + passes * learning)
         per_sample += measurements * sum(singular_flops(spec, inputs, n) for n in stage)
+        per_sample += spec.epochs * sum(moment_flops(spec, samples, n) for n in stage)
         pairs = decomposed_pairs(spec, facts)
         decomposed = 8.0 * pairs * pairs * sum(inputs[n] + 2 * inputs[n + 1] for n in stage)
         per_sample += len(spec.decomposed_epochs) * decomposed
@@ -506,7 +508,7 @@ def lesions_of(spec: TrainSpec) -> int:
 
 
 def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], first: float) -> float:
-    """Count the operations that usage, selectivity, ranges and lesions take for a seed.
+    """Count the operations of usage, selectivity, ranges, lesions and other data for one seed.
 
     **Arguments:**
 
@@ -524,11 +526,51 @@ def suite_flops(spec: TrainSpec, facts: Dataset, products: Sequence[float], firs
     labels = 1 if spec.learns_classes else facts.classes
     each = first + labels * sum(products[1:])
     flops = held_out * (once * (asked.usage + asked.selectivity) + each * asked.layer_range)
+    if spec.dataset.held_out_classes:
+        flops += test * once * (asked.ensembles or asked.usage or asked.selectivity)
+    if asked.ood is not None:
+        flops += (test + asked.ood.count()) * (each + once)
     if asked.lesions is None:
         return flops
     networks = [each, *(each if one.name == "ff_objective" else once for one in asked.baselines)]
     train = spec.dataset.train_count(facts)
     return flops + sum(lesions_of(spec) * test * one + train * once for one in networks)
+
+
+def moment_numbers(spec: TrainSpec) -> int:
+    """Count the second moments of pairs of units that a goodness keeps of one seed, 4 bytes each.
+
+    **Arguments:**
+
+    - `spec`: the run.
+
+    **Returns:**
+
+    How many there are; 0 where it keeps none.
+    """
+    if spec.learns_classes or not isinstance(spec.pairwise.goodness, Whitened):
+        return 0
+    widths = spec.network.widths
+    return 0 if spec.pairwise.goodness.diagonal else 2 * sum(width * width for width in widths)
+
+
+def moment_flops(spec: TrainSpec, samples: int, layer: int) -> float:
+    """Count the operations that second moments of pairs of units take in an epoch.
+
+    **Arguments:**
+
+    - `spec`: the run.
+    - `samples`: how many it learns from.
+    - `layer`: whose they are.
+
+    **Returns:**
+
+    Operations of one seed: moments of each batch, an inverse, and products of samples with it.
+    """
+    if not moment_numbers(spec):
+        return 0.0
+    width, steps = spec.network.widths[layer], -(-samples // spec.batch_size)
+    return 2.0 * steps * width**3 + 2 * samples * 6.0 * width * width
 
 
 def singular_flops(spec: TrainSpec, inputs: Sequence[int], layer: int) -> float:
@@ -781,9 +823,10 @@ def train_disk(spec: TrainSpec, facts: Dataset, flops: float) -> DiskBytes:
     weights = BYTES * replicas * (weight_numbers(spec, facts) + biases)
     weights += BYTES * replicas * sum(head_numbers(spec, facts))
     header = HEADER_BYTES + LAYER_BYTES * layers * (1 + slots)
-    states = STATES_KEPT * (slots * weights + header) if slots else 0
+    moments = BYTES * replicas * moment_numbers(spec)
+    states = STATES_KEPT * (slots * weights + moments + header) if slots or moments else 0
     files = len(spec.stages) * measured * (weights + header) + states
-    within_epoch = (1 + slots) * weights + header
+    within_epoch = (1 + slots) * weights + moments + header
     if spec.evaluation.baselines:  # one that learns is saved beside the network
         learnt = 3 + max(slots_of_baseline(one, spec) for one in spec.evaluation.baselines)
         within_epoch += learnt * (weights + header)
@@ -848,7 +891,7 @@ def slots_of_baseline(baseline: Baseline, spec: TrainSpec) -> int:
 
 
 def suite_bytes(spec: TrainSpec, facts: Dataset, partitions: int) -> int:
-    """Estimate what the rows of usage, selectivity and lesions take up in a result.
+    """Estimate what the rows of usage, selectivity, lesions and other data take up in a result.
 
     **Arguments:**
 
@@ -861,11 +904,13 @@ def suite_bytes(spec: TrainSpec, facts: Dataset, partitions: int) -> int:
     Bytes.
     """
     asked = spec.evaluation
+    partitions += bool(spec.dataset.held_out_classes)
     layers = partitions * len(spec.network.widths)
     units = USAGE_BYTES * asked.usage
     units += (SELECTIVITY_BYTES + 5 * facts.classes) * asked.selectivity
     lesions = lesions_of(spec) * (1 + len(asked.baselines)) * LESION_BYTES
-    return len(spec.seeds) * (layers * units + lesions)
+    others = (2 * len(spec.network.widths) + 1) * OOD_BYTES * (asked.ood is not None)
+    return len(spec.seeds) * (layers * units + lesions + others)
 
 
 def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> int:
@@ -886,8 +931,10 @@ def train_memory(spec: TrainSpec, facts: Dataset, inputs: tuple[int, ...]) -> in
     """
     replicas, samples = len(spec.seeds), spec.dataset.train_count(facts)
     everything = samples + spec.dataset.validation_samples + spec.dataset.test_count(facts)
+    everything += spec.evaluation.ood.count() if spec.evaluation.ood else 0
     numbers = weight_numbers(spec, facts) + sum(head_numbers(spec, facts))
-    weights = numbers * (2 * (1 + slots_of(spec.optimizer, spec.phases)) + 3)
+    slots = slots_of(spec.optimizer, spec.phases)
+    weights = numbers * (2 * (1 + slots) + 3) + 4 * moment_numbers(spec)
     batch = held_numbers(
         spec,
         facts,

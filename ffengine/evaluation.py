@@ -6,7 +6,7 @@ Legend: R replicas, N samples, m inputs, n width, C classes, L layers.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from ffengine.linear_probe import choose_penalty, fit_linear
 from ffengine.monitor import paired
 from ffengine.network import Network, SummedGoodness
 from ffengine.objectives import LayerObjective
+from ffengine.other_data import Scores, ood_rows
 from ffengine.random_streams import Draws
 from ffengine.results import (
     AccuracyRow,
@@ -32,9 +33,11 @@ from ffengine.results import (
     LayerRangeRow,
     LesionRow,
     MeasureRow,
+    OodRow,
     Partition,
     SelectedRow,
     SelectivityRow,
+    UnitPartition,
     UsageRow,
 )
 from ffengine.samples import Partitions, Samples
@@ -60,6 +63,7 @@ class Evaluation(NamedTuple):
     selectivity: tuple[SelectivityRow, ...] = ()
     lesions: tuple[LesionRow, ...] = ()
     layer_range: tuple[LayerRangeRow, ...] = ()
+    ood: tuple[OodRow, ...] = ()
 
 
 def evaluate(
@@ -83,7 +87,8 @@ def evaluate(
 
     **Returns:**
 
-    Accuracy, measures, ensembles, usage, selectivity and lesions; no baselines.
+    Accuracy, measures, ensembles, usage, selectivity, lesions and how other data are told apart; no
+    baselines.
     """
     epochs = Epochs(spec, selected)
     by_label = (
@@ -98,28 +103,23 @@ def evaluate(
     if spec.evaluation.linear_classifier:
         accuracy += linear_accuracy(network, spec, partitions, epochs)
     measures: list[MeasureRow] = []
-    ensembles: list[EnsembleRow] = []
-    usage: list[UsageRow] = []
-    selectivity: list[SelectivityRow] = []
+    units = UnitRows([], [], [])
     for name, samples in named_partitions(partitions):
         if name == "train":
             continue
         correct = by_label[name].correct if name in by_label else None
         if spec.evaluation.measures:
             measures += measure_rows(network, spec, name, samples, draws, correct)
-        if spec.evaluation.ensembles:
-            ensembles += ensemble_rows(network, spec, name, samples, correct)
-        if spec.evaluation.usage:
-            usage += usage_rows(network, spec, name, samples)
-        if spec.evaluation.selectivity:
-            selectivity += selectivity_rows(network, spec, name, samples)
+        add_unit_rows(units, network, spec, name, samples, correct)
+    add_held_out_rows(units, network, spec, partitions)
     return Evaluation(
         tuple(accuracy),
         tuple(measures),
-        tuple(ensembles),
-        usage=tuple(usage),
-        selectivity=tuple(selectivity),
+        tuple(units.ensembles),
+        usage=tuple(units.usage),
+        selectivity=tuple(units.selectivity),
         lesions=tuple(lesion_rows(network, spec, partitions)),
+        ood=tuple(other_data_rows(network, spec, partitions)),
     )
 
 
@@ -547,118 +547,274 @@ class LayerMeasures:
         )
 
 
-def ensemble_rows(
+class UnitRows(NamedTuple):
+    """What is measured of units: rows for each partition, seed and layer."""
+
+    ensembles: list[EnsembleRow]
+    usage: list[UsageRow]
+    selectivity: list[SelectivityRow]
+
+
+def add_unit_rows(
+    found: UnitRows,
     network: Network,
     spec: TrainSpec,
-    partition: Partition,
+    partition: UnitPartition,
     samples: Samples,
     correct: Tensor | None,
-) -> Iterator[EnsembleRow]:
-    """Yield the ensembles of every layer and seed, one row each.
+) -> None:
+    """Measure ensembles, usage and selectivity on a partition, as far as the run asks for them.
 
-    They are read off the correctly classified samples, or off all samples where these carry no
-    label. The unit of a convolution is a channel, by the mean over its positions.
+    Ensembles and usage are read off samples under their true label, ensembles off those that are
+    classified correctly, or off all samples where these carry no label. For selectivity samples
+    have the neutral label in place of theirs. The unit of a convolution is a channel, by the mean
+    over its positions.
 
     **Arguments:**
 
+    - `found`: takes the rows.
     - `network`: the trained network.
     - `spec`: the training run.
     - `partition`: the name that the rows have.
     - `samples`: its samples.
     - `correct`: (R, N) bool, which samples are classified correctly; None without labels.
+    """
+    asked, labelled = spec.evaluation, spec.negatives.labelled
+    plain = asked.selectivity and not labelled  # the same activations
+    for replica, seed in enumerate(spec.seeds):
+        one = network.replica(replica)
+        if asked.ensembles or asked.usage or plain:
+            which = correct[replica] if correct is not None else None
+            for layer, h in enumerate(activations_of(one, true_inputs(spec, samples))):
+                place = Place(seed, layer, partition)
+                if asked.ensembles:
+                    found.ensembles.append(ensemble_row(place, h, samples, which))
+                if asked.usage:
+                    found.usage.append(usage_row(place, h))
+                if plain:
+                    found.selectivity.append(selectivity_row(place, h, samples, "plain"))
+        if asked.selectivity and labelled:
+            for layer, h in enumerate(activations_of(one, samples.neutral)):
+                place = Place(seed, layer, partition)
+                found.selectivity.append(selectivity_row(place, h, samples, "neutral"))
+
+
+def add_held_out_rows(
+    found: UnitRows, network: Network, spec: TrainSpec, partitions: Partitions
+) -> None:
+    """Measure how units answer to classes that nothing was learnt of, as far as the run asks.
+
+    These have no label that was learnt, so no sample carries its own: it is the neutral one where
+    samples are labelled. Ensembles and selectivity compare classes, so that there the test samples
+    of the other classes stand beside.
+
+    **Arguments:**
+
+    - `found`: takes the rows.
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partitions`: the samples.
+
+    **Source:**
+
+    N. Tosato et al., arXiv 2305.18353, for ensembles of a class that training did not see.
+    """
+    asked, unseen = spec.evaluation, partitions.held_out
+    if unseen is None or not (asked.ensembles or asked.usage or asked.selectivity):
+        return
+    everything = unseen.with_others(partitions.test)
+    labelled = spec.negatives.labelled
+    inputs = everything.neutral if labelled else spec.negatives.positive(everything.plain)
+    for replica, seed in enumerate(spec.seeds):
+        for layer, h in enumerate(activations_of(network.replica(replica), inputs)):
+            place = Place(seed, layer, "held_out")
+            if asked.ensembles:
+                found.ensembles.append(ensemble_row(place, h, everything, None))
+            if asked.usage:
+                found.usage.append(usage_row(place, h[: len(unseen)]))
+            if asked.selectivity:
+                kind: Literal["neutral", "plain"] = "neutral" if labelled else "plain"
+                found.selectivity.append(selectivity_row(place, h, everything, kind))
+
+
+class Place(NamedTuple):
+    """What a row of units is about."""
+
+    seed: int
+    layer: int
+    partition: UnitPartition
+
+
+def ensemble_row(place: Place, h: Tensor, samples: Samples, correct: Tensor | None) -> EnsembleRow:
+    """Return the ensembles of a layer.
+
+    **Arguments:**
+
+    - `place`: which layer it is, of which seed and partition.
+    - `h`: (N, n) activations of one replica.
+    - `samples`: the partition.
+    - `correct`: (N,) bool, the samples that count; None: all.
+
+    **Returns:**
+
+    The row.
 
     **Source:**
 
     N. Tosato et al., arXiv 2305.18353; see `ffengine.ensembles.class_ensembles`.
     """
-    inputs = true_inputs(spec, samples)
-    for replica, seed in enumerate(spec.seeds):
-        chosen = (
-            torch.ones(len(samples), dtype=torch.bool, device=inputs.device)
-            if correct is None
-            else correct[replica]
-        )
-        for layer, every in enumerate(activations_of(network.replica(replica), inputs)):
-            h = every[chosen]
-            labels = samples.labels[chosen]
-            members = class_ensembles(h, labels, samples.classes, excess=ENSEMBLE_EXCESS)
-            shares = units_in_ensembles(members)
-            yield EnsembleRow(
-                seed=seed,
-                layer=layer,
-                partition=partition,
-                samples=int(chosen.sum()),
-                excess=ENSEMBLE_EXCESS,
-                class_samples=tuple(torch.bincount(labels, minlength=samples.classes).tolist()),
-                sizes=tuple(ensemble_sizes(members).tolist()),
-                overlap=tuple(tuple(row) for row in ensemble_overlap(members).tolist()),
-                in_one=shares[0],
-                in_several=shares[1],
-            )
+    labels = samples.labels
+    if correct is not None:
+        h, labels = h[correct], labels[correct]
+    members = class_ensembles(h, labels, samples.classes, excess=ENSEMBLE_EXCESS)
+    shares = units_in_ensembles(members)
+    return EnsembleRow(
+        **place._asdict(),
+        samples=len(labels),
+        excess=ENSEMBLE_EXCESS,
+        class_samples=tuple(torch.bincount(labels, minlength=samples.classes).tolist()),
+        sizes=tuple(ensemble_sizes(members).tolist()),
+        overlap=tuple(tuple(row) for row in ensemble_overlap(members).tolist()),
+        in_one=shares[0],
+        in_several=shares[1],
+    )
 
 
-def usage_rows(
-    network: Network, spec: TrainSpec, partition: Partition, samples: Samples
-) -> Iterator[UsageRow]:
-    """Yield how units share the work, one row for each layer and seed.
+def usage_row(place: Place, h: Tensor) -> UsageRow:
+    """Return how the units of a layer share the work.
 
     **Arguments:**
 
-    - `network`: the trained network.
-    - `spec`: the training run.
-    - `partition`: the name that the rows have.
-    - `samples`: its samples.
+    - `place`: which layer it is, of which seed and partition.
+    - `h`: (N, n) activations of one replica.
+
+    **Returns:**
+
+    The row.
 
     **Source:**
 
     B. Willmore & D. Tolhurst, Network 12 (2001), for population and lifetime sparsity.
     """
-    inputs = true_inputs(spec, samples)
-    for replica, seed in enumerate(spec.seeds):
-        for layer, h in enumerate(activations_of(network.replica(replica), inputs)):
-            found = unit_usage(h)
-            yield UsageRow(
-                seed=seed,
-                layer=layer,
-                partition=partition,
-                samples=len(samples),
-                units=h.shape[1],
-                usage=found.used_units / h.shape[1],
-                **found._asdict(),
-            )
+    found = unit_usage(h)
+    return UsageRow(
+        **place._asdict(),
+        samples=len(h),
+        units=h.shape[1],
+        usage=found.used_units / h.shape[1],
+        **found._asdict(),
+    )
 
 
-def selectivity_rows(
-    network: Network, spec: TrainSpec, partition: Partition, samples: Samples
-) -> Iterator[SelectivityRow]:
-    """Yield how selective units are for classes, one row for each layer and seed.
-
-    No sample carries its label: where samples are labelled, they have the neutral one.
+def selectivity_row(
+    place: Place, h: Tensor, samples: Samples, inputs: Literal["neutral", "plain"]
+) -> SelectivityRow:
+    """Return how selective the units of a layer are for classes.
 
     **Arguments:**
 
-    - `network`: the trained network.
-    - `spec`: the training run.
-    - `partition`: the name that the rows have.
-    - `samples`: its samples.
+    - `place`: which layer it is, of which seed and partition.
+    - `h`: (N, n) activations of one replica; no sample carries its label.
+    - `samples`: the partition.
+    - `inputs`: whether samples have the neutral label.
+
+    **Returns:**
+
+    The row.
 
     **Source:**
 
     A. Morcos et al., arXiv 1803.06959; see `ffengine.selectivity.class_selectivity`.
     """
-    inputs = samples.neutral if spec.negatives.labelled else spec.negatives.positive(samples.plain)
-    for replica, seed in enumerate(spec.seeds):
-        for layer, h in enumerate(activations_of(network.replica(replica), inputs)):
-            found = class_selectivity(h, samples.labels, samples.classes)
-            yield SelectivityRow(
-                seed=seed,
-                layer=layer,
-                partition=partition,
-                samples=len(samples),
-                inputs="neutral" if spec.negatives.labelled else "plain",
-                units=h.shape[1],
-                **found._asdict(),
-            )
+    found = class_selectivity(h, samples.labels, samples.classes)
+    return SelectivityRow(
+        **place._asdict(),
+        samples=len(h),
+        inputs=inputs,
+        units=h.shape[1],
+        **found._asdict(),
+    )
+
+
+def other_data_rows(network: Network, spec: TrainSpec, partitions: Partitions) -> Iterator[OodRow]:
+    """Yield how well other data are told from test samples, where the run asks for it.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `partitions`: the samples, the other ones among them.
+    """
+    if spec.evaluation.ood is None or partitions.other is None:
+        return
+    yield from ood_rows(
+        spec.seeds,
+        scores_of(network, spec, partitions.test),
+        scores_of(network, spec, partitions.other),
+        spec.evaluation.ood.dataset,
+        "predicted" if spec.negatives.labelled else "plain",
+    )
+
+
+def scores_of(network: Network, spec: TrainSpec, samples: Samples) -> Scores:
+    """Return goodness and S of samples under the label that all layers together predict.
+
+    Where layers learn classes, the logit of the predicted class stands for goodness; where samples
+    carry no label, goodness is that of the sample.
+
+    **Arguments:**
+
+    - `network`: the trained network.
+    - `spec`: the training run.
+    - `samples`: the samples; their own labels do not count.
+
+    **Returns:**
+
+    The figures, float64.
+    """
+    goodness, sparsity, dead = list[Tensor](), list[Tensor](), list[Tensor]()
+    size = min(CHUNK_SAMPLES, network.most_samples)
+    for start in range(0, len(samples), size):
+        rows = slice(start, start + size)
+        x, found = _under_predicted(network, spec, samples, rows)
+        h = network.activations(x)
+        if found is None:
+            own = [
+                network.goodness(at, spec.pairwise.layer_goodness).value(h[at])
+                for at in range(len(h))
+            ]
+            factors = goodness_factors(network.exponents, torch.float64)[..., None]
+            layers = torch.stack(own, dim=1).double() * factors  # (R, L, B)
+            whole = spec.objective.combined(layers[..., None])[..., 0]
+            found = torch.cat([layers, whole[:, None]], dim=1)
+        goodness.append(found)
+        measured = [sparsity_and_dead(one) for one in h]
+        sparsity.append(torch.stack([one for one, _ in measured], dim=1))
+        dead.append(torch.stack([one for _, one in measured], dim=1))
+    return Scores(torch.cat(goodness, -1), torch.cat(sparsity, -1).double(), torch.cat(dead, -1))
+
+
+def _under_predicted(
+    network: Network, spec: TrainSpec, samples: Samples, rows: slice
+) -> tuple[Tensor, Tensor | None]:
+    """Return samples (R, B, m) under their predicted label, and what each layer and all together
+    score it with (R, L + 1, B); None where no label is predicted.
+    """
+    replicas = len(spec.seeds)
+    plain = samples.plain[rows].expand(replicas, -1, -1)
+    if not spec.tells_labels:
+        return spec.negatives.positive(plain), None
+    by_label = label_scores(network, spec, samples, rows)  # (R, L, B, C)
+    whole = spec.objective.combined(by_label)
+    predicted = whole.argmax(-1)  # (R, B)
+    every = torch.cat([by_label, whole[:, None]], dim=1)
+    at = predicted[:, None, :, None].expand(*every.shape[:3], 1)
+    found = every.gather(-1, at).squeeze(-1)
+    if not spec.negatives.labelled:
+        return plain, found
+    labels = samples.labels[rows].expand(replicas, -1)
+    x = samples.labelled[rows].expand(replicas, -1, -1)
+    return samples.relabelled(x, labels, predicted), found
 
 
 def lesion_rows(network: Network, spec: TrainSpec, partitions: Partitions) -> Iterator[LesionRow]:

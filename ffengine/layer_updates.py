@@ -440,10 +440,7 @@ class Learner(LayerLearner):
         """
         objective, activation = self.objective, self.network.activation
         statistics = state.get(STATISTICS)
-        goodness = objective.layer_goodness.beside(statistics)
-        g, saved = goodness.value_and_saved(h)
-        if statistics is not None:  # of the steps before, so that they are constants of this one
-            goodness.follow(statistics, h, saved)
+        goodness, g, saved = objective.layer_goodness.learning(statistics, h)
         positives = {None: z.shape[1] // 2, "positive": z.shape[1], "negative": 0}[split]
         above = objective.above(g, positives, h.shape[-1])
         if inherited is not None:

@@ -142,6 +142,31 @@ class Goodness(Entry, ABC):
         """
         return self
 
+    def learning(self, statistics: Tensor | None, h: Tensor) -> tuple[Goodness, Tensor, Saved]:
+        """Take a batch into the statistics, and return its goodness for a step of training.
+
+        **Arguments:**
+
+        - `statistics`: (R, s); None: there are none.
+        - `h`: (R, B, n), the layer's activations.
+
+        **Returns:**
+
+        The goodness whose pull the step takes, the batch's goodness (R, B), and what the pull
+        needs. The statistics are those of the steps before, so that they are constants of this one,
+        unless the goodness says otherwise.
+        """
+        found = self.beside(statistics)
+        value, saved = found.value_and_saved(h)
+        if statistics is not None:
+            found.follow(statistics, h, saved)
+        return found, value, saved
+
+    @property
+    def capturable(self) -> bool:
+        """Whether a GPU may take a step by it without the processor looking at any number."""
+        return True
+
     def limit(self, inputs: int, width: int) -> PairKernel | None:
         """Return the kernel of this goodness in the limit of infinite width, at initialisation.
 
@@ -524,10 +549,13 @@ class Moment(Standardised):
         return self.p
 
 
+LEAST_EPS = 1e-6  # of a whole matrix of moments
+
+
 class Whitened(Goodness):
-    """Sum of the squared activations, each over the running second moment of its unit: a goodness
-    that does not depend on the scale of the weights (after arXiv 2607.12501, with the diagonal
-    alone). The moments are constants of a step; before the first one it is sum_squares.
+    """Sum of the squared activations, each over the running second moment of its unit, or by those
+    of all pairs of units: a goodness that does not depend on the scale of the weights (after arXiv
+    2607.12501). Before the first step it is sum_squares.
     """
 
     has_statistics: ClassVar[bool] = True
@@ -541,25 +569,60 @@ class Whitened(Goodness):
         gt=0,
         le=1,
         description="what is added to each moment, in units of the layer's mean moment, so that "
-        "units that are nearly silent do not count without bound",
+        "units that are nearly silent do not count without bound; at least 1e-6 with diagonal: "
+        "false",
+    )
+    diagonal: bool = Field(
+        True,
+        description="true: each unit by its own moment alone; false: h^T (C + eps v I)^-1 h, with "
+        "the running mean C of h h^T over samples and the mean v of its diagonal",
+    )
+    moments: Literal["constant", "batch"] = Field(
+        "constant",
+        description="constant: those of the steps before, through which no gradient goes; batch: "
+        "those with the step's own batch, and the gradient goes through what it adds to them",
     )
 
-    # 1 / (moment + eps * mean moment) of each unit (R, n); None: 1
+    # (R, n) 1 / (moment + eps v), or (R, n, n) the inverse of the matrix; None: 1
     _factors: Tensor | None = PrivateAttr(None)
+    # (R, 1) of a batch's mean in the moments, where the gradient goes through it; None: it does not
+    _share: Tensor | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _invertible(self) -> Whitened:
+        """Refuse what leaves a matrix without an inverse in floating point."""
+        if not self.diagonal and self.eps < LEAST_EPS:
+            raise SpecFieldError(("eps",), f"at least {LEAST_EPS:g} with diagonal: false")
+        return self
+
+    @property
+    def capturable(self) -> bool:
+        return self.diagonal  # an inverse looks at its numbers
 
     def new_statistics(self, weight: Tensor) -> Tensor:
-        """Return the running moments (R, n + 1), 0; the last column is their weight."""
-        return weight.new_zeros(len(weight), weight.shape[1] + 1)
+        """Return the running moments (R, n + 1), or (R, n n + 1) float64, 0; the last column is
+        their weight.
+        """
+        replicas, width = weight.shape[:2]
+        if self.diagonal:
+            return weight.new_zeros(replicas, width + 1)
+        return weight.new_zeros(replicas, width * width + 1, dtype=weight.double().dtype)
 
     def follow(self, statistics: Tensor, h: Tensor, saved: Saved = None) -> None:
-        """Move the moments towards the mean squares of a batch, positives and negatives alike."""
-        (energies,) = saved or self.value_and_saved(h)[1] or ()
-        mean, fresh = energies.mean(1), 1 - self.momentum
-        if self._factors is not None:
-            mean /= self._factors
-        statistics[:, :-1].lerp_(mean, fresh)
+        """Move the moments towards those of a batch, positives and negatives alike."""
+        fresh = 1 - self.momentum
+        statistics[:, :-1].lerp_(self._of_batch(h, saved), fresh)
         statistics[:, -1] *= self.momentum
         statistics[:, -1] += fresh
+
+    def _of_batch(self, h: Tensor, saved: Saved) -> Tensor:
+        """Return the second moments of a batch as the statistics have them."""
+        if not self.diagonal:
+            exact = h.double()
+            return (exact.mT @ exact).flatten(1) / h.shape[1]
+        (energies,) = saved or self.value_and_saved(h)[1] or ()
+        mean = energies.mean(1)
+        return mean if self._factors is None else mean / self._factors
 
     def beside(self, statistics: Tensor | None) -> Whitened:
         """Return this goodness with the factors that the moments make."""
@@ -568,36 +631,83 @@ class Whitened(Goodness):
             found._factors = self._of_moments(statistics)
         return found
 
+    def learning(self, statistics: Tensor | None, h: Tensor) -> tuple[Goodness, Tensor, Saved]:
+        if self.moments == "constant" or statistics is None:
+            return super().learning(statistics, h)
+        self.follow(statistics, h)
+        found = self.beside(statistics)
+        found._share = (1 - self.momentum) / statistics[:, -1:]
+        return (found, *found.value_and_saved(h))
+
     def _of_moments(self, statistics: Tensor) -> Tensor:
-        """Return 1 / (moment + eps * mean moment) (R, n); 1 before the first step."""
+        """Return the factors; 1, or the unit matrix, before the first step."""
         weight = statistics[:, -1:]
         moments = statistics[:, :-1] / (weight + (weight == 0))
-        raised = moments + self.eps * moments.mean(-1, keepdim=True)
-        # of units that were all silent the moments are 0, and 0 times infinity is no number
-        return ((raised < LEAST_MOMENT) + raised).reciprocal()
+        if self.diagonal:
+            raised = moments + self.eps * moments.mean(-1, keepdim=True)
+            # of units that were all silent the moments are 0, and 0 times infinity is no number
+            return ((raised < LEAST_MOMENT) + raised).reciprocal()
+        width = math.isqrt(moments.shape[1])
+        matrix = moments.view(-1, width, width).clone()
+        own = matrix.diagonal(dim1=-2, dim2=-1)
+        shift = self.eps * own.mean(-1, keepdim=True)
+        own += (shift < LEAST_MOMENT) + shift
+        return matrix.inverse()
 
-    def _factors_of(self, h: Tensor) -> Tensor | None:
-        """Return the factors in the shape of h."""
+    def _weighed(self, h: Tensor) -> Tensor:
+        """Return the factors times h, in memory of their own."""
         if self._factors is None:
-            return None
-        replicas, width = self._factors.shape
-        return self._factors.view(replicas, *[1] * (h.dim() - 2), width)
+            return h.clone()
+        replicas, width = self._factors.shape[:2]
+        if self.diagonal:
+            return h * self._factors.view(replicas, *[1] * (h.dim() - 2), width)
+        matrix = self._factors.to(h.dtype)
+        if h.dim() == 3:
+            return h @ matrix
+        return (h.reshape(replicas, -1, width) @ matrix).view(h.shape)
 
     def value(self, h: Tensor) -> Tensor:
         return self.value_and_saved(h)[0]
 
     def value_and_saved(self, h: Tensor) -> tuple[Tensor, Saved]:
         """Return g, and what each unit adds to it (..., n)."""
-        factors, energies = self._factors_of(h), h.square()
-        if factors is not None:
-            energies = energies * factors if energies.requires_grad else energies.mul_(factors)
+        if self.diagonal:
+            energies, factors = h.square(), self._factors
+            if factors is not None:
+                factors = factors.view(len(factors), *[1] * (h.dim() - 2), h.shape[-1])
+                energies = energies * factors if energies.requires_grad else energies.mul_(factors)
+        else:
+            energies = self._weighed(h) * h
         return energies.sum(-1), (energies,)
 
     def pull(self, h: Tensor, value: Tensor, s: Tensor, saved: Saved = None) -> Tensor:
-        """Compute 2 s h / (moment + eps * mean moment)."""
-        factors = self._factors_of(h)
-        pull = h.mul_(2 * s.unsqueeze(-1))
-        return pull if factors is None else pull.mul_(factors)
+        """Compute 2 s M h, M being the factors, and what goes through the moments of a batch."""
+        through = None if self._share is None else self._through_moments(h, s, self._share)
+        twice = 2 * s.unsqueeze(-1)
+        if self.diagonal:
+            pull, factors = h.mul_(twice), self._factors
+            if factors is not None:
+                pull.mul_(factors.view(len(factors), *[1] * (h.dim() - 2), h.shape[-1]))
+        else:
+            pull = self._weighed(h).mul_(twice * (h != 0))
+        return pull if through is None else pull.add_(through)
+
+    def _through_moments(self, h: Tensor, s: Tensor, share: Tensor) -> Tensor:
+        """Return what the loss changes by through what samples (R, B, n) add to the moments.
+
+        The slope in the moments is -sum s (M h) (M h)^T, and eps / n of its trace on the diagonal;
+        where M has no more than a diagonal, only that of the slope counts.
+        """
+        weighed = self._weighed(h)
+        step = (2 / h.shape[1]) * share.to(h.dtype).unsqueeze(-1)  # (R, 1, 1)
+        if self.diagonal:
+            slope = -(weighed.square() * s.unsqueeze(-1)).sum(1, keepdim=True)  # (R, 1, n)
+            slope += (self.eps / h.shape[-1]) * slope.sum(-1, keepdim=True)
+            return step * slope * h
+        matrix = -((weighed * s.unsqueeze(-1)).mT @ weighed)  # (R, n, n)
+        own = matrix.diagonal(dim1=-2, dim2=-1)
+        own += (self.eps / h.shape[-1]) * own.sum(-1, keepdim=True)
+        return step * (h @ matrix) * (h != 0)
 
 
 PolarForm = Literal["sigma", "symmetric"]

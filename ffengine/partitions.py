@@ -64,7 +64,10 @@ def draw_partitions(labels: Labels, sizes: Sequence[int], digest: str) -> list[I
 
 
 def chosen(
-    arrays: Arrays, sizes: tuple[int, int, int], digest: str | None
+    arrays: Arrays,
+    sizes: tuple[int, int, int],
+    digest: str | None,
+    without: Sequence[int] = (),
 ) -> tuple[Choice, Choice, Choice]:
     """Choose the samples of each partition.
 
@@ -74,12 +77,18 @@ def chosen(
     - `sizes`: how many samples are learnt from, held out, and tested.
     - `digest`: of the arrays of an upload; None: the first samples are taken, as of data sets of
       the catalogue.
+    - `without`: classes of which no sample is learnt from or held out.
 
     **Returns:**
 
     Which samples are learnt from, which are held out of the same array, and which are tested.
     """
     train, validation, tested = sizes
+    if without:
+        kept = np.flatnonzero(~np.isin(arrays.y_train, without))
+        fewer = arrays._replace(y_train=arrays.y_train[kept])
+        learnt, held, some = chosen(fewer, sizes, digest)
+        return kept[learnt], kept[held], some
     if digest is None:
         return slice(train), slice(train, train + validation), slice(tested)
     learnt, held = draw_partitions(arrays.y_train, (train, validation), digest)

@@ -12,11 +12,11 @@ import logging
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,14 +31,17 @@ from ffengine.results import PluginUse
 from ffengine.text import shortened, visible
 
 log = logging.getLogger(__name__)
+Read = TypeVar("Read")
 
 GROUPS: dict[str, Catalogue] = {f"fflab.{catalogue}": catalogue for catalogue in ADDED}
+PRESETS, PRESET_GROUP = "presets", "fflab.presets"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+PRESET_NAME = re.compile(r"[a-z][a-z0-9-]*")
 VALUE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 LONGEST_REASON = 400  # what an import raises may be as long as it likes
 CODE = (".py", ".so", ".pyd")
 # the field of a spec that has the bare name of an entry
-NAMED_BY: Mapping[str, Catalogue] = {"activation": "activations", "init": "inits"}
+NAMED_BY: Mapping[str, str] = {"activation": "activations", "init": "inits", "preset": PRESETS}
 
 
 class ClassCatalogue(NamedTuple):
@@ -90,7 +93,7 @@ class Registry:
     def __init__(self) -> None:
         self.faults = []
         self._packages: dict[str, tuple[str, str]] = {}  # version, digest of the code
-        self._owner: dict[tuple[Catalogue, str], str] = {}
+        self._owner: dict[tuple[str, str], str] = {}
 
     @property
     def plugins(self) -> list[PluginUse]:
@@ -109,7 +112,39 @@ class Registry:
             for objective in entries(AnyObjective):  # they were built when none was added
                 objective.model_rebuild(force=True)
 
-    def owner(self, catalogue: Catalogue, name: str) -> PluginUse | None:
+    def load_presets(
+        self, points: Iterable[EntryPoint], own: Collection[str], read: Callable[[Any], Read]
+    ) -> dict[str, Read]:
+        """Return the presets of entry points by their names, or note why not.
+
+        They are loaded after specs can be built, which their modules may therefore import.
+
+        **Arguments:**
+
+        - `points`: the entry points.
+        - `own`: the names of fflab's own presets.
+        - `read`: makes a preset of what an entry point names; it raises ValueError.
+        """
+        ordered = sorted(points, key=lambda point: (_package(point), point.name))
+        found = {}
+        for point in ordered:
+            claimed_by = sorted({_package(one) for one in ordered if one.name == point.name})
+            try:
+                _refuse_name(PRESET_NAME, point.name, own, claimed_by)
+                found[point.name] = read(_imported(point))
+                self._own(point, PRESETS, _code_digest(point.module))
+            except (_Refused, ValueError) as error:
+                found.pop(point.name, None)
+                self._note(point, str(error))
+        return found
+
+    def _own(self, point: EntryPoint, catalogue: str, digest: str) -> None:
+        """Note of which package an entry is."""
+        package = _package(point)
+        self._packages[package] = _version(point), digest
+        self._owner[catalogue, point.name] = package
+
+    def owner(self, catalogue: str, name: str) -> PluginUse | None:
         """Return the plug-in that an entry is of; None: it is one of fflab's own.
 
         **Arguments:**
@@ -148,8 +183,14 @@ class Registry:
 
         Each as CATALOGUE.NAME, in order.
         """
-        known = {catalogue: {*_own_names(catalogue), *ADDED[catalogue]} for catalogue in ADDED}
-        named = {f"{where}.{name}" for where, name in _names_in(spec) if name not in known[where]}
+        known: dict[str, set[str]] = {
+            catalogue: {*_own_names(catalogue), *ADDED[catalogue]} for catalogue in ADDED
+        }
+        named = {
+            f"{where}.{name}"
+            for where, name in _names_in(spec)
+            if where in known and name not in known[where]  # a study is written out without presets
+        }
         return tuple(sorted(named))
 
     def why_refused(self, catalogue: str, name: str) -> str | None:
@@ -161,7 +202,7 @@ class Registry:
         ]
         return "; ".join(fault.line for fault in found) or None
 
-    def _with_entries(self, named: Iterable[tuple[Catalogue, str]]) -> list[PluginUse]:
+    def _with_entries(self, named: Iterable[tuple[str, str]]) -> list[PluginUse]:
         of_package = defaultdict(list)
         for catalogue, name in named:
             of_package[self._owner[catalogue, name]].append(f"{catalogue}.{name}")
@@ -177,10 +218,10 @@ class Registry:
 
     def _add(self, point: EntryPoint, claimed_by: list[str]) -> None:
         """Load one entry point, and put its entry into its catalogue."""
-        catalogue, package, version = GROUPS[point.group], _package(point), _version(point)
+        catalogue = GROUPS[point.group]
         had_torch = "torch" in sys.modules
         try:
-            _refuse_name(catalogue, point.name, claimed_by)
+            _refuse_name(NAME, point.name, _own_names(catalogue), claimed_by)
             entry = _loaded(point, catalogue)
             digest = _code_digest(point.module)
         except _Refused as refusal:
@@ -198,15 +239,14 @@ class Registry:
             ACTIVATIONS[point.name] = entry
         elif catalogue == "inits":
             INITS[point.name] = entry  # type: ignore[index]
-        self._packages[package] = version, digest
-        self._owner[catalogue, point.name] = package
+        self._own(point, catalogue, digest)
 
     def _note(self, point: EntryPoint, reason: str, *, refused: bool = True) -> None:
         self.faults.append(
             PluginFault(
                 package=_package(point),
                 version=_version(point),
-                catalogue=GROUPS[point.group],
+                catalogue=GROUPS.get(point.group, PRESETS),
                 name=point.name,
                 reason=shortened(visible(reason), LONGEST_REASON),
                 refused=refused,
@@ -244,11 +284,14 @@ def _version(point: EntryPoint) -> str:
     return point.dist.version if point.dist else "unknown"
 
 
-def _refuse_name(catalogue: Catalogue, name: str, claimed_by: list[str]) -> None:
+def _refuse_name(
+    form: re.Pattern[str], name: str, own: Collection[str], claimed_by: list[str]
+) -> None:
     """Raise _Refused where a name cannot be that of a new entry."""
-    if not NAME.fullmatch(name):
-        raise _Refused(f"{name!r} is not a name of an entry; use small letters, digits and _")
-    if name in _own_names(catalogue):
+    if not form.fullmatch(name):
+        join = "_" if form is NAME else "-"
+        raise _Refused(f"{name!r} is not a name of an entry; use small letters, digits and {join}")
+    if name in own:
         raise _Refused("fflab has an entry of this name, which stays; choose another name")
     if len(claimed_by) > 1:
         raise _Refused(f"{' and '.join(claimed_by)} both have an entry of this name; remove one")
@@ -266,17 +309,22 @@ def _own_names(catalogue: Catalogue) -> frozenset[str]:
     return frozenset(name_of(entry, union.discriminator) for entry in own)
 
 
-def _loaded(point: EntryPoint, catalogue: Catalogue) -> Any:
-    """Return the entry of an entry point. Raises _Refused."""
+def _imported(point: EntryPoint) -> Any:
+    """Return what an entry point names. Raises _Refused."""
     if not VALUE.fullmatch(point.value):
         raise _Refused(f"{point.value!r} names no entry; write MODULE:NAME")
     try:
-        found = point.load()
+        return point.load()
     except (Exception, SystemExit) as error:  # a plug-in may raise anything
         said = (str(error).strip().splitlines() or [""])[0]
         if "partially initialized" in said:
             said += "; a module that an entry point names imports no ffengine.spec, and no fflab"
         raise _Refused(f"cannot be imported: {type(error).__name__}: {said}") from error
+
+
+def _loaded(point: EntryPoint, catalogue: Catalogue) -> Any:
+    """Return the entry of an entry point. Raises _Refused."""
+    found = _imported(point)
     if catalogue == "activations":
         return _activation(found, point.name)
     if catalogue == "inits":
@@ -339,7 +387,7 @@ def _abstract(found: type) -> str:
     return ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
 
 
-def _names_in(part: object) -> Iterator[tuple[Catalogue, str]]:
+def _names_in(part: object) -> Iterator[tuple[str, str]]:
     """All names of entries that a part of a spec has, each with its catalogue."""
     if isinstance(part, Mapping):
         part = tuple(part.values())

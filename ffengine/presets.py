@@ -56,11 +56,13 @@ class Preset(NamedTuple):
     - `name`: what users write.
     - `meaning`: what the study shows.
     - `spec`: the study.
+    - `plugin`: name and version of the plug-in that it is of; None: it is one of fflab's own.
     """
 
     name: str
     meaning: str
     spec: StudySpec
+    plugin: str | None = None
 
 
 # Training passes through acts (docs/theory.md): on MNIST S falls first and then rises; on centred

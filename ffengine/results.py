@@ -402,6 +402,7 @@ class RecordedRow(Row, ExactTypes):
 
 
 Partition = Literal["train", "validation", "test"]
+UnitPartition = Literal["train", "validation", "test", "held_out"]
 
 
 class AccuracyRow(Row):
@@ -545,7 +546,10 @@ class EnsembleRow(Row):
 
     seed: int
     layer: int
-    partition: Partition
+    partition: UnitPartition = Field(
+        description="held_out: test samples of dataset.held_out_classes, beside those of the "
+        "others, under the neutral label and whatever is predicted"
+    )
     samples: int = Field(description="correctly classified samples that the ensembles come from")
     excess: float = Field(
         description="a unit belongs where its class mean exceeds (1 + excess) times the mean of "
@@ -569,7 +573,9 @@ class UsageRow(Row):
 
     seed: int
     layer: int
-    partition: Partition
+    partition: UnitPartition = Field(
+        description="held_out: test samples of dataset.held_out_classes, under the neutral label"
+    )
     samples: int
     units: int = Field(description="n, the width of the layer")
     dead_samples: int = Field(description="samples with h = 0")
@@ -620,7 +626,9 @@ class SelectivityRow(Row):
 
     seed: int
     layer: int
-    partition: Partition
+    partition: UnitPartition = Field(
+        description="held_out: test samples of dataset.held_out_classes, beside those of the others"
+    )
     samples: int
     inputs: Literal["neutral", "plain"] = Field(
         description="neutral: samples carry the mean of all label patterns; plain: the images "
@@ -657,6 +665,38 @@ class SelectivityRow(Row):
         "many classes a unit is driven"
     )
     preferred: tuple[int, ...] = Field(description="live units whose m1 is that of each class")
+
+
+class OodRow(Row):
+    """How well a figure of a trained network tells test samples from samples of another data set;
+    samples of both carry the label that the network predicts.
+    """
+
+    seed: int
+    layer: int | None = Field(description="whose figure it is; null: that of all layers together")
+    figure: Literal["goodness", "sparsity"] = Field(
+        description="goodness under the predicted label, or the logit of the predicted class; or "
+        "Hoyer's S of the activations"
+    )
+    inputs: Literal["predicted", "plain"] = Field(
+        description="plain: samples carry no label, since the run's carry none"
+    )
+    dataset: str = Field(description="the other data set")
+    samples: int = Field(description="test samples that the figure is known of")
+    other_samples: int = Field(description="samples of the other data set that it is known of")
+    auroc: Ratio | None = Field(
+        description="probability that the figure of a test sample is above that of a sample of the "
+        "other data set, ties one half: 0.5 tells nothing, below 0.5 the others have more. Null "
+        "where the figure is known of no sample, as S where h = 0"
+    )
+    auroc_low: Ratio | None = Field(
+        description="lower end of its 95 % interval over samples (DeLong et al. 1988)"
+    )
+    auroc_high: Ratio | None = Field(description="upper end of it")
+    fpr95: Ratio | None = Field(
+        description="share of the other data set's samples whose figure is at least what 95 % of "
+        "the test samples reach: what is taken for a test sample where 95 % of those are"
+    )
 
 
 class LesionRow(Row):
@@ -1170,6 +1210,7 @@ class TrainResult(Row):
     layer_range: tuple[LayerRangeRow, ...] = Field(
         (), description="which layers predict, where evaluation.layer_range asks"
     )
+    ood: tuple[OodRow, ...] = ()
     onset: Onset | None = Field(
         None, description="what was known before the first step; null in earlier results"
     )

@@ -4,6 +4,7 @@ Legend: R replicas, N samples, m inputs, C classes, K label inputs. The label, w
 is a pattern in the first K inputs (a one-hot: K = C), or one that is added to all of them.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from ffengine.datasets import Dataset, Datasets
 from ffengine.label_patterns import LabelPatterns, OneHotPatterns, label_patterns
 from ffengine.partitions import chosen
 from ffengine.random_streams import Draw
-from ffengine.spec import DatasetSpec, LabelPlace, Preprocess
+from ffengine.spec import DatasetSpec, LabelPlace, OtherDataSpec, Preprocess
 
 LABEL_SHARE = 0.1  # of a sample's length, in the label inputs of an upload
 
@@ -118,6 +119,17 @@ class Samples:
             self.patterns,
         )
 
+    def with_others(self, others: "Samples") -> "Samples":
+        """These samples, and then others of the same data set, as one partition."""
+        return Samples(
+            torch.cat([self._pixels, others._pixels]),
+            torch.cat([self.labels, others.labels]),
+            self.classes,
+            self.shape,
+            self._preprocessing,
+            self.patterns,
+        )
+
     def relabelled(self, x: Tensor, labels: Tensor, wrong: Tensor) -> Tensor:
         """Samples (..., m) of one label each (...,), under another label (...,)."""
         return self.patterns.swapped(x, labels, wrong)
@@ -169,15 +181,28 @@ class Samples:
 
 
 class Partitions(NamedTuple):
-    """What is learnt from, what choices are made on, and what is reported; they share no sample."""
+    """What is learnt from, what choices are made on, and what is reported; they share no sample.
+
+    **Attributes:**
+
+    - `train`, `validation`, `test`: the partitions.
+    - `held_out`: test samples of the classes that the others have none of; None where there are no
+      such classes.
+    - `other`: samples of another data set, without labels of meaning; None where none is asked for.
+    """
 
     train: Samples
     validation: Samples | None
     test: Samples
+    held_out: Samples | None = None
+    other: Samples | None = None
 
 
 def load_samples(
-    spec: DatasetSpec, device: torch.device, datasets: Datasets | None = None
+    spec: DatasetSpec,
+    device: torch.device,
+    datasets: Datasets | None = None,
+    other: OtherDataSpec | None = None,
 ) -> Partitions:
     """Load the partitions of a data set.
 
@@ -190,6 +215,7 @@ def load_samples(
     - `spec`: which samples, and how pixels become inputs.
     - `device`: where samples lie.
     - `datasets`: where data sets are; None: where the environment says.
+    - `other`: of another data set, which samples are loaded beside.
 
     **Returns:**
 
@@ -197,13 +223,15 @@ def load_samples(
 
     **Raises:**
 
-    - `DatasetError`: the data set cannot be found, fetched or read.
+    - `DatasetError`: the data set cannot be found, fetched or read, or the chosen test samples are
+      all of classes that are held out, or none is.
     """
     datasets = datasets or Datasets.of_environment()
     loaded = datasets.loaded(spec.name)
     arrays, facts = loaded.arrays, datasets.facts_of(spec.name)
     sizes = (spec.train_count(facts), spec.validation_samples, spec.test_count(facts))
-    learnt, held, tested = chosen(arrays, sizes, loaded.digest if facts.uploaded else None)
+    without, digest = spec.held_out_classes, loaded.digest if facts.uploaded else None
+    learnt, held, tested = chosen(arrays, sizes, digest, without)
     train = _pixels(arrays.x_train[learnt])
     preprocessing = _fitted(spec, facts, _inputs(train))
     strength = getattr(preprocessing.labels, "strength", None)
@@ -215,13 +243,30 @@ def load_samples(
             pixels.to(device), labels, facts.classes, facts.shape, preprocessing, patterns
         )
 
+    test = partition(_pixels(arrays.x_test[tested]), arrays.y_test[tested])
+    known = ~torch.isin(test.labels, torch.tensor(without, dtype=torch.int64, device=device))
+    if without and bool(known.all() | (~known).all()):
+        raise DatasetError(
+            f"dataset.held_out_classes: of the {len(test)} test samples "
+            f"{'none is' if bool(known.all()) else 'all are'} of these classes; take more"
+        )
     return Partitions(
         partition(train, arrays.y_train[learnt]),
         partition(_pixels(arrays.x_train[held]), arrays.y_train[held])
         if spec.validation_samples
         else None,
-        partition(_pixels(arrays.x_test[tested]), arrays.y_test[tested]),
+        test.some(known.nonzero().squeeze(1)) if without else test,
+        test.some((~known).nonzero().squeeze(1)) if without else None,
+        _other(other, datasets, partition) if other else None,
     )
+
+
+def _other(
+    spec: OtherDataSpec, datasets: Datasets, partition: Callable[[Tensor, np.ndarray], Samples]
+) -> Samples:
+    """Return samples of another data set; they have class 0, for theirs mean something else."""
+    pixels = datasets.loaded(spec.dataset).arrays.x_test[: spec.count()]
+    return partition(_pixels(pixels), np.zeros(len(pixels), dtype=np.int64))
 
 
 def _fitted(spec: DatasetSpec, facts: Dataset, train: Tensor) -> Preprocessing:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Discriminator,
     Field,
@@ -97,6 +98,9 @@ ADDED_LATER = (
     ',"selectivity":false',
     ',"lesions":null',
     ',"layer_range":false',
+    ',"ood":null',
+    ',"diagonal":true,"moments":"constant"',
+    ',"held_out_classes":[]',
     ',"share":null,"of":"squares"',
     '"layers":[],',  # of a network
     ',"label_gains":[]',
@@ -137,6 +141,15 @@ PREPROCESS_MEANING: dict[Preprocess, str] = {
 }
 # the presets are made of specs; ffengine.study.resolved refuses others in words
 PresetName = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[a-z0-9_]+$"})]
+
+
+def _of_catalogue(name: str) -> str:
+    """Refuse a data set that is not one of the catalogue."""
+    if name not in DATASETS:
+        raise ValueError(f"expected one of {', '.join(DATASETS)}")
+    return name
+
+
 DatasetName = Annotated[
     str,
     StringConstraints(pattern=rf"^{uploads.NAME.pattern}$"),
@@ -148,6 +161,9 @@ DatasetName = Annotated[
             ]
         }
     ),
+]
+CatalogueName = Annotated[
+    str, AfterValidator(_of_catalogue), WithJsonSchema({"type": "string", "enum": list(DATASETS)})
 ]
 MOST_LAYERS = 32  # that learn
 OF_MAPS = frozenset({"group", "instance"})
@@ -251,10 +267,27 @@ class DatasetSpec(Entry):
         ge=1,
         description="number of test samples, chosen as train_samples are. null: all",
     )
+    held_out_classes: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] = Field(
+        (),
+        max_length=1_000,
+        description="classes that are neither learnt from nor chosen with. The chosen test samples "
+        "of these are a partition of their own, held_out, on which evaluation.ensembles, usage and "
+        "selectivity look at them",
+    )
 
     def train_count(self, facts: Dataset) -> int:
         """How many training samples the spec selects of the data set with those facts."""
-        return self.train_samples or facts.train_samples - self.validation_samples
+        return self.train_samples or self.learnable(facts) - self.validation_samples
+
+    def learnable(self, facts: Dataset) -> int:
+        """Return how many training samples are of classes that are not held out.
+
+        **Arguments:**
+
+        - `facts`: the facts of the data set.
+        """
+        counts = enumerate(facts.class_counts)
+        return sum(count for one, count in counts if one not in self.held_out_classes)
 
     def inputs(self, facts: Dataset, *, labelled: bool) -> int:
         """Return how many inputs a sample of a data set has, with its label or without.
@@ -293,9 +326,10 @@ class DatasetSpec(Entry):
         - `SpecFieldError`: it has too few samples, or no inputs besides the label's; its path leads
           to the field of this object.
         """
+        self._refuse_unknown_classes(facts)
         train, test = self.train_count(facts), self.test_count(facts)
         for field, asked, there in (
-            ("train_samples", train + self.validation_samples, facts.train_samples),
+            ("train_samples", train + self.validation_samples, self.learnable(facts)),
             ("test_samples", test, facts.test_samples),
         ):
             if asked > there:
@@ -308,6 +342,16 @@ class DatasetSpec(Entry):
         self._refuse_one_class(train, facts)
         if labelled:
             self._refuse_misfit_labels(facts)
+
+    def _refuse_unknown_classes(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where classes are held out that are not there, or nearly all."""
+        field = ("held_out_classes",)
+        if unknown := [one for one in self.held_out_classes if one >= facts.classes]:
+            raise SpecFieldError(
+                field, f"{self.name} has the classes 0 to {facts.classes - 1}, not {unknown[0]}"
+            )
+        if facts.classes - len(self.held_out_classes) < 2:
+            raise SpecFieldError(field, "leave at least two classes to learn")
 
     def _refuse_misfit_labels(self, facts: Dataset) -> None:
         """Raise SpecFieldError where labels leave no image, or classes have no pattern each."""
@@ -330,8 +374,11 @@ class DatasetSpec(Entry):
             )
 
     @model_validator(mode="after")
-    def _has_place_for_labels(self) -> "DatasetSpec":
-        """Refuse patterns that are added to the image where labels stand in front of it."""
+    def _consistent(self) -> "DatasetSpec":
+        """Refuse classes that are named twice, and patterns that are added to the image where
+        labels stand in front of it.
+        """
+        _refuse_repeats(("held_out_classes",), self.held_out_classes)
         if self.label_code.added and self.labels != "overlay":
             raise SpecFieldError(
                 ("labels",),
@@ -674,6 +721,53 @@ class LesionsSpec(Entry):
         return self
 
 
+class OtherDataSpec(Entry):
+    """Other data that the trained network is shown, to see whether it tells them from its own."""
+
+    dataset: CatalogueName = Field(
+        "fashion-mnist",
+        description="a data set of the catalogue whose samples have the shape of the run's. Its "
+        "test samples are scaled as the run's are",
+    )
+    samples: int | None = Field(
+        None, ge=2, description="number of its test samples, the first ones; null: all"
+    )
+
+    def count(self) -> int:
+        """Return how many samples are taken."""
+        return self.samples or DATASETS[self.dataset].test_samples
+
+    def refuse_misfit(self, facts: Dataset) -> None:
+        """Raise SpecFieldError where the data do not fit those of the run.
+
+        **Arguments:**
+
+        - `facts`: the facts of the run's data set.
+
+        **Raises:**
+
+        - `SpecFieldError`: there are too few, or they have another shape.
+        """
+        other = DATASETS[self.dataset]
+        if other.shape != facts.shape:
+            fitting = [one.name for one in DATASETS.values() if one.shape == facts.shape]
+            others = [name for name in fitting if name not in (self.dataset, facts.name)]
+            raise SpecFieldError(
+                ("dataset",),
+                f"samples of {self.dataset} are {_shape_in_words(other)}, those of {facts.name} "
+                f"{_shape_in_words(facts)}; these fit: {', '.join(others) or 'none'}",
+            )
+        if self.count() > other.test_samples:
+            raise SpecFieldError(
+                ("samples",),
+                f"{self.samples} asked, but {self.dataset} has {other.test_samples} test samples",
+            )
+
+
+def _shape_in_words(facts: Dataset) -> str:
+    return " x ".join(map(str, facts.shape))
+
+
 class EvaluationSpec(Entry):
     """What is found out of the trained network."""
 
@@ -732,6 +826,11 @@ class EvaluationSpec(Entry):
         False,
         description="choose on the validation samples which layers, first to last, predict labels "
         "together, and test those alone (DeeperForward, CAW-Conv)",
+    )
+    ood: OtherDataSpec | None = Field(
+        None,
+        description="measure how well the goodness and S of each layer tell test samples from "
+        "samples of another data set; null: no other data are shown",
     )
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 from typing import Literal, NamedTuple
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -16,7 +17,8 @@ from ffengine.intervals import (  # some are names that earlier versions had her
     student_t,  # noqa: F401
     wilson,  # noqa: F401
 )
-from ffengine.presets import PRESETS
+from ffengine.plugins import PRESET_GROUP, REGISTRY
+from ffengine.presets import PRESETS, Preset
 from ffengine.results import (
     AccuracyRow,
     CheckResult,
@@ -42,7 +44,7 @@ from ffengine.spec import (
 )
 from ffengine.spec_values import varied_columns
 from ffengine.summary_keys import ALL_LAYERS, PLACE_COLUMNS, SummaryKey
-from ffengine.text import STORED
+from ffengine.text import STORED, visible
 from ffengine.theorems import FIGURE_DIRECTIONS, Direction
 
 _RUN_SPEC: TypeAdapter[TrainSpec | CheckSpec | ForecastSpec] = TypeAdapter(RunSpec)
@@ -742,3 +744,52 @@ def study_cell(cell: Cell, *, job: str | None, state: str, result: RunResult | N
         acts=acts_of(result) if result else {},
         diagnostics=result.diagnostics if result else (),
     )
+
+
+def read_preset(found: object) -> tuple[str, StudySpec]:
+    """Return meaning and study of what the entry point of a plug-in's preset names.
+
+    **Arguments:**
+
+    - `found`: a mapping with `meaning` and `spec`: a study, or its document.
+
+    **Raises:**
+
+    - `ValueError`: it is none, or its runs cannot be made; the message says why.
+    """
+    if not isinstance(found, Mapping) or set(found) != {"meaning", "spec"}:
+        raise ValueError('a preset is a mapping {"meaning": TEXT, "spec": STUDY}')
+    meaning = found["meaning"]
+    if not isinstance(meaning, str) or not meaning.strip():
+        raise ValueError("meaning: say in a sentence what the study answers")
+    try:
+        study = StudySpec.model_validate(found["spec"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(map(str, first["loc"]))
+        raise ValueError(f"spec: {path + ': ' if path else ''}{message_of(first)}") from error
+    if study.preset:
+        raise ValueError("spec.preset: a preset stands for itself; write the study out")
+    resolved(study)
+    if study.search is None:
+        expand(study)
+    return meaning, study
+
+
+def load_plugin_presets(points: Iterable[EntryPoint]) -> None:
+    """Put the presets of plug-ins beside fflab's own, or note why not.
+
+    **Arguments:**
+
+    - `points`: the entry points that name them.
+    """
+    for name, (meaning, study) in REGISTRY.load_presets(points, OWN_PRESETS, read_preset).items():
+        owner = REGISTRY.owner("presets", name)
+        plugin = f"{owner.package} {owner.version}" if owner else None
+        said = f"{visible(meaning).strip()} Of the plug-in {plugin}."
+        PRESETS[name] = Preset(name, said, study, plugin)
+
+
+OWN_PRESETS = frozenset(PRESETS)
+# here, not where presets are: one whose runs cannot be made is refused
+load_plugin_presets(entry_points(group=PRESET_GROUP))

@@ -159,6 +159,7 @@ def train(
         selectivity=found.selectivity,
         lesions=found.lesions,
         layer_range=found.layer_range,
+        ood=found.ood,
         onset=onset,
         decomposition=run.decomposition.rows,
         most_pushed=run.decomposition.most_pushed,
@@ -210,7 +211,7 @@ class TrainingRun:
         with stopwatch.phase("data"):
             datasets = datasets or Datasets.of_environment()
             self.facts = datasets.facts_of(spec.dataset.name)
-            self.partitions = load_samples(spec.dataset, device, datasets)
+            self.partitions = load_samples(spec.dataset, device, datasets, spec.evaluation.ood)
         self.plans = spec.plans(self.facts)
         self.train = self.partitions.train
         self.monitor = (ClassMonitor if spec.learns_classes else Monitor)(
@@ -396,11 +397,14 @@ class TrainingRun:
         return self._steps
 
     def _step_on(self, layers: tuple[int, ...], split: Split | None) -> Step:
-        """Return what takes a step of a stage on batches of a split."""
-        return captured(
-            lambda inputs: self.learner.step(layers, inputs, self.position.epoch, split),
-            self.device,
-        )
+        """Return what takes a step of a stage on batches of a split; None: on pairs."""
+
+        def step(inputs: AnyBatch) -> None:
+            self.learner.step(layers, inputs, self.position.epoch, split)
+
+        if not self.spec.learns_classes and not self.spec.pairwise.goodness.capturable:
+            return step
+        return captured(step, self.device)
 
     def inputs(
         self,

@@ -43,7 +43,7 @@ def evaluate_weights(
         )
     check_available(spec, datasets)
     kept = Checkpoint.of_weights(weights)
-    partitions = load_samples(spec.dataset, place, datasets)
+    partitions = load_samples(spec.dataset, place, datasets, spec.evaluation.ood)
     network = network_of(
         spec.network,
         spec.plans(datasets.facts_of(spec.dataset.name)),

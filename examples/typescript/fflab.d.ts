@@ -1816,7 +1816,7 @@ export interface components {
              * @default 500
              */
             batch_size?: number | null;
-            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0} */
+            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0, "held_out_classes": []} */
             dataset?: components["schemas"]["DatasetSpec"];
             /**
              * Decomposition
@@ -2129,6 +2129,12 @@ export interface components {
          */
         DatasetSpec: {
             /**
+             * Held Out Classes
+             * @description classes that are neither learnt from nor chosen with. The chosen test samples of these are a partition of their own, held_out, on which evaluation.ensembles, usage and selectivity look at them
+             * @default []
+             */
+            held_out_classes?: number[];
+            /**
              * Label Code
              * @description the pattern of a class: a name, or an object where the entry has parameters. one_hot: One input for each class, of which that of the label is on (Hinton 2022).; random: A random pattern for each class, drawn once, with as many inputs on in each (Terres-Escudero et al. 2024).; fourier: A wave over the whole image for each class, of a frequency of its own, added to the pixels (Scodellaro et al. 2023).; default: {"name": "one_hot"}
              */
@@ -2427,9 +2433,10 @@ export interface components {
             overlap: number[][];
             /**
              * Partition
+             * @description held_out: test samples of dataset.held_out_classes, beside those of the others, under the neutral label and whatever is predicted
              * @enum {string}
              */
-            partition: "train" | "validation" | "test";
+            partition: "train" | "validation" | "test" | "held_out";
             /**
              * Samples
              * @description correctly classified samples that the ensembles come from
@@ -2947,6 +2954,8 @@ export interface components {
              * @default true
              */
             measures?: boolean;
+            /** @description measure how well the goodness and S of each layer tell test samples from samples of another data set; null: no other data are shown */
+            ood?: components["schemas"]["OtherDataSpec"] | null;
             /**
              * Selectivity
              * @description measure how selective each unit is for one class, on held-out samples with a neutral label
@@ -3245,7 +3254,7 @@ export interface components {
              * @default 16
              */
             blocks?: number;
-            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0} */
+            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0, "held_out_classes": []} */
             dataset?: components["schemas"]["DatasetSpec"];
             /**
              * Epochs
@@ -4594,6 +4603,85 @@ export interface components {
             };
         };
         /**
+         * OodRow
+         * @description How well a figure of a trained network tells test samples from samples of another data set;
+         *     samples of both carry the label that the network predicts.
+         */
+        OodRow: {
+            /**
+             * Auroc
+             * @description probability that the figure of a test sample is above that of a sample of the other data set, ties one half: 0.5 tells nothing, below 0.5 the others have more. Null where the figure is known of no sample, as S where h = 0
+             */
+            auroc: number | null;
+            /**
+             * Auroc High
+             * @description upper end of it
+             */
+            auroc_high: number | null;
+            /**
+             * Auroc Low
+             * @description lower end of its 95 % interval over samples (DeLong et al. 1988)
+             */
+            auroc_low: number | null;
+            /**
+             * Dataset
+             * @description the other data set
+             */
+            dataset: string;
+            /**
+             * Figure
+             * @description goodness under the predicted label, or the logit of the predicted class; or Hoyer's S of the activations
+             * @enum {string}
+             */
+            figure: "goodness" | "sparsity";
+            /**
+             * Fpr95
+             * @description share of the other data set's samples whose figure is at least what 95 % of the test samples reach: what is taken for a test sample where 95 % of those are
+             */
+            fpr95: number | null;
+            /**
+             * Inputs
+             * @description plain: samples carry no label, since the run's carry none
+             * @enum {string}
+             */
+            inputs: "predicted" | "plain";
+            /**
+             * Layer
+             * @description whose figure it is; null: that of all layers together
+             */
+            layer: number | null;
+            /**
+             * Other Samples
+             * @description samples of the other data set that it is known of
+             */
+            other_samples: number;
+            /**
+             * Samples
+             * @description test samples that the figure is known of
+             */
+            samples: number;
+            /** Seed */
+            seed: number;
+        };
+        /**
+         * OtherDataSpec
+         * @description Other data that the trained network is shown, to see whether it tells them from its own.
+         */
+        OtherDataSpec: {
+            /**
+             * Dataset
+             * @description a data set of the catalogue whose samples have the shape of the run's. Its test samples are scaled as the run's are
+             * @default fashion-mnist
+             * @enum {string}
+             */
+            dataset?: "mnist-mini" | "digits" | "mnist" | "fashion-mnist" | "kmnist" | "emnist-digits" | "cifar10" | "cifar10-grey" | "cifar100" | "svhn";
+            /**
+             * Samples
+             * @description number of its test samples, the first ones; null: all
+             */
+            samples?: number | null;
+        };
+        /**
          * OtherImage
          * @description An image of another class under the label of the positive: wrong_label with the roles
          *     exchanged.
@@ -4886,6 +4974,11 @@ export interface components {
             meaning: string;
             /** Name */
             name: string;
+            /**
+             * Plugin
+             * @description name and version of the plug-in that it is of; null: fflab's own
+             */
+            plugin?: string | null;
             /** Spec */
             spec: {
                 [key: string]: unknown;
@@ -5857,9 +5950,10 @@ export interface components {
             one_class: number | null;
             /**
              * Partition
+             * @description held_out: test samples of dataset.held_out_classes, beside those of the others
              * @enum {string}
              */
-            partition: "train" | "validation" | "test";
+            partition: "train" | "validation" | "test" | "held_out";
             /**
              * Preferred
              * @description live units whose m1 is that of each class
@@ -6161,7 +6255,7 @@ export interface components {
         StudySpec: {
             /**
              * Base
-             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "label_gains": [], "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "own_states": false, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "layer_range": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
+             * @description ignored where parts are given; default: {"kind": "train", "dataset": {"held_out_classes": [], "label_code": "one_hot", "labels": "overlay", "name": "mnist-mini", "preprocess": "unit", "validation_samples": 0}, "network": {"activation": "relu", "bias": false, "init": "gaussian", "label_gains": [], "layers": [], "normalize": "none", "normalize_first": false, "pass_dead_units": false, "widths": [500]}, "negatives": {"image": "own", "redraw": "every_epoch", "strategy": "wrong_label"}, "objective": {"goodness": "sum_squares", "name": "difference", "peer_momentum": 0.9, "peer_normalization": 0.0}, "optimizer": {"lr": 1.0, "name": "sgd", "scale_lr_by_width": true, "schedule": "constant", "weight_decay": 0.0}, "phases": {"lr_ratio": 1.0, "negative_steps": 0, "own_states": false, "positive_steps": 0, "unit": "steps"}, "precision": "float32", "layers": "greedy", "epochs": 5, "batch_size": 500, "select": "last", "seeds": [0], "monitor": {"accuracy": false, "decomposition": [], "every_epochs": 1, "measures": [], "samples": 2000, "theorems": [1, 2]}, "evaluation": {"baselines": [], "ensembles": false, "layer_range": false, "linear_classifier": false, "linear_layers": "all_but_first", "linear_penalties": [0.001], "measures": true, "selectivity": false, "usage": false}}
              */
             base?: components["schemas"]["TrainSpec"] | components["schemas"]["CheckSpec"] | components["schemas"]["ForecastSpec"];
             /**
@@ -6365,6 +6459,11 @@ export interface components {
             /** @description what was known before the first step; null in earlier results */
             onset?: components["schemas"]["Onset"] | null;
             /**
+             * Ood
+             * @default []
+             */
+            ood?: components["schemas"]["OodRow"][];
+            /**
              * Pictures
              * @description the images of `most_pushed`, where samples have the shape of an image
              * @default []
@@ -6400,7 +6499,7 @@ export interface components {
              * @default 500
              */
             batch_size?: number;
-            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0} */
+            /** @description default: {"name": "mnist-mini", "preprocess": "unit", "labels": "overlay", "label_code": "one_hot", "validation_samples": 0, "held_out_classes": []} */
             dataset?: components["schemas"]["DatasetSpec"];
             /**
              * Epochs
@@ -6593,9 +6692,10 @@ export interface components {
             lifetime_sparsity: number | null;
             /**
              * Partition
+             * @description held_out: test samples of dataset.held_out_classes, under the neutral label
              * @enum {string}
              */
-            partition: "train" | "validation" | "test";
+            partition: "train" | "validation" | "test" | "held_out";
             /**
              * Population Sparsity
              * @description mean over live samples of Hoyer's S over units: that few units share a sample
@@ -6777,17 +6877,30 @@ export interface components {
         };
         /**
          * Whitened
-         * @description Sum of the squared activations, each over the running second moment of its unit: a goodness
-         *     that does not depend on the scale of the weights (after arXiv 2607.12501, with the diagonal
-         *     alone). The moments are constants of a step; before the first one it is sum_squares.
+         * @description Sum of the squared activations, each over the running second moment of its unit, or by those
+         *     of all pairs of units: a goodness that does not depend on the scale of the weights (after arXiv
+         *     2607.12501). Before the first step it is sum_squares.
          */
         Whitened: {
             /**
+             * Diagonal
+             * @description true: each unit by its own moment alone; false: h^T (C + eps v I)^-1 h, with the running mean C of h h^T over samples and the mean v of its diagonal
+             * @default true
+             */
+            diagonal?: boolean;
+            /**
              * Eps
-             * @description what is added to each moment, in units of the layer's mean moment, so that units that are nearly silent do not count without bound
+             * @description what is added to each moment, in units of the layer's mean moment, so that units that are nearly silent do not count without bound; at least 1e-6 with diagonal: false
              * @default 0.001
              */
             eps?: number;
+            /**
+             * Moments
+             * @description constant: those of the steps before, through which no gradient goes; batch: those with the step's own batch, and the gradient goes through what it adds to them
+             * @default constant
+             * @enum {string}
+             */
+            moments?: "constant" | "batch";
             /**
              * Momentum
              * @description momentum of the running moments; 0: of the last batch alone
@@ -9713,7 +9826,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description of a check: its cells, the potentials of its samples, or who pushes them (of a training run as well); of a training run: the accuracy, AUC and loss of its layers by epoch, its baselines, or how its units are used, how selective they are, and what accuracy is left without some */
-                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines" | "usage" | "selectivity" | "lesions" | "layer_range";
+                rows?: "cells" | "potentials" | "decomposition" | "accuracy" | "baselines" | "usage" | "selectivity" | "lesions" | "layer_range" | "ood";
             };
             header?: {
                 /** @description the ETag of what you have: 304 where it has not changed */

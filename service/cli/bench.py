@@ -1,12 +1,11 @@
 """`fflab bench`: train by all methods of a fixed protocol, and rank them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from ffengine.leaderboard import (
     METHODS,
@@ -21,10 +20,10 @@ from ffengine.leaderboard import (
 )
 from ffengine.percents import percent
 from ffengine.results import Interval, TrainResult
-from ffengine.spec import TrainSpec, digest
+from ffengine.spec import TrainSpec
 from ffengine.text import user_text
-from ffengine.version import NUMERICS_VERSION
 from service.cli import completion
+from service.cli.bench_runs import Bench, KeptRuns, Say, run_all
 from service.cli.options import (
     EXIT_USAGE,
     JsonOption,
@@ -37,12 +36,11 @@ from service.cli.options import (
 )
 from service.cli.output import err, line, table
 from service.results.markdown import table_lines
+from service.settings import Settings
 from service.specs.files import SpecError, read_spec
 
-if TYPE_CHECKING:
-    from ffengine.datasets import Datasets
-
 LONGEST_NAME = 60  # characters of a method's name
+MOST_JOBS = 64
 COLUMNS = (
     "data",
     "network",
@@ -53,22 +51,6 @@ COLUMNS = (
     "S by layer",
     "dead units by layer, %",
 )
-
-
-class KeptRun(BaseModel):
-    """A run of a protocol that has ended, in a file of its own.
-
-    **Attributes:**
-
-    - `spec_digest`, `engine_version`: what ran; another spec or other numerics run anew.
-    - `result`: its result; null where the numbers diverged.
-    - `diverged`: where they did.
-    """
-
-    spec_digest: str
-    engine_version: str
-    result: TrainResult | None = None
-    diverged: str | None = None
 
 
 class Ranking(NamedTuple):
@@ -92,7 +74,7 @@ def bench(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Where each run is kept once it has ended; default fflab-bench-PROTOCOL.",
+            help="Where runs and checkpoints are kept; default fflab-bench-PROTOCOL.",
         ),
     ] = None,
     only: Annotated[
@@ -108,8 +90,23 @@ def bench(
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option(help="cpu or cuda:N.", autocompletion=completion.devices)
-    ] = "cpu",
+        list[str],
+        typer.Option(
+            help="cpu or cuda:N; may be repeated: runs are shared out among GPUs.",
+            autocompletion=completion.devices,
+        ),
+    ] = ["cpu"],  # noqa: B006 - typer copies it
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=MOST_JOBS,
+            metavar="N",
+            help="Runs at a time, each in a process of its own; default one on each device.",
+        ),
+    ] = None,
     page: Annotated[
         Path | None,
         typer.Option(
@@ -121,18 +118,19 @@ def bench(
     """Train by all methods under one protocol, and rank them.
 
     Data, widths, seeds and budget are the protocol's; validation samples choose each method's
-    learning rate and epoch. A run that has ended is kept, so that the command goes on where it was
-    interrupted.
+    learning rate and epoch. Runs that have ended are kept, and so are checkpoints of the others:
+    the same command goes on where it was interrupted.
     """
     if protocol not in PROTOCOLS:
         fail(f"{protocol!r} is not a protocol; there are {', '.join(PROTOCOLS)}", EXIT_USAGE)
     chosen = PROTOCOLS[protocol]
     methods = _methods(only or [], method or [])
+    devices = _devices(device, jobs)
     kept = folder or Path(f"fflab-bench-{protocol}")
     if page:
         _refuse_page(page, protocol)
     with require_extra("worker"):
-        ranking = _ranked(chosen, methods, kept, load_settings().datasets, device)
+        ranking = _ranked(chosen, methods, kept, load_settings(), devices)
     if page:
         text = _replaced(page.read_text(encoding="utf-8"), protocol, _lines(ranking))
         write_file(page, text.encode())
@@ -170,69 +168,54 @@ def _ranked(
     protocol: Protocol,
     methods: tuple[Method, ...],
     folder: Path,
-    datasets: "Datasets",
-    device: str,
+    settings: Settings,
+    devices: Sequence[str],
 ) -> Ranking:
     """Train what is not kept yet, and rank all."""
-    import ffengine
     from ffengine.arrays import DatasetError
     from ffengine.availability import check_available
 
-    train = partial(ffengine.train, device=device, datasets=datasets)
     try:
         runs = list(entries(protocol, methods))
         for entry in runs:
-            check_available(entry.spec, datasets)
+            check_available(entry.spec, settings.datasets)
         folder.mkdir(parents=True, exist_ok=True)
-        found = list(_results(runs, folder, train))
+        kept = KeptRuns(folder, devices[0].partition(":")[0])
+        bench = Bench(kept, settings.datasets, settings.checkpoint_seconds)
+        found = run_all([entry.spec for entry in runs], bench, devices, _sayer(runs))
     except (DatasetError, ValueError, OSError) as error:
         raise SpecError(str(error)) from error
-    results = [result for _, result in found if result is not None]
-    return Ranking(protocol, methods, standings(found), results)
+    results = [one.result for one in found]
+    return Ranking(
+        protocol,
+        methods,
+        standings(list(zip(runs, results, strict=True))),
+        [result for result in results if result is not None],
+    )
 
 
-def _results(
-    runs: Sequence[Entry], folder: Path, train: Callable[[TrainSpec], TrainResult]
-) -> Iterator[tuple[Entry, TrainResult | None]]:
-    """Return the result of each run: that which is kept, or a new one, which is kept then."""
-    for number, entry in enumerate(runs, 1):
-        path = folder / f"{digest(entry.spec)}.json"  # not by names, which may be any text
-        kept = _kept(path, entry)
-        err.print(
-            f"{number} of {len(runs)}: {_title(entry)}{' (kept)' if kept else ''}",
-            soft_wrap=True,
-        )
-        if kept is None:
-            kept = _trained(entry.spec, train)
-            draft = path.with_suffix(".part")
-            draft.write_text(kept.model_dump_json(), encoding="utf-8")
-            draft.replace(path)  # a run that is interrupted leaves none that looks whole
-        yield entry, kept.result
+def _sayer(runs: Sequence[Entry]) -> Say:
+    """Return what prints how far a run is, with its number and how many there are."""
+
+    def say(number: int, words: str) -> None:
+        title = _title(runs[number])
+        err.print(f"{number + 1} of {len(runs)}: {title}: {words}", soft_wrap=True)
+
+    return say
+
+
+def _devices(names: Sequence[str], jobs: int | None) -> list[str]:
+    """Return the device of each run that is made at the same time."""
+    if wrong := [name for name in names if not re.fullmatch(r"cpu|cuda:\d{1,3}", name)]:
+        fail(f"--device {wrong[0]}: expected cpu or cuda:N", EXIT_USAGE)
+    if len({name.partition(":")[0] for name in names}) > 1:
+        fail("--device: cpu and GPUs have other figures; name one kind of device", EXIT_USAGE)
+    return [names[number % len(names)] for number in range(jobs or len(names))]
 
 
 def _title(entry: Entry) -> str:
     rate = [] if entry.lr is None else [f"learning rate {entry.lr:g}"]
     return ", ".join([entry.dataset, _network(entry.widths), entry.method, *rate])
-
-
-def _kept(path: Path, entry: Entry) -> KeptRun | None:
-    """Return what is kept of a run, if it was the same run."""
-    try:
-        kept = KeptRun.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
-    same = (kept.spec_digest, kept.engine_version) == (digest(entry.spec), NUMERICS_VERSION)
-    return kept if same else None
-
-
-def _trained(spec: TrainSpec, train: Callable[[TrainSpec], TrainResult]) -> KeptRun:
-    import ffengine
-
-    about = {"spec_digest": digest(spec), "engine_version": NUMERICS_VERSION}
-    try:
-        return KeptRun(**about, result=train(spec))
-    except ffengine.Diverged as error:
-        return KeptRun(**about, diverged=str(error))
 
 
 def _network(widths: Sequence[int]) -> str:

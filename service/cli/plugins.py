@@ -10,7 +10,13 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from ffengine.plugins import GROUPS, REGISTRY, Registry
+from ffengine.arrays import DatasetError
+from ffengine.availability import check_available
+from ffengine.datasets import Datasets
+from ffengine.plugins import GROUPS, PRESET_GROUP, REGISTRY, Registry
+from ffengine.presets import PRESETS
+from ffengine.search import example_cells
+from ffengine.spec import StudySpec
 from service.cli.options import (
     EXIT_FAILED,
     EXIT_NOT_FOUND,
@@ -74,7 +80,8 @@ def plugin_test(
     A line for each check, and exit code 1 where one is not passed. It takes some seconds an entry,
     and is the same contract that fflab's own entries are tested by.
     """
-    points = [point for group in GROUPS for point in entry_points().select(group=group)]
+    groups = (*GROUPS, PRESET_GROUP)
+    points = [point for group in groups for point in entry_points().select(group=group)]
     own = [point for point in points if _plain(_package(point)) == _plain(package)]
     if not own:
         there = ", ".join(sorted({_package(point) for point in points})) or "there is none"
@@ -102,13 +109,26 @@ def _checked(points: Sequence[EntryPoint], registry: Registry) -> Iterator[Line]
     yield _without_torch(package, points)
     contract = importlib.import_module("ffengine.contract")
     for point in sorted(points, key=lambda one: (one.group, one.name)):
-        catalogue = GROUPS[point.group]
-        entry = f"{catalogue}.{point.name}"
-        reason = registry.why_refused(catalogue, point.name)
+        catalogue = GROUPS.get(point.group)
+        entry = f"{catalogue or 'presets'}.{point.name}"
+        reason = registry.why_refused(catalogue or "presets", point.name)
         yield Line(entry, "It is in the catalogue", reason is None, reason or "as specs write it")
-        if reason is None:
+        if reason is None and catalogue is None:
+            yield _runs_of(entry, PRESETS[point.name].spec)
+        elif reason is None and catalogue is not None:
             for outcome in contract.contract(catalogue, point.name):
                 yield Line(entry, *outcome)
+
+
+def _runs_of(entry: str, study: StudySpec) -> Line:
+    """Check that the runs of a preset can be made here, with the data that they name."""
+    check = "Its runs can be made here"
+    try:
+        cells = example_cells(study)
+        check_available(study, Datasets.of_environment(), cells)
+    except (DatasetError, ValueError) as error:
+        return Line(entry, check, False, str(error))
+    return Line(entry, check, True, f"{len(cells)} runs")
 
 
 def _without_torch(package: str, points: Sequence[EntryPoint]) -> Line:

@@ -76,6 +76,7 @@ Rows = Literal[
     "selectivity",
     "lesions",
     "layer_range",
+    "ood",
 ]
 OF_SAMPLES: tuple[Rows, ...] = ("potentials", "decomposition")
 ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
@@ -83,7 +84,7 @@ ROWS: dict[Rows, dict[str, str]] = {  # the rows of a table, by its format
 }
 ROWS["curves"] = {".csv": "curves.csv", ".parquet": "curves.parquet", **ROWS["curves"]}
 ROWS["means"] = {".csv": "curves.csv?mean=true", ".parquet": "curves.parquet?mean=true"}
-for _rows in ("accuracy", "usage", "selectivity", "lesions", "layer_range"):
+for _rows in ("accuracy", "usage", "selectivity", "lesions", "layer_range", "ood"):
     ROWS[_rows] = {".csv": f"result.csv?rows={_rows}"}
 for _rows in (*OF_SAMPLES, "baselines"):
     ROWS[_rows] = {".csv": f"result.csv?rows={_rows}", **ROWS[_rows]}
@@ -112,8 +113,8 @@ RowsOption = Annotated[
         metavar="TABLE",
         help="One table: curves (every measured epoch) or means (over seeds) as CSV or Parquet; "
         "potentials or decomposition (of single samples), accuracy (by layer and epoch), "
-        "baselines, usage, selectivity, lesions or layer_range as CSV; comparison, runs, figures, "
-        "cells or epochs as LaTeX. -o FILE writes it there; without it, it is printed.",
+        "baselines, usage, selectivity, lesions, layer_range or ood as CSV; comparison, runs, "
+        "figures, cells or epochs as LaTeX. -o FILE writes it there; without it, it is printed.",
     ),
 ]
 WidthOption = Annotated[

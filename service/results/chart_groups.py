@@ -80,7 +80,7 @@ THEMES: tuple[tuple[str, tuple[str, ...]], ...] = (
             "weight_sparsity",
         ),
     ),
-    ("What units are for", ("lesions", "usage", "selectivity")),
+    ("What units are for", ("lesions", "usage", "selectivity", "ood")),
     ("Weights", ("receptive_fields", "weight_histogram", "unit_lengths")),
 )
 WEIGHTS = dict(THEMES)["Weights"]
@@ -103,6 +103,7 @@ ONE_A_RUN = frozenset({"accuracy", "layers", "theorem2_expected"})
 BY_SPLIT = frozenset({"theorem2_widths", "agreement_widths", "receptive_fields"})
 SPLITS = 2
 LESIONS = 2  # of units and of weights
+OOD_FIGURES = 2  # AUROC and FPR95
 FIGURES_IN_PHASES = 3  # S and both theorems
 TWINS = frozenset({"sparsity_flow", "theorem2_flow"})  # shown in place of those over epochs
 
@@ -195,6 +196,8 @@ def panels_of(name: str, size: Size) -> int:
         found = size.runs * size.layers * FIGURES_IN_PHASES
     elif name == "lesions":
         found = size.runs * LESIONS
+    elif name == "ood":
+        found = size.runs * OOD_FIGURES
     elif name.startswith("deep_"):
         found = size.runs * max(1, size.layers - 1)
     else:

@@ -12,6 +12,7 @@ from ffengine.results import (
     ForecastResult,
     LayerRangeRow,
     LesionRow,
+    OodRow,
     PotentialRow,
     PushRow,
     RecordedResult,
@@ -37,12 +38,14 @@ RowKind = Literal[
     "selectivity",
     "lesions",
     "layer_range",
+    "ood",
 ]
 OF_UNITS: dict[str, type[Row]] = {
     "usage": UsageRow,
     "selectivity": SelectivityRow,
     "lesions": LesionRow,
     "layer_range": LayerRangeRow,
+    "ood": OodRow,
 }
 
 
@@ -90,8 +93,8 @@ def to_csv(
 
 def rows_csv(result: CheckResult | TrainResult, rows: RowKind) -> str:
     """The rows of one kind of a check as CSV, or those of a training run that say who pushes, what
-    layers told apart at each epoch, how its baselines did, or what its units are for; a header
-    alone where it has none.
+    layers told apart at each epoch, how its baselines did, what its units are for, or how it tells
+    other data; a header alone where it has none.
     Potentials and pushes name the step that they are along.
     """
     if rows == "cells":

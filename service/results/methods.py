@@ -625,6 +625,22 @@ def _suite(spec: TrainSpec) -> Iterator[Statement]:
             "best accuracy on the validation samples; their test accuracy is measured once, after "
             "the choice.",
         )
+    if held_out := spec.dataset.held_out_classes:
+        yield Statement(
+            "held_out_classes",
+            f"No sample of {'class' if len(held_out) == 1 else 'the classes'} "
+            f"{listed([str(one) for one in sorted(held_out)])} is learnt from; the test samples of "
+            f"{'it' if len(held_out) == 1 else 'these'} are measured apart⟦tosato2023⟧.",
+        )
+    if (other := spec.evaluation.ood) is not None:
+        yield Statement(
+            "ood",
+            f"Test samples are told from {other.count():,} samples of "
+            f"{other.dataset}{_sources('datasets', other.dataset)} by the goodness and by the "
+            f"sparsity of layers under the predicted label: the area under the receiver operating "
+            f"characteristic, its interval over samples after DeLong et al. (1988), and the share "
+            f"of other samples that pass where 95 % of the test samples do.",
+        )
     if (lesions := spec.evaluation.lesions) is not None:
         shares = listed([f"{100 * share:g} %" for share in sorted(lesions.shares)])
         parts = listed(list(lesions.remove))

@@ -85,6 +85,9 @@ class PresetLine(BaseModel):
     name: str
     meaning: str
     spec: dict[str, Any]
+    plugin: str | None = Field(
+        None, description="name and version of the plug-in that it is of; null: fflab's own"
+    )
 
 
 @cache
@@ -167,6 +170,7 @@ def build_presets() -> tuple[PresetLine, ...]:
             name=preset.name,
             meaning=preset.meaning,
             spec=resolved(StudySpec(preset=preset.name)).model_dump(mode="json"),
+            plugin=preset.plugin,
         )
         for preset in PRESETS.values()
     )

@@ -152,7 +152,7 @@ def test_label_inputs_are_set_after_preprocessing(
     datasets = Datasets(tmp_path)
     keep(datasets, "mine", X + np.float32(300))
     spec = {"name": "mine", "preprocess": preprocess, "labels": place}
-    train, _, test = load_samples(DatasetSpec.model_validate(spec), CPU, datasets)
+    train, _, test = load_samples(DatasetSpec.model_validate(spec), CPU, datasets)[:3]
     if preprocess == "standardize":
         assert own_inputs(train) == pytest.approx((0, 1), abs=1e-4)
     strength = LABEL_SHARE * float(train.plain.double().square().sum(1).mean().sqrt())
@@ -202,6 +202,8 @@ def test_a_spec_without_a_strength_keeps_the_digest_that_it_had() -> None:
         '"select":"last","stop":null,',
         ',"usage":false,"selectivity":false,"lesions":null',
         ',"layer_range":false',
+        ',"ood":null',
+        ',"held_out_classes":[]',
         '"layers":[],',
         ',"label_gains":[]',
     ):

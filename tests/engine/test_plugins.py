@@ -1,6 +1,7 @@
 """Entries of plug-ins: in the catalogues, refused with a reason, and read without the plug-in."""
 
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -20,10 +21,11 @@ from ffengine.layer_updates import take_step
 from ffengine.negatives import AnyNegatives, Negatives, Noise, WrongLabel
 from ffengine.objectives import AnyObjective, Goodness
 from ffengine.optimizers import Adam, AnyOptimizer, Optimizer
-from ffengine.plugins import Registry, log_plugins
+from ffengine.plugins import PRESET_GROUP, Registry, log_plugins
 from ffengine.spec import Submission, TrainSpec, as_document, digest
+from ffengine.study import expand, read_preset
 from ffengine.text import STORED
-from tests.plugins import answer, install
+from tests.plugins import answer, environment, install
 
 
 class Halved(Negatives):
@@ -374,3 +376,109 @@ def test_an_installed_plugin_is_everywhere_and_in_keys_and_provenance(tmp_path: 
     plain, with_plugin = zip(*(each["digests"] for each in found), strict=True)
     assert set(plain) == {digest(TrainSpec())}  # runs without the plug-in keep their results
     assert len(set(with_plugin)) == 3
+
+
+STUDY = {
+    "meaning": "Two learning rates.",
+    "spec": {"kind": "study", "base": {"kind": "train"}, "grid": {"optimizer.lr": [0.1, 0.2]}},
+}
+
+
+def preset_point(name: str, package: str = "acme") -> EntryPoint:
+    module = types.ModuleType(f"{package}_presets")
+    sys.modules[module.__name__] = module
+    return EntryPoint(name, f"{module.__name__}:preset", PRESET_GROUP)
+
+
+def loaded_preset(
+    monkeypatch: pytest.MonkeyPatch, found: object, name: str = "two-rates"
+) -> tuple[Registry, dict[str, Any]]:
+    one = preset_point(name)
+    monkeypatch.setattr(sys.modules["acme_presets"], "preset", found, raising=False)
+    monkeypatch.setattr(sys.modules["acme_presets"], "__file__", __file__, raising=False)
+    registry = Registry()
+    return registry, registry.load_presets([one], {"paper"}, read_preset)
+
+
+def test_a_preset_of_a_plugin_is_read_as_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry, found = loaded_preset(monkeypatch, STUDY)
+    assert registry.faults == []
+    meaning, study = found["two-rates"]
+    assert (meaning, len(expand(study))) == ("Two learning rates.", 2)
+    owner = registry.owner("presets", "two-rates")
+    assert owner is not None
+    assert owner.entries == ("presets.two-rates",)
+    made = STUDY | {"spec": study}
+    assert loaded_preset(monkeypatch, made)[1]["two-rates"][1] == study
+    assert registry.used_by(study.model_copy(update={"preset": "two-rates"})) == (owner,)
+    assert registry.missing_in(study.model_copy(update={"preset": "gone"})) == ()
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "reason"),
+    [
+        (STUDY, "paper", "fflab has an entry of this name"),
+        (STUDY, "two_rates", "small letters, digits and -"),
+        (STUDY["spec"], "two-rates", 'a preset is a mapping {"meaning": TEXT, "spec": STUDY}'),
+        (STUDY | {"meaning": " "}, "two-rates", "meaning: say in a sentence"),
+        (STUDY | {"spec": {"preset": "paper"}}, "two-rates", "spec.preset: a preset stands for"),
+        (STUDY | {"spec": {"grid": {"optimizr.lr": [1]}}}, "two-rates", "optimizr"),
+        (STUDY | {"spec": {"base": {"kind": "train", "epochs": 0}}}, "two-rates", "epochs"),
+    ],
+)
+def test_a_preset_that_cannot_be_run_is_left_out_with_the_reason(
+    found: object, name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, presets = loaded_preset(monkeypatch, found, name)
+    assert presets == {}
+    (fault,) = registry.faults
+    assert fault.line.startswith(f"acme_presets unknown: presets {name}: ")
+    assert reason in fault.reason
+    assert registry.plugins == []
+
+
+def test_of_two_plugins_with_one_preset_neither_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [preset_point("two-rates", package) for package in ("acme", "other")]
+    registry = Registry()
+    assert registry.load_presets(points, (), read_preset) == {}
+    assert len(registry.faults) == 2
+    assert "acme_presets and other_presets both have" in registry.faults[0].reason
+
+
+PRESETS_IN_A_PROCESS = """
+import json, sys
+from ffengine.plugins import REGISTRY
+from ffengine.spec import StudySpec
+from ffengine.study import expand, resolved
+from service.web.catalogue import build_presets
+line = next(line for line in build_presets() if line.name == "lion-rates")
+stored = resolved(StudySpec(preset="lion-rates"))
+print(json.dumps({
+    "faults": [fault.line for fault in REGISTRY.faults],
+    "plugin": line.plugin, "meaning": line.meaning, "own": build_presets()[0].plugin,
+    "runs": len(expand(stored)), "torch": "torch" in sys.modules,
+    "used": [use.package for use in REGISTRY.used_by(expand(stored)[0].spec)],
+    "entries": REGISTRY.plugins[0].entries,
+}))
+"""
+
+
+@pytest.mark.slow
+def test_the_preset_of_an_installed_plugin_is_listed_with_its_version(tmp_path: Path) -> None:
+    folder = install(tmp_path)
+    found = answer(PRESETS_IN_A_PROCESS, folder)
+    assert found["faults"] == []
+    assert found["plugin"] == "fflab-example 1.0.0"
+    assert found["meaning"].endswith("Of the plug-in fflab-example 1.0.0.")
+    assert found["own"] is None
+    assert (found["runs"], found["used"], found["torch"]) == (3, ["fflab-example"], False)
+    assert "presets.lion-rates" in found["entries"]
+    listed = subprocess.run(
+        [sys.executable, "-m", "service.cli", "presets"],
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "lion-rates\tLion at three learning rates" in listed
+    assert "Of the plug-in fflab-example 1.0.0." in listed

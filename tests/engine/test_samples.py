@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_overlay_replaces_the_first_inputs_by_the_one_hot() -> None:
-    train, _, _ = load_samples(DatasetSpec(), CPU)
+    train = load_samples(DatasetSpec(), CPU).train
     assert torch.equal(
         train.labelled[:, :10], torch.nn.functional.one_hot(train.labels, 10).float()
     )
@@ -25,16 +25,16 @@ def test_the_overlay_replaces_the_first_inputs_by_the_one_hot() -> None:
 
 @pytest.mark.slow
 def test_center_and_standardize_are_fitted_on_the_training_partition_alone() -> None:
-    centered, _, centered_test = load_samples(DatasetSpec(preprocess="center"), CPU)
+    centered, _, centered_test = load_samples(DatasetSpec(preprocess="center"), CPU)[:3]
     assert float(centered.plain.double().mean(0).abs().max()) < 1e-6
     assert float(centered_test.plain.double().mean(0).abs().max()) > 1e-3
-    standard, _, _ = load_samples(DatasetSpec(preprocess="standardize"), CPU)
+    standard = load_samples(DatasetSpec(preprocess="standardize"), CPU).train
     assert float(standard.plain.double().mean()) == pytest.approx(0, abs=1e-5)
     assert float(standard.plain.double().std(correction=0)) == pytest.approx(1, abs=1e-5)
 
 
 def test_unit_norm_samples_have_length_one_with_and_without_label() -> None:
-    train, _, _ = load_samples(DatasetSpec(preprocess="unit_norm", train_samples=500), CPU)
+    train = load_samples(DatasetSpec(preprocess="unit_norm", train_samples=500), CPU).train
     for x in (train.plain, train.labelled):
         assert torch.allclose(x.norm(dim=1), torch.ones(500), atol=1e-5)
 
@@ -58,14 +58,14 @@ def test_swapping_the_label_equals_overlaying_the_other_one_before_preprocessing
 
 
 def test_an_appended_label_leaves_the_image_whole() -> None:
-    train, _, _ = load_samples(DatasetSpec(labels="append", train_samples=50), CPU)
+    train = load_samples(DatasetSpec(labels="append", train_samples=50), CPU).train
     assert train.labelled.shape == (50, 794)
     assert torch.equal(train.labelled[:, 10:], train.plain)
     assert torch.equal(train.labelled[:, :10].argmax(1), train.labels)
 
 
 def test_the_neutral_label_is_the_same_for_all_classes() -> None:
-    train, _, _ = load_samples(DatasetSpec(train_samples=50), CPU)
+    train = load_samples(DatasetSpec(train_samples=50), CPU).train
     assert torch.equal(train.neutral[:, :10], torch.full((50, 10), 0.1))
     assert torch.equal(train.neutral[:, 10:], train.plain[:, 10:])
 
@@ -73,8 +73,8 @@ def test_the_neutral_label_is_the_same_for_all_classes() -> None:
 def test_partitions_share_no_sample_and_validation_follows_training() -> None:
     train, validation, test = load_samples(
         DatasetSpec(train_samples=100, validation_samples=50, test_samples=30), CPU
-    )
-    everything, _, _ = load_samples(DatasetSpec(train_samples=150), CPU)
+    )[:3]
+    everything = load_samples(DatasetSpec(train_samples=150), CPU).train
     assert validation is not None
     assert torch.equal(torch.cat([train.plain, validation.plain]), everything.plain)
     assert len(test) == 30
@@ -83,7 +83,7 @@ def test_partitions_share_no_sample_and_validation_follows_training() -> None:
 
 @given(seed=st.integers(0, 2**31))
 def test_a_partner_is_of_another_class_and_uniform_over_those(seed: int) -> None:
-    train, _, _ = load_samples(DatasetSpec(train_samples=37, test_samples=1), CPU)
+    train = load_samples(DatasetSpec(train_samples=37, test_samples=1), CPU).train
     labels = train.labels.repeat(400).unsqueeze(0)
     partners = train.other_class(labels, Draws((seed,)).at("partners"))
     assert bool((train.labels[partners] != labels).all())
@@ -95,7 +95,7 @@ def test_a_partner_is_of_another_class_and_uniform_over_those(seed: int) -> None
 
 
 def test_one_class_alone_has_no_partners() -> None:
-    train, _, _ = load_samples(DatasetSpec(train_samples=20), CPU)
+    train = load_samples(DatasetSpec(train_samples=20), CPU).train
     train.labels = torch.zeros_like(train.labels)
     with pytest.raises(DatasetError, match="all of one class"):
         train.other_class(train.labels.unsqueeze(0), Draws((0,)).at("partners"))

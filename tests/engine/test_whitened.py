@@ -11,6 +11,8 @@ from torch import Tensor
 
 import ffengine
 from ffengine.checkpoint import Checkpoint
+from ffengine.cost import cost_of
+from ffengine.datasets import DATASETS
 from ffengine.layer_updates import STATISTICS, Learner
 from ffengine.network import Network
 from ffengine.objectives import (
@@ -23,7 +25,7 @@ from ffengine.objectives import (
 )
 from ffengine.optimizers import Sgd
 from ffengine.pairs import Pairs
-from ffengine.spec import CheckSpec, ForecastSpec, NetworkSpec, TrainSpec
+from ffengine.spec import ADDED_LATER, CheckSpec, ForecastSpec, NetworkSpec, TrainSpec
 from ffengine.training import EpochReport
 from ffengine.weight_evaluation import evaluate_weights
 from ffengine.weights import export_weights, import_weights
@@ -238,3 +240,192 @@ def test_a_file_of_weights_has_no_moments() -> None:
     weights = import_weights(export_weights(last_checkpoint([3]).weights_of(spec, 2)))
     with pytest.raises(ValueError, match="read the result of the training run"):
         evaluate_weights(weights)
+
+
+def slow_matrix(batches: list[Tensor], goodness: Whitened) -> Tensor:
+    """The inverse (R, n, n) after batches of activations (R, B, n), sample by sample."""
+    count, (replicas, size, width) = len(batches), batches[0].shape
+    weights = [goodness.momentum ** (count - 1 - number) for number in range(count)]
+    found = []
+    for replica in range(replicas):
+        moments = torch.zeros(width, width, dtype=torch.float64)
+        for weight, batch in zip(weights, batches, strict=True):
+            for h in batch[replica]:
+                moments = moments + weight * torch.outer(h, h).double() / size
+        moments = moments / sum(weights)
+        mean = moments.diagonal().mean()
+        found.append((moments + goodness.eps * mean * torch.eye(width).double()).inverse())
+    return torch.stack(found)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batches=st.integers(1, 4),
+    width=st.integers(2, 9),
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    eps=st.sampled_from([1e-3, 0.5]),
+)
+def test_by_all_pairs_value_and_pull_are_those_of_the_inverse_second_moments(
+    seed: int, batches: int, width: int, momentum: float, eps: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    goodness = Whitened(momentum=momentum, eps=eps, diagonal=False)
+    seen = [
+        torch.randn(2, 5, width, generator=generator, dtype=torch.float64).relu()
+        for _ in range(batches)
+    ]
+    statistics = goodness.new_statistics(torch.zeros(2, width, 3))
+    for batch in seen:
+        goodness.learning(statistics, batch)
+    beside = goodness.beside(statistics)
+    h = torch.randn(2, 4, width, generator=generator, dtype=torch.float64).relu()
+    s = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    leaf = h.clone().requires_grad_()
+    inverse = slow_matrix(seen, goodness)
+    expected = torch.einsum("rbi,rij,rbj->rb", leaf, inverse, leaf)
+    (slope,) = torch.autograd.grad((s * expected).sum(), leaf)
+    value, saved = beside.value_and_saved(h)
+    near = {"rtol": 1e-7, "atol": 1e-9 * float(inverse.abs().max())}
+    assert torch.allclose(value, expected, **near)
+    assert torch.allclose(beside.pull(h.clone(), value, s, saved), slope * (h != 0), **near)
+    assert torch.allclose(beside.value(h.unsqueeze(2))[:, :, 0], value, rtol=1e-12)
+    assert torch.allclose(goodness.beside(statistics[1:]).value(h[1:]), value[1:], rtol=1e-12)
+
+
+def test_by_all_pairs_it_goes_by_no_linear_change_of_the_activations() -> None:
+    """Over the batch of its moments the mean is n, whatever the units have in common."""
+    generator = torch.Generator().manual_seed(6)
+    h = torch.randn(1, 50, 6, generator=generator, dtype=torch.float64)
+    for change in (torch.eye(6).double(), torch.randn(6, 6, generator=generator).double()):
+        goodness = Whitened(eps=1e-6, diagonal=False)
+        statistics = goodness.new_statistics(torch.zeros(1, 6, 3))
+        goodness.learning(statistics, h @ change)
+        value = goodness.beside(statistics).value(h @ change)
+        assert float(value.mean()) == pytest.approx(6, rel=1e-3)
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+@pytest.mark.parametrize("moments", ["constant", "batch"])
+def test_steps_are_those_of_autograd_through_the_moments_or_not(
+    diagonal: bool, moments: Any
+) -> None:
+    generator = torch.Generator().manual_seed(4)
+    weight = torch.randn(2, 6, 7, generator=generator, dtype=torch.float64)
+    batches = [torch.randn(2, 8, 7, generator=generator, dtype=torch.float64) for _ in range(3)]
+    goodness, eta = Whitened(momentum=0.6, eps=1e-2, diagonal=diagonal, moments=moments), 0.1
+    found = stepped(weight, batches, goodness, eta)
+    seen: list[Tensor] = []
+    for x in batches:
+        leaf = weight.clone().requires_grad_()
+        h = torch.relu(x @ leaf.mT)
+        counted = [*seen, h] if moments == "batch" else seen
+        inverse = _inverse(counted, goodness) if counted else torch.eye(6).double().expand(2, 6, 6)
+        excess = torch.einsum("rbi,rij,rbj->rb", h, inverse, h) - 3.0
+        loss = torch.nn.functional.softplus(-excess[:, :4]).mean(1)
+        loss = loss + torch.nn.functional.softplus(excess[:, 4:]).mean(1)
+        (slope,) = torch.autograd.grad(loss.sum(), leaf)
+        seen.append(h.detach())
+        weight = weight - eta * slope
+    assert torch.allclose(found.network.weights[0], weight, rtol=1e-8)
+
+
+def _inverse(batches: list[Tensor], goodness: Whitened) -> Tensor:
+    """The same as `slow_matrix`, through which autograd sees; its diagonal alone where asked."""
+    weights = [goodness.momentum ** (len(batches) - 1 - place) for place in range(len(batches))]
+    moments = sum(
+        weight * torch.einsum("rbi,rbj->rij", batch, batch) / batch.shape[1]
+        for weight, batch in zip(weights, batches, strict=True)
+    ) / sum(weights)
+    assert isinstance(moments, Tensor)
+    own = moments.diagonal(dim1=-2, dim2=-1)
+    if goodness.diagonal:
+        moments = torch.diag_embed(own)
+    mean = own.mean(-1)[:, None, None]
+    return torch.linalg.inv(moments + goodness.eps * mean * torch.eye(len(own[0])).double())
+
+
+@pytest.mark.parametrize("diagonal", [True, False])
+def test_through_the_moments_of_the_batch_alone_the_length_of_weights_stays(diagonal: bool) -> None:
+    """docs/theory.md, "The scale of the weights": only eps and the momentum see the scale."""
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(1, 6, 7, generator=generator, dtype=torch.float64)
+    x = torch.randn(1, 8, 7, generator=generator, dtype=torch.float64)
+    goodness = Whitened(momentum=0, diagonal=diagonal, moments="batch")
+    learner = stepped(weight, [x], goodness, 1e-14)
+    weight = learner.network.weights[0]
+    descent = learner.preview(0, Pairs(x), x @ weight.mT).direction
+    assert float(descent.norm()) > 1e-3
+    assert float((weight * descent).sum()) == pytest.approx(0, abs=1e-9)
+
+
+def test_moments_of_pairs_are_counted_in_the_cost() -> None:
+    facts = DATASETS["mnist-mini"]
+    goodness = {"name": "whitened", "diagonal": False}
+    base = {**SMALL, "network": {"widths": [500]}}
+    less, more = (
+        cost_of(TrainSpec.model_validate({**base, "objective": {"goodness": one}}), facts)
+        for one in ("whitened", goodness)
+    )
+    assert more.flops > less.flops
+    assert more.memory_bytes - less.memory_bytes >= 2 * 2 * 8 * 500**2
+    assert more.disk.checkpoints - less.disk.checkpoints >= 2 * 8 * 500**2
+
+
+def test_specs_of_before_keep_their_digests() -> None:
+    document = {"objective": {"goodness": {"name": "whitened", "momentum": 0.5}}}
+    text = TrainSpec.model_validate(document).model_dump_json()
+    for one in ADDED_LATER:
+        text = text.replace(one, "")
+    assert '"goodness":{"name":"whitened","momentum":0.5,"eps":0.001}' in text
+
+
+def test_by_all_pairs_a_silent_layer_is_finite_and_a_tiny_eps_refused() -> None:
+    goodness = Whitened(diagonal=False)
+    statistics = goodness.new_statistics(torch.zeros(1, 5, 3))
+    goodness.learning(statistics, torch.zeros(1, 4, 5))
+    h = torch.ones(1, 2, 5)
+    assert goodness.beside(statistics).value(h).tolist() == [[5.0, 5.0]]
+    half_silent = torch.tensor([1.0, 2.0, 0.0, 0.0, 0.0]).expand(1, 4, 5)
+    goodness.learning(statistics, half_silent)
+    assert bool(goodness.beside(statistics).value(half_silent).isfinite().all())
+    with pytest.raises(ValidationError, match=r"eps: at least 1e-06"):
+        TrainSpec.model_validate(
+            {"objective": {"goodness": {"name": "whitened", "eps": 1e-7, "diagonal": False}}}
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "goodness",
+    [
+        {"name": "whitened", "diagonal": False, "momentum": 0.5},
+        {"name": "whitened", "diagonal": False, "moments": "batch"},
+        {"name": "whitened", "moments": "batch"},
+    ],
+    ids=["all pairs", "all pairs, batch", "batch"],
+)
+def test_an_interrupted_run_goes_on_with_the_same_bits(goodness: dict[str, Any]) -> None:
+    spec = TrainSpec.model_validate(
+        {**SMALL, "objective": {"name": "softplus", "goodness": goodness}}
+    )
+    whole: list[EpochReport] = []
+    ffengine.train(spec, on_epoch=whole.append)
+    batches = 0
+
+    def stop(_: object) -> Any:
+        nonlocal batches
+        batches += 1
+        return "stop" if batches == 4 else "run"
+
+    with pytest.raises(ffengine.Interrupted) as error:
+        ffengine.train(spec, on_batch=stop)
+    assert error.value.checkpoint is not None
+    again: list[EpochReport] = []
+    kept = Checkpoint.from_bytes(error.value.checkpoint.to_bytes())
+    ffengine.train(spec, resume=kept, on_epoch=again.append)
+    for one, other in zip(whole[-1].checkpoint.weights, again[-1].checkpoint.weights, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(whole[-1].checkpoint.states, again[-1].checkpoint.states, strict=True):
+        assert torch.equal(one[STATISTICS], other[STATISTICS])
+    assert whole[-1].rows == again[-1].rows

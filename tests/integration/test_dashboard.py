@@ -229,7 +229,7 @@ def flat(document: dict[str, Any], prefix: str = "") -> dict[str, str]:
             found["search"] = "yes"
         if name == "space":  # a text
             found[prefix + name] = json.dumps(value, separators=(",", ":"))
-        elif name in ("stop", "collaboration", "lesions"):  # whether there is one, and its fields
+        elif name in ("stop", "collaboration", "lesions", "ood"):  # if there is one, its fields
             found[prefix + name] = "yes" if value else "no"
             found |= flat(value or {}, f"{prefix}{name}/")
         elif name in ("baselines", "layers") and isinstance(value, list):  # a text

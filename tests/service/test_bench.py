@@ -1,6 +1,9 @@
 """`fflab bench`: what it keeps, goes on from, prints and writes into a page."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,12 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import ffengine
+from benchmarks.waiting import wait_until
 from ffengine.leaderboard import BASELINES, METHODS, RATE_FACTORS, Protocol
-from ffengine.spec import DatasetSpec
+from ffengine.spec import DatasetSpec, NetworkSpec, TrainSpec
 from service import cli
 from service.cli import bench
+from service.cli.bench_runs import KeptRuns
 
 TINY = Protocol(
     "tiny",
@@ -24,6 +29,17 @@ TINY = Protocol(
     1,
 )
 RUNS = len(RATE_FACTORS) + 1
+PROGRAM = """
+from ffengine.leaderboard import Protocol
+from ffengine.spec import DatasetSpec
+from service import cli
+from service.cli import bench
+
+dataset = DatasetSpec(name="digits", train_samples=1000, validation_samples=100, test_samples=100)
+bench.PROTOCOLS = {"long": Protocol("long", "For tests.", (dataset,), ((40,),), (0,), 30)}
+if __name__ == "__main__":
+    cli.app()
+"""
 MARKED = "# Mine\n\n<!-- bench tiny -->\nold\n<!-- end of bench tiny -->\n\nThe end.\n"
 Bench = Callable[..., Result]
 
@@ -60,12 +76,12 @@ def test_a_run_that_has_ended_is_kept_and_the_others_run(
 
     monkeypatch.setattr(ffengine, "train", interrupted)
     assert run("--only", "difference").exit_code != 0
-    assert len(list((tmp_path / "fflab-bench-tiny").iterdir())) == 2
+    assert len(list((tmp_path / "fflab-bench-tiny").glob("*.json"))) == 2
     monkeypatch.setattr(ffengine, "train", counted)
     done = run("--only", "difference", "--json")
     assert done.exit_code == 0, done.output
     assert len(trained) == RUNS
-    assert done.stderr.count("(kept)") == 2
+    assert done.stderr.count(": kept\n") == 2
     whole = json.loads(done.stdout)
     assert {row["method"] for row in whole} == {"difference", *BASELINES}
     for row in whole:
@@ -82,6 +98,86 @@ def test_a_run_that_has_ended_is_kept_and_the_others_run(
     files[1].write_text(json.dumps(other | {"engine_version": "0.0.1"}), encoding="utf-8")
     assert json.loads(run("--only", "difference", "--json").stdout) == whole
     assert len(trained) == RUNS + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_killed_command_goes_on_from_checkpoints_with_the_same_figures(
+    jobs: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    environment = os.environ | {
+        "FFLAB_HOME": str(tmp_path / "home"),
+        "FFLAB_CHECKPOINT_SECONDS": "0.01",
+        "PYTHONPATH": str(Path(cli.__file__).parents[2]),
+    }
+
+    def command(folder: str, *more: str) -> list[str]:
+        named = ("bench", "long", "--folder", folder, "--only", "hinton", "--json", *more)
+        return [sys.executable, str(program), *named]
+
+    kept = tmp_path / "kept"
+    with subprocess.Popen(
+        command("kept", "--jobs", jobs), cwd=tmp_path, env=environment, stderr=subprocess.PIPE
+    ) as killed:
+        wait_until(
+            lambda: len(list(kept.glob("*.json"))) >= 1 and list(kept.glob("*.checkpoint")),
+            "a run that has ended, and one with a checkpoint",
+        )
+        killed.kill()
+    before = {file.name for file in kept.glob("*.json")}
+    assert len(before) < RUNS
+
+    def ran(folder: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(folder),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    resumed, whole = ran("kept"), ran("whole")
+    assert json.loads(resumed.stdout) == json.loads(whole.stdout)
+    assert resumed.stderr.count(": kept\n") == len(before)
+    assert ": goes on from its checkpoint\n" in resumed.stderr
+    assert "checkpoint" not in whole.stderr
+    assert not list(kept.glob("*.checkpoint"))
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_and_that_of_another_run_are_not_used(tmp_path: Path) -> None:
+    first, second = (
+        TrainSpec(dataset=TINY.datasets[0], network=NetworkSpec(widths=(6,)), seeds=(seed,))
+        for seed in (0, 1)
+    )
+    kept = KeptRuns(tmp_path, "cpu")
+    saved: list[Any] = []
+    ffengine.train(first, on_epoch=lambda report: saved.append(report.checkpoint) or "run")
+    kept.save(first, saved[0])
+    found = kept.begun(first)
+    assert found is not None
+    assert found.position == saved[0].position
+    kept.path(first, "checkpoint").rename(kept.path(second, "checkpoint"))
+    assert kept.begun(first) is kept.begun(second) is None
+    kept.path(first, "checkpoint").write_bytes(b"cut short")
+    assert kept.begun(first) is None
+
+
+def test_a_run_of_another_device_is_another_run(tmp_path: Path) -> None:
+    spec = TrainSpec(dataset=TINY.datasets[0])
+    KeptRuns(tmp_path, "cpu").end(spec, diverged="at once")
+    assert KeptRuns(tmp_path, "cpu").ended(spec)
+    assert KeptRuns(tmp_path, "cuda").ended(spec) is None
+
+
+@pytest.mark.slow
+def test_a_fault_in_a_process_of_a_run_is_one_line(run: Bench) -> None:
+    done = run("--only", "difference", "--device", "cuda:0", "--device", "cuda:99")
+    assert done.exit_code != 0
+    assert "cuda:" in str(done.exception) or "cuda:" in done.stderr
 
 
 @pytest.mark.slow
@@ -147,6 +243,8 @@ def test_rates_that_diverge_are_kept_as_such_and_lose(run: Bench, tmp_path: Path
             "blocks does not fit the protocol: network.widths: class_block gives each of the 10",
         ),
         (("--page", "none.md"), "cannot be read"),
+        (("--device", "gpu"), "--device gpu: expected cpu or cuda:N"),
+        (("--device", "cpu", "--device", "cuda:0"), "cpu and GPUs have other figures"),
         (("--page", "bare.md"), "between the lines <!-- bench tiny --> and"),
     ],
 )

@@ -96,7 +96,12 @@ DEEP = TrainSpec.model_validate(
         "objective": {"name": "softplus", "collaboration": {}},
         "layers": "simultaneous",
         "monitor": {"accuracy": True, "measures": ["weights"]},
-        "evaluation": {"usage": True, "selectivity": True, "lesions": {"shares": [0.5]}},
+        "evaluation": {
+            "usage": True,
+            "selectivity": True,
+            "lesions": {"shares": [0.5]},
+            "ood": {"dataset": "mnist-mini", "samples": 30},
+        },
     }
 )
 CHECKS = [

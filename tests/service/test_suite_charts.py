@@ -1,4 +1,4 @@
-"""The charts and tables of usage, selectivity and lesions, against rows made by hand."""
+"""The charts and tables of what units do and of other data, against rows made by hand."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from ffengine.intervals import wilson
-from ffengine.results import LesionRow, SelectivityRow, TrainResult, UsageRow
+from ffengine.results import LesionRow, OodRow, SelectivityRow, TrainResult, UsageRow
 from ffengine.spec import CheckSpec
 from service.results.charts import CHARTS, NothingToDraw, Source, available, render
 from service.store import Store
@@ -16,7 +16,7 @@ from tests.factories import finished, submit
 from tests.service.drawn import caption, drawn, points
 from tests.service.samples import check_result, epoch_row, train_result
 
-NAMES = ("lesions", "usage", "selectivity")
+NAMES = ("lesions", "usage", "selectivity", "ood")
 TENTHS = tuple(tenth / 10 for tenth in range(11))
 
 
@@ -87,6 +87,24 @@ SELECTIVITY = tuple(
     )
     for seed in (0, 1)
 )
+OOD = tuple(
+    OodRow(
+        seed=seed,
+        layer=layer,
+        figure=figure,
+        inputs="predicted",
+        dataset="fashion-mnist",
+        samples=50,
+        other_samples=40,
+        auroc=0.8 + seed / 10,
+        auroc_low=0.7,
+        auroc_high=0.9,
+        fpr95=0.3,
+    )
+    for figure, layers in (("goodness", (0, 1, None)), ("sparsity", (0, 1)))
+    for layer in layers
+    for seed in (0, 1)
+)
 
 
 def source_of(label: str = "", **rows: Any) -> Source:
@@ -95,11 +113,30 @@ def source_of(label: str = "", **rows: Any) -> Source:
     return Source(label, result)
 
 
-WHOLE = source_of(lesions=LESIONS, usage=USAGE, selectivity=SELECTIVITY)
+WHOLE = source_of(lesions=LESIONS, usage=USAGE, selectivity=SELECTIVITY, ood=OOD)
 
 
 def table(name: str, *sources: Source) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(render(name, sources, "csv").decode())))
+
+
+def test_other_data_have_a_point_for_each_layer_and_figure() -> None:
+    found = table("ood", WHOLE)
+    assert {(row["series"], row["line"], row["x"]) for row in found} == {
+        (panel, line, layer)
+        for panel in ("AUROC", "FPR95")
+        for line, layers in (("goodness", "01"), ("S of activations", "01"))
+        for layer in (*layers, *(["all"] if line == "goodness" else []))
+    }
+    (point,) = (row for row in found if (row["series"], row["x"]) == ("AUROC", "all"))
+    assert float(point["mean"]) == pytest.approx(0.85)
+    assert (float(point["low"]), float(point["high"])) == (pytest.approx(0.2147, abs=1e-3), 1)
+
+
+def test_other_data_of_one_seed_have_the_interval_over_samples() -> None:
+    found = table("ood", source_of(ood=tuple(row for row in OOD if row.seed == 0)))
+    bounds = {(row["series"], row["low"], row["high"]) for row in found}
+    assert bounds == {("AUROC", "0.7", "0.9"), ("FPR95", "", "")}
 
 
 def test_orders_of_removal_are_lines_and_units_and_weights_panels() -> None:

@@ -51,7 +51,7 @@ OWN_FIELDS = {
     *("StudyCell.acts", "StudyCell.job", "StudyCell.spec_digest", "StudyCell.state"),
     *("WeightsFacts.digest", "WeightsFacts.file_digest", "WeightsFacts.labels"),
     *("WeightsFacts.normalize", "WeightsFacts.preprocess"),
-    *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer"),
+    *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer", "OodRow.dataset"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
     # of machines, as that of workers and of provenance
     *(f"AttemptProvenance.{name}" for name in ("host", "device", "device_name", "ended_as")),

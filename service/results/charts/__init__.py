@@ -77,9 +77,11 @@ from service.results.charts.study_scatter import has_scatter, study_scatter
 from service.results.charts.style import AnyChart
 from service.results.charts.suite import (
     has_lesions,
+    has_ood,
     has_selectivity,
     has_usage,
     lesions,
+    ood,
     selectivity,
     usage,
 )
@@ -554,6 +556,13 @@ CHARTS: dict[str, ChartEntry] = {
             "network and of its baselines.",
             lesions,
             has_lesions,
+        ),
+        ChartEntry(
+            "ood",
+            "How well goodness and S of each layer tell test samples from samples of another data "
+            "set: AUROC and FPR95.",
+            ood,
+            has_ood,
         ),
         ChartEntry(
             "log_goodness_flow",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import altair as alt
 
 from ffengine.intervals import interval
-from ffengine.results import LesionRow, SelectivityRow, TrainResult, UsageRow
+from ffengine.results import LesionRow, OodRow, SelectivityRow, TrainResult, UsageRow
 from service.results.charts.accuracies import guess_note
 from service.results.charts.drawables import NothingToDraw, data_names
 from service.results.charts.intervals import Band, band, banded
@@ -38,6 +38,9 @@ FIRST = {
     "random": "at random",
 }
 OWN = "Forward-Forward"
+OOD_FIGURES = {"auroc": "AUROC", "fpr95": "FPR95"}
+TOLD_BY = {"goodness": "goodness", "sparsity": "S of activations"}
+ALL_LAYERS = "all"
 BOTTOMS = [tenth / 10 for tenth in range(10)]  # of the bins of selectivity
 LABELS = {
     "neutral": "Samples carry a neutral label.",
@@ -66,6 +69,11 @@ def has_selectivity(sources: Sequence[ChartSource]) -> bool:
 def has_lesions(sources: Sequence[ChartSource]) -> bool:
     """Whether a training run has the accuracy that lesions leave."""
     return any(_result(source).lesions for source in sources if _trained(source))
+
+
+def has_ood(sources: Sequence[ChartSource]) -> bool:
+    """Whether a training run says how other data are told from its own."""
+    return any(next(_ood(source), None) for source in sources)
 
 
 def usage(sources: Sequence[ChartSource]) -> AnyChart:
@@ -113,6 +121,86 @@ def lesions(sources: Sequence[ChartSource]) -> AnyChart:
     ]
     chart = in_panels(_lines(records, axes), records)
     return titled(chart, "What is left after lesions", caption)
+
+
+def ood(sources: Sequence[ChartSource]) -> AnyChart:
+    """AUROC and FPR95 of goodness and of S, by layer, for another data set."""
+    records = [record for source in sources for record in _ood(source)]
+    if not records:
+        raise NothingToDraw("no other data were shown; evaluation.ood names some")
+    others = {row.dataset for source in sources for row in _other_rows(source)}
+    caption = [
+        *_drawn(sources, records, "lines", shares=False),
+        *(
+            ["The line of an AUROC of one seed is its interval over samples (DeLong et al. 1988)."]
+            if any(record["seeds"] == 1 for record in records)
+            else []
+        ),
+        f"Test samples against samples of {', '.join(sorted(others))}, both under their predicted "
+        "label, where samples carry one.",
+        "AUROC: probability that a test sample has more than another one; 0.5 tells nothing. "
+        "FPR95: share of the others that passes where 95 % of the test samples do.",
+    ]
+    return titled(in_panels(_points(records), records), "How other data are told apart", caption)
+
+
+def _other_rows(source: ChartSource) -> Sequence[OodRow]:
+    return _result(source).ood if _trained(source) else ()
+
+
+def _ood(source: ChartSource) -> Iterator[Record]:
+    """One record for each of two figures, layer, and what it is measured of."""
+    groups: dict[tuple[int | None, str], list[OodRow]] = defaultdict(list)
+    for row in _other_rows(source):
+        if row.auroc is not None:
+            groups[row.layer, row.figure].append(row)
+    for name, words in OOD_FIGURES.items():
+        for (layer, figure), alike in groups.items():
+            values = [float(getattr(row, name)) for row in alike]
+            yield {
+                "series": _label(source, words),
+                "line": TOLD_BY[figure],
+                "x": ALL_LAYERS if layer is None else str(layer),
+                **(_band(values) if len(alike) > 1 else _of_samples(alike[0], name))._asdict(),
+                "samples": sum(row.samples + row.other_samples for row in alike),
+            }
+
+
+def _of_samples(row: OodRow, name: str) -> Band:
+    """The interval of a single seed: over samples, where there is one."""
+    low, high = (row.auroc_low, row.auroc_high) if name == "auroc" else (None, None)
+    return _band([float(getattr(row, name))])._replace(low=low, high=high)
+
+
+def _points(records: Sequence[Record]) -> AnyChart:
+    """A point with its interval for each layer and figure, side by side."""
+    names = list(dict.fromkeys(str(record["line"]) for record in records))
+    looks = series_looks(len(names))
+    layers = list(dict.fromkeys(str(record["x"]) for record in records))
+    tooltip = [
+        *([alt.Tooltip("series:N")] if len(labels_of(records)) > 1 else []),
+        alt.Tooltip("line:N", title=" "),
+        alt.Tooltip("x:N", title="layer"),
+        *interval_tooltips(records),
+        alt.Tooltip("seeds:Q"),
+        alt.Tooltip("samples:Q"),
+    ]
+    colours = alt.Scale(domain=names, range=looks.colours)
+    shapes = alt.Scale(domain=names, range=looks.shapes)
+    base = alt.Chart().encode(
+        x=alt.X("x:N", title="layer", sort=layers, axis=alt.Axis(labelAngle=0)),
+        xOffset=alt.XOffset("line:N", sort=names),
+        color=alt.Color("line:N", scale=colours, title=None, legend=LEGEND),
+    )
+    rules = base.mark_rule(strokeWidth=2).encode(
+        y=alt.Y("low:Q", title="share", scale=SHARE), y2=alt.Y2("high:Q")
+    )
+    points = base.mark_point(filled=True, opacity=1, size=60).encode(
+        y=alt.Y("mean:Q", title="share", scale=SHARE),
+        shape=alt.Shape("line:N", scale=shapes, title=None, legend=LEGEND),
+        tooltip=tooltip,
+    )
+    return alt.layer(rules, points)
 
 
 def _trained(source: ChartSource) -> bool:

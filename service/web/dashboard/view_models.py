@@ -69,6 +69,7 @@ MORE_ROWS = {
     "selectivity": "selectivity of units for classes, by seed, layer and partition",
     "lesions": "accuracy after lesions by seed, network, layer, order and share",
     "layer_range": "which layers predict best on validation samples, by seed, with their test",
+    "ood": "how test samples are told from other data, by seed, layer and figure",
 }
 LEAST_DONE = 0.02  # of a study, before the rest is estimated by it
 UNSHARED = frozenset({"weights.safetensors"})

@@ -94,6 +94,7 @@ KINDS_WITH_ROWS: dict[RowKind, tuple[str, ...]] = {
     "selectivity": ("train",),
     "lesions": ("train",),
     "layer_range": ("train",),
+    "ood": ("train",),
 }
 HAVE_ROWS = {
     ("check",): "only a check has",
