@@ -1,9 +1,9 @@
 """API keys, each stored as its hash."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from service.encoding.viewer import Scope
@@ -23,6 +23,12 @@ class OwnerLimits(NamedTuple):
     max_queued: int | None = None
     max_running: int | None = None
     max_gpu_seconds: int | None = None
+
+    def else_those_of(self, usual: Self) -> "OwnerLimits":
+        """These limits, and the usual ones where there is none here."""
+        return OwnerLimits(
+            *(other if own is None else own for own, other in zip(self, usual, strict=True))
+        )
 
 
 class ApiKey(NamedTuple):
@@ -180,19 +186,24 @@ class ApiKeys:
             return len(session.scalars(delete(KeyRow).returning(KeyRow.id)).all())
 
 
-def limits_of(session: Session, owner: str, default: OwnerLimits) -> OwnerLimits:
-    """The limits of an owner: those of the valid key of that name, others by default."""
-    query = select(*(getattr(KeyRow, name) for name in OwnerLimits._fields)).where(
-        KeyRow.name == owner, *VALID
-    )
-    found = session.execute(query.order_by(KeyRow.created_at).limit(1)).first()
-    own = found or (None, None, None)
-    return OwnerLimits(
-        *(usual if one is None else one for one, usual in zip(own, default, strict=True))
-    )
-
-
 VALID: tuple[ColumnElement[bool], ...] = (
     KeyRow.revoked_at.is_(None),
     or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now_seconds()),
 )
+_NAMED = select(
+    KeyRow.name, *(func.max(getattr(KeyRow, name)) for name in OwnerLimits._fields)
+).group_by(KeyRow.name)
+
+
+def limits_of(session: Session, owner: str, usual: OwnerLimits) -> OwnerLimits:
+    """The limits of an owner, see `limits_by_owner`; where there are none, the usual ones."""
+    return limits_by_owner(session, owner).get(owner, OwnerLimits()).else_those_of(usual)
+
+
+def limits_by_owner(session: Session, *owners: str) -> dict[str, OwnerLimits]:
+    """The limits that valid keys have, by their names; those of some `owners`, or of all.
+
+    Earlier versions let several valid keys have one name: of each limit the largest counts.
+    """
+    query = _NAMED.where(*VALID, *((KeyRow.name.in_(owners),) if owners else ()))
+    return {name: OwnerLimits(*limits) for name, *limits in session.execute(query)}

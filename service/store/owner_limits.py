@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from service.jobs import JobState
 from service.store.api_keys import OwnerLimits, limits_of
 from service.store.needs import UNFINISHED
+from service.store.queue_limit import UNMADE, WAITING_UNMADE
 from service.store.tables import JobRow, now_seconds
 
 DAY_SECONDS = 86_400.0
@@ -67,14 +68,16 @@ def bounded(session: Session, owner: str | None, limits: SubmitLimits) -> Iterat
         yield
         return
     own = limits_of(session, owner, limits.of_key)
-    most = {"queued": own.max_queued, "high": limits.max_high}
-    had = {name: _count(session, owner, name) for name in most}
+    bounds = {"queued": own.max_queued, "high": limits.max_high}
+    most = {name: bound for name, bound in bounds.items() if bound is not None}
+    counted = {*most, *(("queued",) if own.max_gpu_seconds is not None else ())}
+    had = {name: _count(session, owner, name) for name in counted}
     yield
-    has = {name: _count(session, owner, name) for name in most}
-    if has["queued"] > had["queued"] and own.max_gpu_seconds is not None:
+    has = {name: _count(session, owner, name) for name in counted}
+    if own.max_gpu_seconds is not None and has["queued"] > had["queued"]:
         _refuse_time(session, owner, own.max_gpu_seconds)
     for name, bound in most.items():
-        if bound is not None and has[name] > max(had[name], bound):
+        if has[name] > max(had[name], bound):
             more = has[name] - had[name]
             raise OwnerLimitReached(owner, name, had[name], more, bound, SOON_SECONDS)
 
@@ -89,13 +92,12 @@ def _refuse_jobs(session: Session, owner: str, name: str, jobs: int, most: int) 
 def _count(session: Session, owner: str, name: str) -> int:
     """How many jobs of an owner wait (`queued`), or are unfinished with the priority `high`."""
     of_owner, going_on = [JobRow.submitted_by == owner], JobRow.state == JobState.queued.value
+    unmade = WAITING_UNMADE
     if name == "high":
-        of_owner, going_on = [*of_owner, JobRow.priority == HIGH], UNFINISHED
+        of_owner, going_on, unmade = [*of_owner, JobRow.priority == HIGH], UNFINISHED, UNMADE
     own = select(func.count()).where(going_on, JobRow.kind != "study", *of_owner)
-    unmade = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
-        UNFINISHED, JobRow.kind == "study", *of_owner
-    )
-    return (session.scalar(own) or 0) + (session.scalar(unmade) or 0)
+    both = own.scalar_subquery() + unmade.where(*of_owner).scalar_subquery()
+    return session.scalar(select(both)) or 0
 
 
 def _refuse_time(session: Session, owner: str, most: int) -> None:
