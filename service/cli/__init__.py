@@ -19,7 +19,18 @@ import typer
 from typer.exceptions import TyperException
 from typer.main import get_command
 
-from service.cli import about, bench, catalogue, export, jobs, results, share, stack, uploads
+from service.cli import (
+    about,
+    bench,
+    catalogue,
+    export,
+    jobs,
+    people,
+    results,
+    share,
+    stack,
+    uploads,
+)
 from service.cli.admin import data_app, keys_app, retention, webhook_secret
 from service.cli.file_check import check
 from service.cli.foreign_weights import weights_app
@@ -114,6 +125,8 @@ app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab r
     retention
 )
 app.command(epilog="Example: fflab check --deep --json")(check)
+app.command(epilog="Example: fflab usage --by project --since 30d")(people.usage)
+app.command(epilog="Example: fflab audit --actor ada --since 7d")(people.audit)
 app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/fflab")(
     webhook_secret
 )

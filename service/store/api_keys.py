@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, or_, select, text, u
 from sqlalchemy.orm import Session
 
 from service.encoding.viewer import Scope
+from service.store.audit import note
 from service.store.database import Database
 from service.store.tables import KeyRow, now_seconds
 
@@ -16,13 +17,15 @@ USE_SECONDS = 60.0  # for which one write of the last use stands
 class OwnerLimits(NamedTuple):
     """What one owner may have; None: it is not limited here.
 
-    `max_queued` jobs wait, `max_running` run at once, and `max_gpu_seconds` is how long workers
-    with a GPU may have computed the jobs that ended within a day.
+    `max_queued` jobs wait, `max_running` run at once, `max_gpu_seconds` is how long workers with a
+    GPU may have computed the jobs that ended within a day, and `max_bytes` how much room the
+    artifacts of all jobs may take up.
     """
 
     max_queued: int | None = None
     max_running: int | None = None
     max_gpu_seconds: int | None = None
+    max_bytes: int | None = None
 
     def else_those_of(self, usual: Self) -> "OwnerLimits":
         """These limits, and the usual ones where there is none here."""
@@ -109,6 +112,9 @@ class ApiKeys:
                     **limits._asdict(),
                 )
             )
+            told = {"expires_in_seconds": expires_in_seconds, **limits._asdict()}
+            given = {name: value for name, value in told.items() if value is not None}
+            note(session, "make-key", key_id, scope=scope, **given)
 
     def _lock(self, session: Session) -> None:
         """Let no other process add a key meanwhile; SQLite has one writer anyway."""
@@ -154,6 +160,8 @@ class ApiKeys:
             for row in found:
                 for name, value in limits.items():
                     setattr(row, name, value)
+                if limits:
+                    note(session, "limit-key", row.id, **limits)
                 return OwnerLimits(*(getattr(row, name) for name in OwnerLimits._fields))
         return None
 
@@ -166,6 +174,7 @@ class ApiKeys:
             found = self._named(session, key)
             for row in found:
                 row.revoked_at = Database.now(session)
+                note(session, "revoke-key", row.id)
             return bool(found)
 
     @staticmethod
@@ -183,7 +192,9 @@ class ApiKeys:
     def clear(self) -> int:
         """Delete all keys; how many there were."""
         with self._database.writing() as session:
-            return len(session.scalars(delete(KeyRow).returning(KeyRow.id)).all())
+            gone = session.scalars(delete(KeyRow).returning(KeyRow.id)).all()
+            note(session, "clear-keys", None, keys=sorted(gone))
+            return len(gone)
 
 
 VALID: tuple[ColumnElement[bool], ...] = (

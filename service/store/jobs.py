@@ -44,6 +44,7 @@ from service.jobs import TERMINAL, Job, JobState, NewJob
 from service.lists.columns import Column, column_of
 from service.lists.conditions import Condition, Order
 from service.schemas import ProjectLine, row_key
+from service.store.audit import note
 from service.store.database import Database
 from service.store.faults import DATABASE_ERRORS
 from service.store.inserts import (
@@ -196,6 +197,7 @@ class Jobs:
                 return Submitted(known, replayed=True)
             now = read_clock(session)
             job_id = insert_recorded(session, options, spec, result, now)
+            note(session, "record", job_id)
             if idempotency:
                 self._remember(session, idempotency, job_id, now)
             row = session.get_one(JobRow, job_id, populate_existing=True)
@@ -825,6 +827,7 @@ class Jobs:
             )
             now = read_clock(session)
             insert_jobs(session, drafts, now)
+            note(session, "submit", parent.id, kind=parent.kind, **({"runs": runs} if runs else {}))
             if idempotency:
                 self._remember(session, idempotency, parent.id, now)
             return Submitted(

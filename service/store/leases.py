@@ -6,7 +6,7 @@ writes nothing more.
 
 from typing import Any
 
-from sqlalchemy import and_, case, exists, or_, select
+from sqlalchemy import and_, case, exists, not_, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -90,6 +90,7 @@ def finish_attempt(
     ended |= {
         "ran_seconds": JobRow.ran_seconds + case((ran > 0, ran), else_=0.0),
         "gpu_seconds": JobRow.gpu_seconds + case((and_(ran > 0, on_gpu), ran), else_=0.0),
+        "cpu_seconds": JobRow.cpu_seconds + case((and_(ran > 0, not_(on_gpu)), ran), else_=0.0),
         **values,
     }
     if state == JobState.queued:

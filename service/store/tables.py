@@ -151,8 +151,11 @@ class JobRow(Base):
     claimed_at: Mapped[float | None]
     deadline_at: Mapped[float | None]
     ran_seconds: Mapped[float] = mapped_column(default=0.0)
-    # that workers with a GPU spent on it, before retries too
+    # that workers with a GPU, and with none, spent on it, before retries too
     gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    cpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    # of its folder of artifacts, measured every few minutes
+    artifact_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     # the column keeps the name that it had in 0.2.0
     dispatched_at: Mapped[float | None] = mapped_column("rung_at")
     checkpoint: Mapped[str | None]
@@ -187,7 +190,30 @@ class JobRow(Base):
             sqlite_where=text(WITHOUT_FIGURES),
             postgresql_where=text(WITHOUT_FIGURES),
         ),
+        Index(
+            "jobs_with_artifacts",
+            "submitted_by",
+            "artifact_bytes",
+            sqlite_where=text("artifact_bytes > 0"),
+            postgresql_where=text("artifact_bytes > 0"),
+        ),
     )
+
+
+class PastUsageRow(Base):
+    """What deleted jobs have used that ended on a day since 1970 (UTC); "" is no name."""
+
+    __tablename__ = "past_usage"
+
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    private: Mapped[bool] = mapped_column(primary_key=True)
+    jobs: Mapped[int]
+    runs: Mapped[int]
+    cpu_seconds: Mapped[float]
+    gpu_seconds: Mapped[float]
 
 
 class ResultRow(Base):
@@ -301,6 +327,35 @@ class ServiceRow(Base):
     __table_args__ = (CheckConstraint("number = 1", name="one_service"),)
 
 
+class AuditRow(Base):
+    """Something that somebody did; triggers keep it as it is, and for a day at least.
+
+    `actor` is the name of the key, and `via` one of service.encoding.viewer.Via.
+    """
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    at: Mapped[float]
+    actor: Mapped[str | None]
+    key_id: Mapped[str | None]
+    address: Mapped[str | None]
+    via: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str | None]
+    details: Mapped[Document]
+
+    __table_args__ = (
+        Index("audit_by_actor", "actor", "id"),
+        Index("audit_by_action", "action", "id"),
+        Index("audit_by_target", "target", "id"),
+        Index("audit_by_time", "at"),
+        {"sqlite_autoincrement": True},
+    )
+
+
 class KeyRow(Base):
     """An API key, as its hash; `scope` is one of service.encoding.viewer.Scope."""
 
@@ -317,6 +372,7 @@ class KeyRow(Base):
     max_queued: Mapped[int | None]
     max_running: Mapped[int | None]
     max_gpu_seconds: Mapped[int | None]
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ShareRow(Base):

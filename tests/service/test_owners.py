@@ -390,6 +390,7 @@ def test_limits_are_set_and_shown_on_the_command_line(fflab: Fflab) -> None:
         "queued\t500",
         "running\tas set",
         "gpu seconds\tas set",
+        "bytes\tas set",
     ]
     changed = fflab("keys", "limit", "ada", "--clear", "--max-running", "2", "--json")
     assert '"max_queued": null' in changed.out

@@ -933,6 +933,8 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
         "/v1/weights": {"get", "post"},
         "/v1/weights/{name}": {"get", "delete"},
         "/v1/workers": {"get"},
+        "/v1/usage": {"get"},
+        "/v1/audit": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},
         "/metrics": {"get"},
