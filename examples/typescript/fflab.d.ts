@@ -6989,6 +6989,7 @@ export interface operations {
             query?: {
                 /** @description most lines of a page */
                 limit?: number;
+                /** @description next_cursor of the page before */
                 cursor?: string;
                 /** @description the name of the key */
                 actor?: string;

@@ -14,7 +14,6 @@ from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import (
-    ANY_STUDY,
     CursorGone,
     Idempotency,
     IdempotencyConflict,
@@ -23,6 +22,7 @@ from service.store.jobs import (
     Submitted,
 )
 from service.store.leases import LeaseLost
+from service.store.list_indexes import ANY_STUDY
 from service.store.needs import StillNeeded, WeightsGone
 from service.store.owner_limits import OwnerLimitReached, SubmitLimits
 from service.store.queue import Claim, Queue

@@ -29,6 +29,18 @@ Document = dict[str, Any]
 WITHOUT_FIGURES = "figured_version <> version AND state <> 'queued' AND kind <> 'study'"
 
 
+# indexes of lists, see service.store.list_indexes: what is read of each job is in the index itself
+LISTED: dict[str, tuple[str, ...]] = {
+    "name": ("name", "id", "state", "private", "submitted_by"),
+    "project": ("project", "id", "state", "private", "submitted_by"),
+    "owner": ("submitted_by", "id", "state", "private"),
+    "time": ("created_at", "id", "state", "private", "submitted_by"),
+    "kind": ("kind", "id", "state", "private", "submitted_by"),
+    "state": ("state", "id", "private", "submitted_by"),
+}
+WHICH = {"alone": "parent_id IS NULL", "runs": "parent_id IS NOT NULL"}
+
+
 def any_number(number: int) -> ColumnElement[int]:
     """Bind a number that a client chose, which may be more than the column holds.
 
@@ -181,6 +193,17 @@ class JobRow(Base):
         Index("jobs_ended_by_owner", "submitted_by", "finished_at"),
         Index("jobs_by_parent", "parent_id", "cell"),
         Index("jobs_in_order", "parent_id", "id"),
+        Index("jobs_of_parent", "parent_id", "state", "private", "submitted_by"),
+        *(
+            Index(
+                f"jobs_{which}_by_{name}",
+                *columns,
+                sqlite_where=text(condition),
+                postgresql_where=text(condition),
+            )
+            for which, condition in WHICH.items()
+            for name, columns in LISTED.items()
+        ),
         Index("jobs_by_digest", "spec_digest", "state"),
         Index("jobs_by_source", "cached_from"),
         Index("jobs_by_leader", "waits_for"),
@@ -198,6 +221,18 @@ class JobRow(Base):
             postgresql_where=text("artifact_bytes > 0"),
         ),
     )
+
+
+class JobTagRow(Base):
+    """A tag of a job, or of a run of a study; triggers copy it from the job."""
+
+    __tablename__ = "job_tags"
+
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    is_run: Mapped[bool] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+
+    __table_args__ = (Index("job_tags_of_job", "job_id"),)
 
 
 class PastUsageRow(Base):

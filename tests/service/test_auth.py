@@ -34,7 +34,6 @@ CLOSED_ROUTES = (
     "/v1/datasets",
     "/v1/workers",
     "/v1/usage",
-    "/v1/audit",
     "/v1/jobs/x",
     "/v1/jobs/x/events",
 )

@@ -52,6 +52,7 @@ OWN_FIELDS = {
     *("WeightsFacts.digest", "WeightsFacts.file_digest", "WeightsFacts.labels"),
     *("WeightsFacts.normalize", "WeightsFacts.preprocess"),
     *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer"),
+    *("AuditLine.key", "AuditLine.via", "AuditLine.action", "AuditPage.next_cursor"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
 }
 

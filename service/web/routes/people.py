@@ -15,9 +15,6 @@ from service.web.routes.jobs import Time
 router = APIRouter(tags=["people"])
 
 ByQuery = Annotated[By, Query(description="what each line is of")]
-LineNumber = Annotated[
-    str, Query(pattern=r"^[0-9]{1,18}$", description="next_cursor of the page before")
-]
 
 
 @router.get("/usage", summary="What is used", responses=responses())
@@ -49,7 +46,9 @@ def read_usage(
 def read_audit(
     store: StoreDep,
     limit: Annotated[int, Query(ge=1, le=500, description="most lines of a page")] = 50,
-    cursor: LineNumber | None = None,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[0-9]{1,18}$", description="next_cursor of the page before")
+    ] = None,
     actor: Annotated[SearchText | None, Query(description="the name of the key")] = None,
     action: Annotated[SearchText | None, Query(description="as `cancel` or `make-key`")] = None,
     target: Annotated[
