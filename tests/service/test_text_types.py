@@ -169,6 +169,7 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
     assert own == OWN_FIELDS
     assert chosen == {
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
+        *("UsageLine.name", "AuditLine.address", "AuditLine.actor", "AuditLine.target"),
         *("Job.project", "Job.note", "Job.label", "Share.created_by", "NewShare.created_by"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
         *("WeightsFacts.name", "WeightsFacts.meaning", "WeightsFacts.uploaded_by"),
