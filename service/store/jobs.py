@@ -688,12 +688,18 @@ class Jobs:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, studies left out."""
-        query = (
-            select(JobRow.state, func.count()).where(JobRow.kind != "study").group_by(JobRow.state)
+        query = select(JobRow.state, func.count()).group_by(JobRow.state)
+        # an index has all states, and another one those of studies; none has both without rows
+        of_studies = by_index(query, list_index(kind="study")).where(
+            JobRow.kind == "study", JobRow.parent_id.is_(None)
         )
         with self._database.reading() as session:
             found = dict(session.execute(query).all())
-        return {state.value: found.get(state.value, 0) for state in JobState}
+            studies = dict(session.execute(of_studies).all())
+        return {
+            state.value: max(0, found.get(state.value, 0) - studies.get(state.value, 0))
+            for state in JobState
+        }
 
     def rows(self, job_id: str) -> list[dict[str, Any]]:
         """The tidy rows of a job so far, oldest first."""
