@@ -15,10 +15,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +29,7 @@ import psutil
 from sqlalchemy import insert
 
 from benchmarks.long_job import cancelled_after
+from benchmarks.many_jobs import fill
 from benchmarks.stack import Processes, children, signalled
 from benchmarks.waiting import wait_until
 from ffengine.provenance import git_revision
@@ -40,6 +43,8 @@ from service.store.tables import JobRow
 
 PAGE = Path(__file__).parents[1] / "docs" / "service.md"
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
+MANY_JOBS = 200_000
+IDLE_SECONDS, PAGE_SECONDS = 30.0, 2.0
 CHECK = {
     "kind": "check",
     "theorem": 1,
@@ -143,8 +148,6 @@ def submit_to_running() -> Row:
 
 
 def _timestamp(text: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(text).timestamp()
 
 
@@ -514,12 +517,107 @@ def charts() -> Row:
     )
 
 
+def idle() -> Row:
+    """What the API's process takes of a core beside very many old jobs, while nothing happens but
+    that people look: open streams, and pages that ask for themselves again.
+    """
+    with lab() as there:
+        with Store(there.stack.settings.database) as store:
+            fill(store, MANY_JOBS)
+            job_id = store.jobs.submit(
+                NewJob(spec=CheckSpec.model_validate(CHECK), fresh=True), max_queued=10**9
+            ).job.id
+            store.actions.pause(job_id)
+        api, done = there.child("api"), threading.Event()
+
+        def follow() -> None:
+            address = f"{there.stack.url}/v1/jobs/{job_id}/events"
+            with httpx.stream("GET", address, timeout=600.0, trust_env=False) as stream:
+                for _line in stream.iter_lines():
+                    if done.is_set():
+                        return
+
+        def look(path: str) -> None:
+            headers = {"fflab-refresh": "yes"}
+            with httpx.Client(base_url=there.stack.url, timeout=60.0, trust_env=False) as person:
+                while not done.wait(PAGE_SECONDS):
+                    person.get(path, headers=headers).raise_for_status()
+
+        people = [threading.Thread(target=follow, daemon=True) for _ in range(20)]
+        paths = ("/", f"/jobs/{job_id}", "/workers")
+        people += [threading.Thread(target=look, args=(path,), daemon=True) for path in paths]
+        wait_until(lambda: _cpu_of(api, 5.0) < 0.5, "what the jobs left to do is done")
+        alone = _cpu_of(api, IDLE_SECONDS)
+        for person in people[:20]:
+            person.start()
+        with_streams = _cpu_of(api, IDLE_SECONDS)
+        for person in people[20:]:
+            person.start()
+        looked_at = _cpu_of(api, IDLE_SECONDS)
+        done.set()
+    detail = (
+        f"of one core, in {IDLE_SECONDS:.0f} s; alone {100 * alone:.2f} %, with 20 streams "
+        f"{100 * with_streams:.2f} %; then the list, a job and the workers are open as well, each "
+        f"asked for every {PAGE_SECONDS:.0f} s"
+    )
+    meaning = f"API beside {MANY_JOBS:,} old jobs, 20 streams and 3 pages open, nothing to do"
+    return Row("idle", meaning, 100 * looked_at, "%", 1.0, False, detail)
+
+
+def _cpu_of(process: psutil.Process, seconds: float) -> float:
+    """Which part of a core a process takes."""
+    before, began = sum(process.cpu_times()[:2]), time.perf_counter()
+    time.sleep(seconds)
+    return (sum(process.cpu_times()[:2]) - before) / (time.perf_counter() - began)
+
+
+def filters() -> Row:
+    """How long the slowest filter of a list takes at very many jobs, without counting them."""
+    found: dict[str, float] = {}
+    with (
+        tempfile.TemporaryDirectory(prefix="fflab-bench-") as folder,
+        Store(Path(folder) / "fflab.db") as store,
+    ):
+        store.migrate()
+        fill(store, MANY_JOBS)
+        for name, asked in FILTERS.items():
+            found[name] = min(_seconds_of_page(store, asked) for _ in range(5))
+    slowest = max(found, key=lambda name: found[name])
+    detail = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in found.items())
+    return Row(
+        "filters",
+        f"a page of {MANY_JOBS:,} jobs by {slowest}, the slowest filter",
+        1e3 * found[slowest],
+        "ms",
+        20,
+        False,
+        f"{detail} ms",
+    )
+
+
+def _seconds_of_page(store: Store, asked: dict[str, Any]) -> float:
+    began = time.perf_counter()
+    store.jobs.page(limit=50, **asked)
+    return time.perf_counter() - began
+
+
 def _seconds_of_read(there: Lab) -> float:
     began = time.perf_counter()
     there.http.get("/v1/jobs?limit=50").raise_for_status()
     return time.perf_counter() - began
 
 
+FILTERS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "state": {"state": "cancelled"},
+    "kind": {"kind": "study"},
+    "tag": {"tag": "t507"},
+    "project": {"project": "nothing"},
+    "name": {"name": "sweep 77"},
+    "owner": {"submitted_by": "nobody"},
+    "study": {"parent": f"job_{1:032x}"},
+    "time": {"created_before": datetime.fromtimestamp(1.7e9 + 100, UTC)},
+}
 MEASUREMENTS: dict[str, Callable[[], Row]] = {
     "submit-to-running": submit_to_running,
     "submits": durable_submits,
@@ -530,6 +628,8 @@ MEASUREMENTS: dict[str, Callable[[], Row]] = {
     "listing": listing,
     "study": study,
     "charts": charts,
+    "filters": filters,
+    "idle": idle,
 }
 
 

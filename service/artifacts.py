@@ -148,9 +148,9 @@ class Artifacts:
         """The size of a job's artifacts, in bytes."""
         return self.files.size(_folder(job_id))
 
-    def sizes(self) -> Iterator[int]:
-        """The sizes of the artifacts of jobs, portion by portion, in bytes."""
-        return (size for folder, size in self.files.sizes() if JOB_ID.fullmatch(folder))
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """The ids of jobs, with the size of the artifacts of each in bytes."""
+        return ((one, size) for one, size in self.files.sizes() if JOB_ID.fullmatch(one))
 
     def delete(self, job_id: str) -> bool:
         """Remove all artifacts of a job; whether they are gone."""

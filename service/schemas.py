@@ -63,6 +63,59 @@ class ProjectPage(BaseModel):
     items: list[ProjectLine]
 
 
+class AuditLine(BaseModel):
+    """Something that somebody did."""
+
+    id: int
+    at: datetime
+    actor: StoredText | None = Field(
+        description="the name of the key; null where none was needed, and of the service itself"
+    )
+    key: str | None = Field(description="the id of the key")
+    address: StoredText | None = Field(
+        description="where the request came from; of a command, its user and host"
+    )
+    via: str = Field(
+        description="`request`; `command`, on the machine of the service; or `service`, by itself"
+    )
+    action: str = Field(description="as `submit`, `cancel`, `delete`, `make-key`")
+    target: StoredText | None = Field(
+        description="the id of the job or key that it was done to, or the name of the upload"
+    )
+    details: dict[str, Any] = Field(description="what else is known of it; no secrets")
+
+
+class AuditPage(BaseModel):
+    """Some of what was done, the newest first."""
+
+    items: list[AuditLine]
+    next_cursor: str | None = Field(description="for the next page; null on the last")
+
+
+class UsageLine(BaseModel):
+    """What one owner, one project or one kind of device has used, or is used for."""
+
+    name: StoredText | None = Field(
+        description="of the owner, the project or the device (`cpu`, `cuda`); null: of none"
+    )
+    jobs: int = Field(description="jobs; a study is one, whatever its runs")
+    runs: int = Field(description="runs of studies")
+    cpu_seconds: float = Field(description="that workers without a GPU computed them")
+    gpu_seconds: float = Field(description="that workers with a GPU computed them")
+    artifact_bytes: int = Field(
+        description="what their checkpoints and other files take up; measured every five minutes"
+    )
+    upload_bytes: int | None = Field(description="what uploads take up; null unless by owner")
+
+
+class UsagePage(BaseModel):
+    """What is used; jobs that were deleted count with what they used."""
+
+    by: Literal["owner", "project", "device"]
+    since: datetime | None
+    items: list[UsageLine]
+
+
 class EventPage(BaseModel):
     """Some events of a job, oldest first."""
 

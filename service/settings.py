@@ -209,6 +209,11 @@ class Settings(BaseSettings):
         description="submits of a key's name are refused (429) whose jobs that ended within a day "
         "have taken so much time of GPUs",
     )
+    max_bytes_per_key: ByteSize | None = Field(
+        None,
+        description="submits of a key's name are refused (429) while the artifacts of its jobs "
+        "take up so much; in bytes, or with a unit (50GB, 20GiB)",
+    )
     max_high_per_key: int | None = Field(
         100, ge=0, description="unfinished jobs of one key's name that may have the priority high"
     )
@@ -233,6 +238,12 @@ class Settings(BaseSettings):
         Retention(),
         description='what is kept, e.g. {"check": {"days": 90, "count": 10000}}; '
         "what is not pinned and beyond it is deleted",
+    )
+    audit_days: float = Field(
+        365.0,
+        ge=0,
+        description="how long the audit log keeps who did what, in days, which is a day at least; "
+        "0: for ever",
     )
     limits: Limits = Limits()
 

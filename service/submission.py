@@ -123,6 +123,7 @@ def limits_of_owners(settings: Settings) -> SubmitLimits:
         settings.max_queued_per_key,
         settings.max_running_per_key,
         settings.max_gpu_seconds_per_key,
+        settings.max_bytes_per_key,
     )
     return SubmitLimits(of_key, settings.max_high_per_key)
 

@@ -89,6 +89,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who did what
+         * @description What was done to jobs, keys, share links and uploads, the newest first.
+         *
+         *     It is for administrators. It holds no secrets. FFLAB_AUDIT_DAYS says how long a line is kept;
+         *     until then nothing changes it.
+         */
+        get: operations["read_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/catalog": {
         parameters: {
             query?: never;
@@ -929,6 +952,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is used
+         * @description Jobs, seconds of devices and bytes of artifacts, the largest use of devices first.
+         *
+         *     Jobs that were deleted count with what they used. Private jobs of others are left out, except
+         *     for administrators.
+         */
+        get: operations["read_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/weights": {
         parameters: {
             query?: never;
@@ -1368,6 +1414,69 @@ export interface components {
             smaller_pieces?: boolean;
             /** Threads */
             threads: number | null;
+        };
+        /**
+         * AuditLine
+         * @description Something that somebody did.
+         */
+        AuditLine: {
+            /**
+             * Action
+             * @description as `submit`, `cancel`, `delete`, `make-key`
+             */
+            action: string;
+            /**
+             * Actor
+             * @description the name of the key; null where none was needed, and of the service itself
+             */
+            actor: string | null;
+            /**
+             * Address
+             * @description where the request came from; of a command, its user and host
+             */
+            address: string | null;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Details
+             * @description what else is known of it; no secrets
+             */
+            details: {
+                [key: string]: unknown;
+            };
+            /** Id */
+            id: number;
+            /**
+             * Key
+             * @description the id of the key
+             */
+            key: string | null;
+            /**
+             * Target
+             * @description the id of the job or key that it was done to, or the name of the upload
+             */
+            target: string | null;
+            /**
+             * Via
+             * @description `request`; `command`, on the machine of the service; or `service`, by itself
+             */
+            via: string;
+        };
+        /**
+         * AuditPage
+         * @description Some of what was done, the newest first.
+         */
+        AuditPage: {
+            /** Items */
+            items: components["schemas"]["AuditLine"][];
+            /**
+             * Next Cursor
+             * @description for the next page; null on the last
+             */
+            next_cursor: string | null;
         };
         /**
          * BaselineRow
@@ -6668,6 +6777,62 @@ export interface components {
             weights: string;
         };
         /**
+         * UsageLine
+         * @description What one owner, one project or one kind of device has used, or is used for.
+         */
+        UsageLine: {
+            /**
+             * Artifact Bytes
+             * @description what their checkpoints and other files take up; measured every five minutes
+             */
+            artifact_bytes: number;
+            /**
+             * Cpu Seconds
+             * @description that workers without a GPU computed them
+             */
+            cpu_seconds: number;
+            /**
+             * Gpu Seconds
+             * @description that workers with a GPU computed them
+             */
+            gpu_seconds: number;
+            /**
+             * Jobs
+             * @description jobs; a study is one, whatever its runs
+             */
+            jobs: number;
+            /**
+             * Name
+             * @description of the owner, the project or the device (`cpu`, `cuda`); null: of none
+             */
+            name: string | null;
+            /**
+             * Runs
+             * @description runs of studies
+             */
+            runs: number;
+            /**
+             * Upload Bytes
+             * @description what uploads take up; null unless by owner
+             */
+            upload_bytes: number | null;
+        };
+        /**
+         * UsagePage
+         * @description What is used; jobs that were deleted count with what they used.
+         */
+        UsagePage: {
+            /**
+             * By
+             * @enum {string}
+             */
+            by: "owner" | "project" | "device";
+            /** Items */
+            items: components["schemas"]["UsageLine"][];
+            /** Since */
+            since: string | null;
+        };
+        /**
          * UsageRow
          * @description How the units of one trained layer share the work on a partition, under the true labels;
          *     without labels where an objective is one over classes, or negatives need none.
@@ -7194,6 +7359,95 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Readiness"];
+                };
+            };
+        };
+    };
+    read_audit: {
+        parameters: {
+            query?: {
+                /** @description most lines of a page */
+                limit?: number;
+                /** @description next_cursor of the page before */
+                cursor?: string;
+                /** @description the name of the key */
+                actor?: string;
+                /** @description as `cancel` or `make-key` */
+                action?: string;
+                /** @description the id of the job or key, or the upload's name */
+                target?: string;
+                /** @description only at this time or later */
+                since?: string;
+                /** @description only before this time */
+                until?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The key's scope does not allow this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
         };
@@ -11535,6 +11789,76 @@ export interface operations {
             };
             /** @description The request is not valid. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    read_usage: {
+        parameters: {
+            query?: {
+                /** @description what each line is of */
+                by?: "owner" | "project" | "device";
+                /** @description only jobs that have not ended, or ended at this time or later, as 2026-11-26T08:00:00Z; of deleted jobs, those that ended on that day or later */
+                since?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsagePage"];
+                };
+            };
+            /** @description The Host header cannot be read. Or: The length of the body is given in two ways. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description An API key is needed. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The service does not answer to this name. */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The request is not valid. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description The database does not answer. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -27,6 +27,7 @@ from service.host.disk import BALLAST_BYTES, Ballast, free_bytes, lack_of_room
 from service.host.log_limits import Outage, Rarely
 from service.settings import Settings
 from service.store import DEAD_WORKER_SECONDS, Store
+from service.store.audit import FORGOTTEN_AT_ONCE
 from service.store.database import DATABASE_ERRORS
 from service.store.identity import NotOurs
 from service.store.jobs import FIGURES_AT_ONCE
@@ -165,6 +166,9 @@ class Reconciler(PeriodicThread):
             self._report_unknown()
             self._remove_drafts()
             self.store.jobs.forget_idempotency_keys(self.settings.idempotency_hours)
+            days = self.settings.audit_days
+            if days and self.store.audit.forget(days) == FORGOTTEN_AT_ONCE:
+                return True
         except (NotOurs, OSError) as error:
             self._log_once(logging.ERROR, f"nothing is swept: {error}", {str(error)})
         self._sweep_due = time.monotonic() + SWEEP_SECONDS

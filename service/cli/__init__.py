@@ -26,6 +26,7 @@ from service.cli import (
     drains,
     export,
     jobs,
+    people,
     results,
     share,
     stack,
@@ -129,6 +130,8 @@ app.command(epilog='Example: FFLAB_RETENTION=\'{"check": {"days": 90}}\' fflab r
     retention
 )
 app.command(epilog="Example: fflab check --deep --json")(check)
+app.command(epilog="Example: fflab usage --by project --since 30d")(people.usage)
+app.command(epilog="Example: fflab audit --actor ada --since 7d")(people.audit)
 app.command("webhook-secret", epilog="Example: fflab webhook-secret --home /srv/fflab")(
     webhook_secret
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 
 from ffengine.arrays import DatasetError
 from ffengine.datasets import DATASETS
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from service.store import ApiKey, Store
 
 LISTED = 1_000
+_SIZE = TypeAdapter(Annotated[ByteSize, Field(ge=0, lt=2**63)])
 COMES_WITH_FFLAB = "comes with fflab"
 KeyName = Annotated[
     str, typer.Argument(metavar="NAME", help="For whom or what it is.", callback=as_typed)
@@ -74,6 +76,14 @@ NameArgument = Annotated[
         metavar="NAME",
         help="The name that specs give it; `fflab data list` lists them.",
         autocompletion=completion.datasets,
+    ),
+]
+
+MaxBytes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Room for artifacts, as 50GB or 20GiB, beyond which submits are refused.",
     ),
 ]
 
@@ -268,6 +278,7 @@ def keys_create(
     max_queued: MaxQueued = None,
     max_running: MaxRunning = None,
     max_gpu_seconds: MaxGpuSeconds = None,
+    max_bytes: MaxBytes = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -289,6 +300,7 @@ def keys_create(
                 max_queued=max_queued,
                 max_running=max_running,
                 max_gpu_seconds=max_gpu_seconds,
+                max_bytes=_size_of(max_bytes),
             )
         except ValueError as error:
             fail(f"NAME: {error}", EXIT_USAGE)
@@ -313,6 +325,7 @@ def keys_limit(
     max_queued: MaxQueued = None,
     max_running: MaxRunning = None,
     max_gpu_seconds: MaxGpuSeconds = None,
+    max_bytes: MaxBytes = None,
     clear: Annotated[
         bool, typer.Option("--clear", help="First let the settings of the service say all of them.")
     ] = False,
@@ -324,6 +337,7 @@ def keys_limit(
         "max_queued": max_queued,
         "max_running": max_running,
         "max_gpu_seconds": max_gpu_seconds,
+        "max_bytes": _size_of(max_bytes),
     }
     changes = {name: value for name, value in given.items() if clear or value is not None}
     with open_store(home) as store:
@@ -348,6 +362,16 @@ def keys_limit(
             for name, value in limits._asdict().items()
         ],
     )
+
+
+def _size_of(text: str | None) -> int | None:
+    """Read a size such as 50GB; fail with what was wrong."""
+    if text is None:
+        return None
+    try:
+        return int(_SIZE.validate_python(text))
+    except ValidationError:
+        fail(f"--max-bytes {text}: give a number and a unit, as in 50GB or 20GiB", EXIT_USAGE)
 
 
 def _fail_several(key: str, ids: Sequence[str]) -> NoReturn:
@@ -463,6 +487,8 @@ def retention(
         removed = remove_unknown(store, artifacts) if apply else []
         uploads = SharedUploads(store, artifacts, settings)
         files = uploads.remove_left_over() if apply else uploads.left_over()
+        if removed or (apply and files):
+            store.audit.note("remove-files", None, jobs=len(removed), uploads=len(files))
     if as_json:
         listed = {
             "found": [job.model_dump() for job in found],
@@ -523,4 +549,5 @@ def webhook_secret(home: HomeOption = None, as_json: JsonOption = False) -> None
     given = load_settings(home).webhook_secret
     with open_store(home) as store:
         secret = given.get_secret_value() if given else store.deliveries.signing_secret()
+        store.audit.note("show-secret", None)
     typer.echo(json.dumps({"secret": secret}) if as_json else secret)

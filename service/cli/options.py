@@ -5,8 +5,11 @@ belongs to the extras `server` and `worker` may be missing, and takes long to lo
 commands that need it import it, within `require_extra`; so do `open_store` and doctor's checks.
 """
 
+import getpass
 import json
+import os
 import re
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +25,7 @@ from pydantic_settings import SettingsError
 from service.cli import completion
 from service.client import Client
 from service.encoding.escaping import for_terminal
+from service.encoding.viewer import Viewer, seen_by
 from service.host.start_failures import reason_of, wrong_setting
 from service.jobs import Job
 from service.placement import needs_of_words
@@ -209,7 +213,8 @@ def open_store(home: Path | None, *, make: bool = True) -> Iterator[Any]:
                 reason = unreachable(settings.artifact_place, error)
             if reason:
                 raise NotOurs(reason)
-            yield store if store.database.is_there else None
+            with seen_by(Viewer(address=user_and_host(), via="command")):
+                yield store if store.database.is_there else None
         finally:
             store.close()
     except (NotOurs, DatabaseDamaged, DatabaseRefused) as error:
@@ -220,6 +225,15 @@ def open_store(home: Path | None, *, make: bool = True) -> Iterator[Any]:
             f"FFLAB_DATABASE_URL",
             EXIT_UNREACHABLE,
         )
+
+
+def user_and_host() -> str:
+    """Who runs this command, and where, as far as the system knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"
 
 
 def make_client(attempts: int = QUICK_ATTEMPTS) -> Client:

@@ -59,11 +59,11 @@ def share(
                 typer.echo(made.url)
 
 
-def seconds_of(text: str) -> int:
-    """Read a duration such as 30d; fail with what was wrong."""
+def seconds_of(text: str, option: str = "--expires") -> int:
+    """Read a duration such as 30d of an option; fail with what was wrong."""
     found = re.fullmatch(r"(\d{1,6})([mhdw])", text.strip())
     if found is None or int(found[1]) == 0:
-        fail(f"--expires {text}: give a number and m, h, d or w, as in 30d", EXIT_USAGE)
+        fail(f"{option} {text}: give a number and m, h, d or w, as in 30d", EXIT_USAGE)
     return int(found[1]) * SECONDS[found[2]]
 
 

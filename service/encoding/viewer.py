@@ -8,20 +8,24 @@ from urllib.parse import urlsplit
 
 Scope = Literal["read", "submit", "admin"]  # of a key; each includes those before it
 SCOPES: tuple[Scope, ...] = ("read", "submit", "admin")
+Via = Literal["request", "command", "service"]
 HIDDEN = "…"
 
 
 class Viewer(NamedTuple):
-    """Who asks: with the key of what name and scope, and from which address.
+    """Who asks: with the key of what name, scope and id, and from which address.
 
     `name` is None where no key is needed, or nobody asks, as in a worker: such a viewer may do
-    everything. `shared` is the job whose share link lets the request in.
+    everything. `shared` is the job whose share link lets the request in. `via` says how: by a
+    request, by a command on the service's machine, or nobody but the service itself.
     """
 
     name: str | None = None
     scope: Scope = "admin"
     address: str | None = None
     shared: str | None = None
+    key: str | None = None
+    via: Via = "service"
 
     @property
     def sees_all(self) -> bool:

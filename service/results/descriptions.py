@@ -2,8 +2,9 @@
 its figures were obtained.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from ffengine.layer_kinds import layer_in_short
 from ffengine.plugins import REGISTRY
@@ -161,6 +162,21 @@ def duration(seconds: float) -> str:
     if 0 < seconds < 0.95:
         return f"{max(seconds, 0.001):.1g} s"
     return f"{seconds:.0f} s"
+
+
+def details_in_words(details: Mapping[str, Any]) -> str:
+    """What a line of the audit log knows beside who did what: `kind train, runs 3`."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_value_in_words(value)}"
+        for name, value in details.items()
+        if value not in (None, False, [])
+    )
+
+
+def _value_in_words(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return "yes" if value is True else str(value)
 
 
 def time_ago(at: datetime) -> str:

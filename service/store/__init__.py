@@ -6,6 +6,7 @@ from typing import Self
 from ffengine.datasets import Datasets
 from service.jobs import NewJob
 from service.store.api_keys import ApiKey, ApiKeys, KeyNameTaken, OwnerLimits, SeveralKeys
+from service.store.audit import Audit
 from service.store.curve_rows import Row
 from service.store.database import KEPT_CONNECTIONS, Database
 from service.store.deliveries import Deliveries, PendingDelivery, StoredDelivery
@@ -13,7 +14,6 @@ from service.store.events import Events
 from service.store.job_actions import JobActions, NotAllowed, PartOfStudy
 from service.store.job_times import JobTimes
 from service.store.jobs import (
-    ANY_STUDY,
     CursorGone,
     Idempotency,
     IdempotencyConflict,
@@ -22,6 +22,7 @@ from service.store.jobs import (
     Submitted,
 )
 from service.store.leases import LeaseLost
+from service.store.list_indexes import ANY_STUDY
 from service.store.needs import StillNeeded, WeightsGone
 from service.store.owner_limits import OwnerLimitReached, SubmitLimits
 from service.store.queue import Claim, Queue
@@ -29,6 +30,7 @@ from service.store.queue_limit import QueueFull
 from service.store.shares import Shares, StoredShare, TooManyShares
 from service.store.studies import Studies
 from service.store.uploads import StoredUpload, UploadDraft, Uploads, UploadTaken
+from service.store.usage import Usage
 from service.store.workers import DEAD_WORKER_SECONDS, Workers
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "DEAD_WORKER_SECONDS",
     "ApiKey",
     "ApiKeys",
+    "Audit",
     "Claim",
     "CursorGone",
     "Database",
@@ -71,6 +74,7 @@ __all__ = [
     "UploadDraft",
     "UploadTaken",
     "Uploads",
+    "Usage",
     "WeightsGone",
     "Workers",
 ]
@@ -104,6 +108,8 @@ class Store:
         self.api_keys = ApiKeys(self.database)
         self.shares = Shares(self.database)
         self.uploads = Uploads(self.database)
+        self.audit = Audit(self.database)
+        self.usage = Usage(self.database)
 
     def __enter__(self) -> Self:
         return self

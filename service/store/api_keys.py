@@ -1,12 +1,13 @@
 """API keys, each stored as its hash."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from service.encoding.viewer import Scope
+from service.store.audit import note
 from service.store.database import Database
 from service.store.tables import KeyRow, now_seconds
 
@@ -16,13 +17,21 @@ USE_SECONDS = 60.0  # for which one write of the last use stands
 class OwnerLimits(NamedTuple):
     """What one owner may have; None: it is not limited here.
 
-    `max_queued` jobs wait, `max_running` run at once, and `max_gpu_seconds` is how long workers
-    with a GPU may have computed the jobs that ended within a day.
+    `max_queued` jobs wait, `max_running` run at once, `max_gpu_seconds` is how long workers with a
+    GPU may have computed the jobs that ended within a day, and `max_bytes` how much room the
+    artifacts of all jobs may take up.
     """
 
     max_queued: int | None = None
     max_running: int | None = None
     max_gpu_seconds: int | None = None
+    max_bytes: int | None = None
+
+    def else_those_of(self, usual: Self) -> "OwnerLimits":
+        """These limits, and the usual ones where there is none here."""
+        return OwnerLimits(
+            *(other if own is None else own for own, other in zip(self, usual, strict=True))
+        )
 
 
 class ApiKey(NamedTuple):
@@ -103,6 +112,9 @@ class ApiKeys:
                     **limits._asdict(),
                 )
             )
+            told = {"expires_in_seconds": expires_in_seconds, **limits._asdict()}
+            given = {name: value for name, value in told.items() if value is not None}
+            note(session, "make-key", key_id, scope=scope, **given)
 
     def _lock(self, session: Session) -> None:
         """Let no other process add a key meanwhile; SQLite has one writer anyway."""
@@ -148,6 +160,8 @@ class ApiKeys:
             for row in found:
                 for name, value in limits.items():
                     setattr(row, name, value)
+                if limits:
+                    note(session, "limit-key", row.id, **limits)
                 return OwnerLimits(*(getattr(row, name) for name in OwnerLimits._fields))
         return None
 
@@ -160,6 +174,7 @@ class ApiKeys:
             found = self._named(session, key)
             for row in found:
                 row.revoked_at = Database.now(session)
+                note(session, "revoke-key", row.id)
             return bool(found)
 
     @staticmethod
@@ -177,22 +192,29 @@ class ApiKeys:
     def clear(self) -> int:
         """Delete all keys; how many there were."""
         with self._database.writing() as session:
-            return len(session.scalars(delete(KeyRow).returning(KeyRow.id)).all())
-
-
-def limits_of(session: Session, owner: str, default: OwnerLimits) -> OwnerLimits:
-    """The limits of an owner: those of the valid key of that name, others by default."""
-    query = select(*(getattr(KeyRow, name) for name in OwnerLimits._fields)).where(
-        KeyRow.name == owner, *VALID
-    )
-    found = session.execute(query.order_by(KeyRow.created_at).limit(1)).first()
-    own = found or (None, None, None)
-    return OwnerLimits(
-        *(usual if one is None else one for one, usual in zip(own, default, strict=True))
-    )
+            gone = session.scalars(delete(KeyRow).returning(KeyRow.id)).all()
+            note(session, "clear-keys", None, keys=sorted(gone))
+            return len(gone)
 
 
 VALID: tuple[ColumnElement[bool], ...] = (
     KeyRow.revoked_at.is_(None),
     or_(KeyRow.expires_at.is_(None), KeyRow.expires_at > now_seconds()),
 )
+_NAMED = select(
+    KeyRow.name, *(func.max(getattr(KeyRow, name)) for name in OwnerLimits._fields)
+).group_by(KeyRow.name)
+
+
+def limits_of(session: Session, owner: str, usual: OwnerLimits) -> OwnerLimits:
+    """The limits of an owner, see `limits_by_owner`; where there are none, the usual ones."""
+    return limits_by_owner(session, owner).get(owner, OwnerLimits()).else_those_of(usual)
+
+
+def limits_by_owner(session: Session, *owners: str) -> dict[str, OwnerLimits]:
+    """The limits that valid keys have, by their names; those of some `owners`, or of all.
+
+    Earlier versions let several valid keys have one name: of each limit the largest counts.
+    """
+    query = _NAMED.where(*VALID, *((KeyRow.name.in_(owners),) if owners else ()))
+    return {name: OwnerLimits(*limits) for name, *limits in session.execute(query)}

@@ -19,6 +19,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -98,6 +99,7 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "handle_error", tell_damage)
             _prepare_sqlite(self.engine)
+            self.engine.dialect.statement_compiler = _WithHints
             event.listen(self.engine, "do_connect", self._before_connecting)
             event.listen(self.engine, "connect", self._note_file)
 
@@ -347,6 +349,13 @@ class Database:
     def now(session: Session) -> float:
         """The database's clock, in seconds since 1970."""
         return float(session.scalar(select(now_seconds())) or 0.0)
+
+
+class _WithHints(SQLiteCompiler):
+    """Writes the index that a query names, see service.store.list_indexes."""
+
+    def get_from_hint_text(self, _table: object, text: str | None) -> str | None:
+        return text
 
 
 def sqlite_url(file: Path) -> URL:

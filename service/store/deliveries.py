@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from service.encoding.webhook_secret import make_secret
+from service.store.audit import note
 from service.store.database import Database
 from service.store.tables import DeliveryRow, JobRow, SecretRow, now_seconds
 
@@ -123,6 +124,8 @@ class Deliveries:
                 DeliveryRow.id == delivery_id, DeliveryRow.job_id == job_id
             )
             row = session.scalar(again.values(next_at=now_seconds()).returning(DeliveryRow))
+            if row:
+                note(session, "redeliver", job_id, message=delivery_id)
             return _stored(row) if row else None
 
     def webhook_address(self, job_id: str) -> dict[str, Any] | None:

@@ -12,8 +12,8 @@ from sqlalchemy import CTE, ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from service.jobs import JobState
-from service.store.api_keys import VALID
-from service.store.tables import JobRow, KeyRow
+from service.store.api_keys import OwnerLimits, limits_by_owner
+from service.store.tables import JobRow
 
 QUEUED = JobRow.state == JobState.queued.value
 # built once, because every claim asks it
@@ -95,12 +95,14 @@ def turns_of(
         return found
     nobody_began = session.scalar(_NOBODY_BEGAN) if found[0].owner is None else None
     running = _running(session)
-    limits = _limits(session)
+    limits, usual = limits_by_owner(session), OwnerLimits(max_running=max_running)
     turns = [
         turn._replace(
             running=running.get(turn.owner, 0),
             began_at=(nobody_began or 0.0) if turn.owner is None else turn.began_at,
-            limit=None if turn.owner is None else limits.get(turn.owner, max_running),
+            limit=None
+            if turn.owner is None
+            else limits.get(turn.owner, usual).else_those_of(usual).max_running,
         )
         for turn in found
     ]
@@ -168,15 +170,3 @@ def _running(session: Session) -> dict[str | None, int]:
     running = (JobRow.state == JobState.running.value, JobRow.kind != "study")
     query = select(JobRow.submitted_by, func.count()).where(*running)
     return dict(session.execute(query.group_by(JobRow.submitted_by)).all())
-
-
-def _limits(session: Session) -> dict[str, int]:
-    """How many jobs of an owner may run at once, of those whose valid key says it."""
-    query = select(KeyRow.name, func.max(KeyRow.max_running)).where(
-        *VALID, KeyRow.max_running.is_not(None)
-    )
-    return {
-        name: limit
-        for name, limit in session.execute(query.group_by(KeyRow.name))
-        if limit is not None
-    }

@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from service.jobs import TERMINAL, Job, JobState, Wanted, source_states
 from service.placement import asked_memory, need_columns
+from service.store.audit import Action, note
 from service.store.database import Database
 from service.store.deliveries import leave_undelivered
 from service.store.inserts import OWN_OF_STUDIES, PRIORITIES, PRIORITY_SECONDS
@@ -23,6 +24,7 @@ from service.store.owner_limits import HIGH, SubmitLimits, bounded, refuse_beyon
 from service.store.queue_limit import QueueFull, count_waiting
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import EventDraft, change, change_all, state_events
+from service.store.usage import keep_usage
 
 # the `reason` of the event by which an action queues a job again
 REASONS = {"resume": "resume", "retry": "retry", "retry_failed": "retry"}
@@ -127,6 +129,7 @@ class JobActions:
                     .where(JobRow.parent_id == job_id)
                     .values(version=JobRow.version + 1, **inherited)
                 )
+            note(session, "change", job_id, fields=sorted(given))
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def delete(self, job_id: str) -> list[str]:
@@ -151,17 +154,20 @@ class JobActions:
             if users := needed_by(session, {own for own, _ in gone}):
                 raise StillNeeded(users)
             leave_undelivered(session, [own for own, _ in gone])
+            note(session, "delete", job_id, jobs=len(gone))
+            keep_usage(session, family, is_sqlite=self._database.is_sqlite)
             session.execute(delete(JobRow).where(JobRow.parent_id == job_id))
             session.execute(delete(JobRow).where(JobRow.id == job_id))
             return unreferenced_owners(session, {held for ids in gone for held in ids if held})
 
-    def _request(self, job_id: str, action: str, wanted: Wanted, target: JobState) -> Job:
+    def _request(self, job_id: str, action: Action, wanted: Wanted, target: JobState) -> Job:
         with self._database.writing() as session:
             before = JobState(self._row(session, job_id).state)
             count = self._request_all(session, JobRow.id == job_id, action, wanted, target)
             if not count and before not in (target, JobState.running):
                 raise NotAllowed(before)
             self._request_all(session, JobRow.parent_id == job_id, action, wanted, target)
+            note(session, action, job_id)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def _request_all(
@@ -191,7 +197,7 @@ class JobActions:
         return done + len(change_all(session, which, *running, events=asked, wanted=wanted.value))
 
     def _requeue(
-        self, job_id: str, action: str, max_queued: int | None, limits: SubmitLimits
+        self, job_id: str, action: Action, max_queued: int | None, limits: SubmitLimits
     ) -> Job:
         with self._database.writing() as session:
             row = self._row(session, job_id)
@@ -201,6 +207,7 @@ class JobActions:
             waiting = count_waiting(session)
             if max_queued is not None and waiting > max(waited, max_queued):
                 raise QueueFull
+            note(session, action, job_id)
             return to_job(session.get_one(JobRow, job_id, populate_existing=True))
 
     def _requeue_with_runs(self, session: Session, row: JobRow, action: str) -> None:

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 from sqlalchemy.sql.selectable import TextualSelect
 
 from ffengine.datasets import Datasets
@@ -47,9 +47,10 @@ from service.headline import (
     suffices,
 )
 from service.jobs import TERMINAL, Job, JobState, NewJob
-from service.lists.columns import Column, column_of
+from service.lists.columns import Column
 from service.lists.conditions import Condition, Order
 from service.schemas import ProjectLine, row_key
+from service.store.audit import note
 from service.store.database import Database
 from service.store.faults import DATABASE_ERRORS
 from service.store.inserts import (
@@ -61,6 +62,7 @@ from service.store.inserts import (
 )
 from service.store.job_cache import JobCache, VersionReader, to_job
 from service.store.job_queries import JobQueries, behind, ordered
+from service.store.list_indexes import ANY_STUDY, by_index, counting_index, list_index
 from service.store.needs import (
     NAMED_BY_CHECKS,
     UNFINISHED,
@@ -76,6 +78,7 @@ from service.store.tables import (
     CurveRow,
     IdempotencyRow,
     JobRow,
+    JobTagRow,
     ResultRow,
     any_number,
     now_seconds,
@@ -83,7 +86,8 @@ from service.store.tables import (
 from service.store.visibility import shown_to, visible
 
 REMEMBERED_HEADLINES = 5_000
-ANY_STUDY = "any"  # as the parent that is asked for: the runs of all studies
+FEW_JOBS = 500
+LISTED_JOB = aliased(JobRow)
 FIGURES_AT_ONCE = 500
 OWNERS_AT_ONCE = 500
 ROWS_AT_ONCE = 500
@@ -203,6 +207,7 @@ class Jobs:
                 return Submitted(known, replayed=True)
             now = read_clock(session)
             job_id = insert_recorded(session, options, spec, result, now)
+            note(session, "record", job_id)
             if idempotency:
                 self._remember(session, idempotency, job_id, now)
             row = session.get_one(JobRow, job_id, populate_existing=True)
@@ -291,11 +296,13 @@ class Jobs:
         **Raises** CursorGone where `order` is given and there is no job `before` any more.
         """
         conditions = self.filtered(**filters)
+        index, counted = list_index(**filters), counting_index(**filters)
         if order is not None and order.column.group == "figure":
             self._refresh_read_figures()
         with self._database.reading() as session:
-            states = self._states(session, conditions) if total else None
-            found = session.execute(self._ordered(session, conditions, order, before, limit)).all()
+            states = self._states(session, conditions, counted) if total else None
+            query = self._ordered(session, conditions, order, before, limit, index)
+            found = session.execute(query).all()
             jobs = self._jobs(session, found[:limit])
         return Page(
             jobs,
@@ -306,13 +313,15 @@ class Jobs:
 
     def ids(self, *, limit: int, **filters: Any) -> list[str]:
         """The ids of the newest jobs that pass all filters, which are those of `filtered`."""
-        query = select(JobRow.id).where(*self.filtered(**filters))
+        query = by_index(select(JobRow.id), list_index(**filters))
+        query = query.where(*self.filtered(**filters))
         with self._database.reading() as session:
             return list(session.scalars(query.order_by(JobRow.id.desc()).limit(limit)))
 
     def count(self, **filters: Any) -> int:
         """How many jobs pass all filters, which are those of `filtered`."""
-        query = select(func.count()).select_from(JobRow).where(*self.filtered(**filters))
+        query = by_index(select(func.count()).select_from(JobRow), counting_index(**filters))
+        query = query.where(*self.filtered(**filters))
         with self._database.reading() as session:
             return session.scalar(query) or 0
 
@@ -351,7 +360,13 @@ class Jobs:
         Conditions of a query on JobRow.
         """
         found: list[ColumnElement[bool]] = [visible()]
-        if parent == ANY_STUDY:
+        few = None if tag is None else self._few_with(tag, None if children else bool(parent))
+        if tag is not None:
+            found.append(_has_tag(tag) if few is None else JobRow.id.in_(few))
+        others = (name, search, project, submitted_by, created_after, created_before, kind, state)
+        if few is not None and parent in (None, ANY_STUDY) and not any(others):
+            pass  # these ids are what is asked for; SQLite would go through all other jobs as well
+        elif parent == ANY_STUDY:
             found.append(JobRow.parent_id.is_not(None))
         elif parent:
             found.append(JobRow.parent_id == parent)
@@ -373,13 +388,27 @@ class Jobs:
             found.append(JobRow.created_at >= _shown_since(created_after))
         if created_before is not None:
             found.append(JobRow.created_at < _shown_since(created_before))
-        if tag is not None:
-            found += self._queries.where([Condition(column_of("tag"), "=", (tag,))])
         if having is not None:
             found.append(self._queries.has_value(having))
         if any(one.column and one.column.group == "figure" for one in where):
             self._refresh_read_figures()
         return [*found, *self._queries.where(where)]
+
+    def _few_with(self, tag: str, is_run: bool | None) -> Sequence[str] | None:
+        """The ids of the jobs that have a tag, where these are few; None where they are many.
+
+        Many are better found by asking each job of a list; the database could only guess which.
+
+        **Arguments:**
+
+        - `is_run`: of runs of studies, or of other jobs; None: of both.
+        """
+        query = select(JobTagRow.job_id).where(JobTagRow.tag == tag).limit(FEW_JOBS + 1)
+        if is_run is not None:
+            query = query.where(JobTagRow.is_run.is_(is_run))
+        with self._database.reading() as session:
+            found = session.scalars(query).all()
+        return found if len(found) <= FEW_JOBS else None
 
     def _refresh_read_figures(self) -> None:
         """Work out anew what a list is about to read.
@@ -405,14 +434,18 @@ class Jobs:
         order: Order | None,
         before: str | None,
         limit: int,
+        index: str | None,
     ) -> Select[str, int]:
         """The ids and versions of the jobs of a page, and one more that says whether there is
         another page.
         """
+        if order is None:  # by ids alone, which an index has; then the rows of these
+            ids = by_index(select(JobRow.id), index).where(*conditions).limit(limit + 1)
+            ids = ids.where(JobRow.id < before) if before else ids
+            found = select(LISTED_JOB.id, LISTED_JOB.version)
+            found = found.where(LISTED_JOB.id.in_(ids.order_by(JobRow.id.desc())))
+            return found.order_by(LISTED_JOB.id.desc())
         query = select(JobRow.id, JobRow.version).where(*conditions).limit(limit + 1)
-        if order is None:
-            query = query.where(JobRow.id < before) if before else query
-            return query.order_by(JobRow.id.desc())
         value = self._queries.value(order.column)
         if before:
             last = session.execute(select(value).where(JobRow.id == before)).first()
@@ -422,9 +455,12 @@ class Jobs:
         return ordered(query, value, order)
 
     @staticmethod
-    def _states(session: Session, conditions: Sequence[ColumnElement[bool]]) -> dict[str, int]:
+    def _states(
+        session: Session, conditions: Sequence[ColumnElement[bool]], index: str | None
+    ) -> dict[str, int]:
         """How many jobs are in each state, those with none left out."""
-        counted = select(JobRow.state, func.count()).where(*conditions).group_by(JobRow.state)
+        counted = by_index(select(JobRow.state, func.count()), index).where(*conditions)
+        counted = counted.group_by(JobRow.state)
         found = dict(session.execute(counted).all())
         return {state.value: found[state.value] for state in JobState if state.value in found}
 
@@ -668,12 +704,18 @@ class Jobs:
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, studies left out."""
-        query = (
-            select(JobRow.state, func.count()).where(JobRow.kind != "study").group_by(JobRow.state)
+        query = select(JobRow.state, func.count()).group_by(JobRow.state)
+        # an index has all states, and another one those of studies; none has both without rows
+        of_studies = by_index(query, list_index(kind="study")).where(
+            JobRow.kind == "study", JobRow.parent_id.is_(None)
         )
         with self._database.reading() as session:
             found = dict(session.execute(query).all())
-        return {state.value: found.get(state.value, 0) for state in JobState}
+            studies = dict(session.execute(of_studies).all())
+        return {
+            state.value: max(0, found.get(state.value, 0) - studies.get(state.value, 0))
+            for state in JobState
+        }
 
     def rows(self, job_id: str) -> list[dict[str, Any]]:
         """The tidy rows of a job so far, oldest first."""
@@ -841,6 +883,7 @@ class Jobs:
             )
             now = read_clock(session)
             insert_jobs(session, drafts, now)
+            note(session, "submit", parent.id, kind=parent.kind, **({"runs": runs} if runs else {}))
             if idempotency:
                 self._remember(session, idempotency, parent.id, now)
             return Submitted(
@@ -874,6 +917,12 @@ class Jobs:
 def _shown(found: tuple[Job, int] | None) -> tuple[Job, int] | None:
     """The job and its version; None where the viewer does not see it."""
     return found if found and shown_to(VIEWER.get(), found[0]) else None
+
+
+def _has_tag(tag: str) -> ColumnElement[bool]:
+    """That a job has a tag."""
+    is_run = JobTagRow.is_run == JobRow.parent_id.is_not(None)
+    return exists().where(JobTagRow.tag == tag, is_run, JobTagRow.job_id == JobRow.id)
 
 
 def _shown_since(time: datetime) -> float:

@@ -5,9 +5,10 @@ writes nothing more.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, case, exists, or_, select
+from sqlalchemy import and_, case, exists, not_, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -15,7 +16,13 @@ from service.jobs import Command, JobError, JobState, Wanted
 from service.placement import GB, joined_tags, split_tags
 from service.store import attempts
 from service.store.tables import JobRow, WorkerRow, now_seconds
-from service.store.transitions import append_state_event, change
+from service.store.transitions import (
+    EventDraft,
+    append_state_event,
+    change,
+    enqueue_deliveries,
+    insert_events,
+)
 
 # an attempt that was not heard of for so long stood still: its machine slept, or its processes
 # were stopped. It renews its lease several times a second otherwise
@@ -53,10 +60,27 @@ def lease_condition(job_id: str, attempt: int) -> tuple[Any, ...]:
     )
 
 
-def update_under_lease(session: Session, job_id: str, attempt: int, **values: Any) -> None:
-    """Change the job, if the attempt still holds it. Raises LeaseLost."""
-    if not change(session, job_id, *lease_condition(job_id, attempt), **values):
+class Changed(NamedTuple):
+    """What a change under the lease tells: all in the one statement that makes it."""
+
+    last_event: int
+    has_webhook: bool
+    command: Command
+
+
+def update_under_lease(
+    session: Session, job_id: str, attempt: int, events: int = 0, **values: Any
+) -> Changed:
+    """Change the job and count its new events, if the attempt still holds it. Raises LeaseLost."""
+    counted = {"version": JobRow.version + 1, "last_event": JobRow.last_event + events}
+    statement = update(JobRow).where(*lease_condition(job_id, attempt)).values(**counted, **values)
+    # the webhook itself: of a missing one, SQLite's RETURNING says that it IS NOT NULL
+    told = statement.returning(JobRow.last_event, JobRow.webhook, COMMAND)
+    found = session.execute(told.execution_options(synchronize_session=False)).first()
+    if found is None:
         raise LeaseLost(f"{job_id} attempt {attempt}")
+    last_event, webhook, command = found
+    return Changed(last_event, webhook is not None, Command(command))
 
 
 def renewed(lease_seconds: float) -> dict[str, Any]:
@@ -84,11 +108,12 @@ def finish_attempt(
     job_id: str,
     attempt: int,
     state: JobState,
+    events: Sequence[EventDraft] = (),
     *,
     ended_as: str | None = None,
     **values: Any,
 ) -> None:
-    """End the attempt and leave the job in `state`. Raises LeaseLost.
+    """End the attempt, leave the job in `state`, and append the events. Raises LeaseLost.
 
     `ended_as` says why, for people; None: the state says all.
     """
@@ -104,14 +129,18 @@ def finish_attempt(
     ended |= {
         "ran_seconds": JobRow.ran_seconds + case((ran > 0, ran), else_=0.0),
         "gpu_seconds": JobRow.gpu_seconds + case((and_(ran > 0, on_gpu), ran), else_=0.0),
+        "cpu_seconds": JobRow.cpu_seconds + case((and_(ran > 0, not_(on_gpu)), ran), else_=0.0),
         **values,
     }
     if state == JobState.queued:
         ended |= {"dispatched_at": None, "queued_at": now_seconds()}
     elif state != JobState.paused:
         ended["finished_at"] = now_not_before(JobRow.started_at)
-    update_under_lease(session, job_id, attempt, **ended)
+    changed = update_under_lease(session, job_id, attempt, len(events), **ended)
     attempts.end(session, job_id, attempt, ended_as or _end_in_words(state, values.get("error")))
+    insert_events(session, job_id, changed.last_event, events)
+    if changed.has_webhook and any(kind == "state" for kind, _ in events):
+        enqueue_deliveries(session, [job_id], state)
 
 
 def _end_in_words(state: JobState, error: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""What one owner may submit: jobs that wait, jobs that go first, and time of GPUs within a day."""
+"""What one owner may submit: jobs that wait or go first, time of GPUs in a day, room on disks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,13 @@ from sqlalchemy.orm import Session
 from service.jobs import JobState
 from service.store.api_keys import OwnerLimits, limits_of
 from service.store.needs import UNFINISHED
+from service.store.queue_limit import UNMADE, WAITING_UNMADE
 from service.store.tables import JobRow, now_seconds
+from service.store.usage import bytes_of
 
 DAY_SECONDS = 86_400.0
 SOON_SECONDS = 30.0
+MEASURE_SECONDS = 300.0  # the room that artifacts take up is measured so often
 HIGH = 2  # the number of the priority high, see inserts.PRIORITIES
 
 
@@ -48,8 +51,7 @@ def refuse_beyond(
     if owner is None:
         return
     own = limits_of(session, owner, limits.of_key)
-    if own.max_gpu_seconds is not None:
-        _refuse_time(session, owner, own.max_gpu_seconds)
+    _refuse_used(session, owner, own)
     if own.max_queued is not None:
         _refuse_jobs(session, owner, "queued", jobs, own.max_queued)
     if is_high and limits.max_high is not None:
@@ -67,16 +69,27 @@ def bounded(session: Session, owner: str | None, limits: SubmitLimits) -> Iterat
         yield
         return
     own = limits_of(session, owner, limits.of_key)
-    most = {"queued": own.max_queued, "high": limits.max_high}
-    had = {name: _count(session, owner, name) for name in most}
+    bounds = {"queued": own.max_queued, "high": limits.max_high}
+    most = {name: bound for name, bound in bounds.items() if bound is not None}
+    measured = own.max_gpu_seconds is not None or own.max_bytes is not None
+    counted = {*most, *(("queued",) if measured else ())}
+    had = {name: _count(session, owner, name) for name in counted}
     yield
-    has = {name: _count(session, owner, name) for name in most}
-    if has["queued"] > had["queued"] and own.max_gpu_seconds is not None:
-        _refuse_time(session, owner, own.max_gpu_seconds)
+    has = {name: _count(session, owner, name) for name in counted}
+    if measured and has["queued"] > had["queued"]:
+        _refuse_used(session, owner, own)
     for name, bound in most.items():
-        if bound is not None and has[name] > max(had[name], bound):
+        if has[name] > max(had[name], bound):
             more = has[name] - had[name]
             raise OwnerLimitReached(owner, name, had[name], more, bound, SOON_SECONDS)
+
+
+def _refuse_used(session: Session, owner: str, own: OwnerLimits) -> None:
+    """Refuse more jobs while those that were computed have used too much."""
+    if own.max_gpu_seconds is not None:
+        _refuse_time(session, owner, own.max_gpu_seconds)
+    if own.max_bytes is not None and (has := bytes_of(session, owner)) >= own.max_bytes:
+        raise OwnerLimitReached(owner, "bytes", has, 0, own.max_bytes, MEASURE_SECONDS)
 
 
 def _refuse_jobs(session: Session, owner: str, name: str, jobs: int, most: int) -> None:
@@ -89,13 +102,12 @@ def _refuse_jobs(session: Session, owner: str, name: str, jobs: int, most: int) 
 def _count(session: Session, owner: str, name: str) -> int:
     """How many jobs of an owner wait (`queued`), or are unfinished with the priority `high`."""
     of_owner, going_on = [JobRow.submitted_by == owner], JobRow.state == JobState.queued.value
+    unmade = WAITING_UNMADE
     if name == "high":
-        of_owner, going_on = [*of_owner, JobRow.priority == HIGH], UNFINISHED
+        of_owner, going_on, unmade = [*of_owner, JobRow.priority == HIGH], UNFINISHED, UNMADE
     own = select(func.count()).where(going_on, JobRow.kind != "study", *of_owner)
-    unmade = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
-        UNFINISHED, JobRow.kind == "study", *of_owner
-    )
-    return (session.scalar(own) or 0) + (session.scalar(unmade) or 0)
+    both = own.scalar_subquery() + unmade.where(*of_owner).scalar_subquery()
+    return session.scalar(select(both)) or 0
 
 
 def _refuse_time(session: Session, owner: str, most: int) -> None:

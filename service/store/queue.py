@@ -16,7 +16,6 @@ from sqlalchemy import (
     exists,
     false,
     func,
-    insert,
     literal,
     not_,
     or_,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     true,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -38,7 +38,7 @@ from ffengine.version import VERSION
 from service.jobs import Command, JobError, JobState, LogLine, Progress, Wanted, source_states
 from service.placement import Fitness, joined_tags, split_tags
 from service.store import attempts
-from service.store.curve_rows import Row, insert_rows
+from service.store.curve_rows import Row, insert_new, new_rows
 from service.store.database import Database
 from service.store.fairness import first_of, turns_of
 from service.store.inserts import (
@@ -79,6 +79,9 @@ from service.store.transitions import (
     append_state_event,
     change,
     change_all,
+    enqueue_deliveries,
+    insert_events,
+    state_events,
 )
 from service.store.understanding import (
     FOLLOWS,
@@ -286,27 +289,37 @@ class Queue:
         self, session: Session, job_id: str, worker: str, lease_seconds: float
     ) -> Claim | None:
         now = now_seconds()
-        taken = change(
-            session,
-            job_id,
+        which = (
+            JobRow.id == job_id,
             JobRow.state.in_(source_states("claim", JobState.running)),
             *CLAIMABLE,
             self._able(session),
-            state=JobState.running.value,
-            attempt=JobRow.attempt + 1,
-            worker=worker,
-            lease_until=now + lease_seconds,
-            claimed_at=now,
-            deadline_at=now + JobRow.timeout_seconds - JobRow.ran_seconds,
-            started_at=func.coalesce(JobRow.started_at, now),
-            message=STARTING_MESSAGE,
         )
-        if not taken:
+        taken = (
+            update(JobRow)
+            .where(*which)
+            .values(
+                version=JobRow.version + 1,
+                last_event=JobRow.last_event + 1,
+                state=JobState.running.value,
+                attempt=JobRow.attempt + 1,
+                worker=worker,
+                lease_until=now + lease_seconds,
+                claimed_at=now,
+                deadline_at=now + JobRow.timeout_seconds - JobRow.ran_seconds,
+                started_at=func.coalesce(JobRow.started_at, now),
+                message=STARTING_MESSAGE,
+            )
+        )
+        row = session.scalar(taken.returning(JobRow).execution_options(synchronize_session=False))
+        if row is None:
             return None
-        row = session.get_one(JobRow, job_id)
         spec = _read(row)
         why = self._begin_anew(session, row, spec.dataset.name)
-        append_state_event(session, job_id, JobState.running, attempt=row.attempt, worker=worker)
+        running = state_events(JobState.running, attempt=row.attempt, worker=worker)
+        insert_events(session, job_id, row.last_event, running)
+        if row.webhook is not None:
+            enqueue_deliveries(session, [job_id], JobState.running)
         append_events(session, job_id, _log_events(why))
         attempts.begin(session, job_id, row.attempt, worker, in_parts=row.in_parts)
         return Claim(
@@ -369,22 +382,23 @@ class Queue:
         """
         values: dict[str, Any] = {"checkpoint": checkpoint} if checkpoint else {}
         with self._database.writing() as session:
-            update_under_lease(
+            new = new_rows(session, job_id, rows)
+            measured: list[EventDraft] = [("rows", {"rows": list(new.values())})] if new else []
+            events = [*_log_events(log), *measured, ("progress", progress.model_dump())]
+            changed = update_under_lease(
                 session,
                 job_id,
                 attempt,
+                len(events),
                 **renewed(lease_seconds),
                 **progress.model_dump(),
                 **values,
             )
-            new = insert_rows(session, job_id, rows)
+            insert_new(session, job_id, new)
             if isinstance(next(iter(rows), None), EpochRow | ForecastPoint):
-                attempts.brought(session, job_id, attempt, new)
-            measured: list[EventDraft] = [("rows", {"rows": new})] if new else []
-            append_events(
-                session, job_id, [*_log_events(log), *measured, ("progress", progress.model_dump())]
-            )
-            return command_of(session, job_id)
+                attempts.brought(session, job_id, attempt, list(new.values()))
+            insert_events(session, job_id, changed.last_event, events)
+            return changed.command
 
     def finish(
         self, job_id: str, attempt: int, result: RunResult, log: Sequence[LogLine] = ()
@@ -397,17 +411,25 @@ class Queue:
         }
         with self._database.writing() as session:
             finish_attempt(
-                session, job_id, attempt, JobState.succeeded, fraction=1.0, message="done", **found
+                session,
+                job_id,
+                attempt,
+                JobState.succeeded,
+                [*_log_events(log), *state_events(JobState.succeeded)],
+                fraction=1.0,
+                message="done",
+                **found,
             )
             result = with_attempts(result, attempts.list_all(session, job_id, obtained))
             document = result.provenance.model_dump(mode="json")
             session.execute(update(JobRow).where(JobRow.id == job_id).values(provenance=document))
-            append_events(session, job_id, _log_events(log))
-            session.execute(delete(ResultRow).where(ResultRow.job_id == job_id))
+            make = sqlite.insert if self._database.is_sqlite else postgresql.insert
+            stored = make(ResultRow).values(job_id=job_id, document=result.model_dump_json())
             session.execute(
-                insert(ResultRow).values(job_id=job_id, document=result.model_dump_json())
+                stored.on_conflict_do_update(
+                    index_elements=["job_id"], set_={"document": stored.excluded.document}
+                )
             )
-            append_state_event(session, job_id, JobState.succeeded)
 
     def fail(
         self,
@@ -422,12 +444,10 @@ class Queue:
         findings = [finding.model_dump(mode="json") for finding in diagnostics]
         with self._database.writing() as session:
             host = host_of(session, job_id)
-            finish_attempt(session, job_id, attempt, JobState.failed, error=document)
-            append_events(session, job_id, _log_events(log))
             where = {"host": host} if host else {}
-            append_state_event(
-                session, job_id, JobState.failed, error=document, diagnostics=findings, **where
-            )
+            facts = {"error": document, "diagnostics": findings, **where}
+            events = [*_log_events(log), *state_events(JobState.failed, **facts)]
+            finish_attempt(session, job_id, attempt, JobState.failed, events, error=document)
 
     def finish_stopped(self, job_id: str, attempt: int) -> JobState:
         """End an attempt that stopped when it was asked to. Raises LeaseLost.

@@ -6,7 +6,7 @@ import time
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.jobs import JobState
+from service.jobs import JobState, Wanted
 from service.store.needs import UNFINISHED
 from service.store.tables import JobRow, now_seconds
 
@@ -15,11 +15,16 @@ RECOUNT_SECONDS = 1.0
 # the others can add far fewer
 SPARE_JOBS = 1_000
 _QUEUED = select(func.count()).where(JobRow.state == JobState.queued.value, JobRow.kind != "study")
-_UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
-    UNFINISHED, JobRow.kind == "study"
+# runs that have no row yet. A study that is paused, or is to be, makes none: like its paused runs,
+# they wait again when it is resumed
+UNMADE = select(func.coalesce(func.sum(JobRow.cells - JobRow.cells_made), 0)).where(
+    JobRow.kind == "study", UNFINISHED
+)
+WAITING_UNMADE = UNMADE.where(
+    JobRow.wanted == Wanted.run.value, JobRow.state != JobState.paused.value
 )
 # built once, because submits ask it
-_WAITING = select(_QUEUED.scalar_subquery() + _UNMADE.scalar_subquery())
+_WAITING = select(_QUEUED.scalar_subquery() + WAITING_UNMADE.scalar_subquery())
 _NOW = select(now_seconds())
 
 

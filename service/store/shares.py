@@ -5,6 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, func, insert, or_, select
 from sqlalchemy.orm import Session
 
+from service.store.audit import note
 from service.store.database import Database
 from service.store.tables import JobRow, ShareRow
 
@@ -59,6 +60,7 @@ class Shares:
                 None if expires_in_seconds is None else now + expires_in_seconds,
             )
             session.execute(insert(ShareRow).values(**made._asdict(), digest=digest))
+            note(session, "share", job_id, link=share_id, expires_in_seconds=expires_in_seconds)
             return made
 
     def of(self, job_id: str) -> list[StoredShare]:
@@ -93,6 +95,8 @@ class Shares:
             which.append(ShareRow.id == share_id)
         with self._database.writing() as session:
             gone = session.scalars(delete(ShareRow).where(*which).returning(ShareRow.id)).all()
+            if gone:
+                note(session, "unshare", job_id, links=sorted(gone))
             return len(gone)
 
 

@@ -15,6 +15,8 @@ from ffengine.text import STORED
 from service.jobs import TERMINAL, JobError, JobState, Progress, Wanted, source_states
 from service.store.database import Database
 from service.store.inserts import CELLS_AT_ONCE, WAITS, draft_cell, insert_jobs
+from service.store.list_indexes import by_index, list_index
+from service.store.needs import UNFINISHED
 from service.store.searches import Searches, is_search
 from service.store.tables import JobRow, ResultRow, SummaryRow, now_seconds
 from service.store.transitions import append_events, append_state_event, change
@@ -45,11 +47,12 @@ class Studies:
 
     def unfinished(self) -> list[str]:
         """The ids of the studies that have not ended."""
-        unfinished = JobRow.state.not_in([state.value for state in TERMINAL])
+        # every tick asks: the index has the states of studies, however many other jobs there are
+        query = by_index(select(JobRow.id), list_index(kind="study")).where(
+            JobRow.kind == "study", JobRow.parent_id.is_(None), UNFINISHED
+        )
         with self._database.reading() as session:
-            return list(
-                session.scalars(select(JobRow.id).where(JobRow.kind == "study", unfinished))
-            )
+            return list(session.scalars(query))
 
     def advance(self, study_id: str) -> bool:
         """Make the next runs, summarise ended ones and update the study's state.

@@ -29,6 +29,18 @@ Document = dict[str, Any]
 WITHOUT_FIGURES = "figured_version <> version AND state <> 'queued' AND kind <> 'study'"
 
 
+# indexes of lists, see service.store.list_indexes: what is read of each job is in the index itself
+LISTED: dict[str, tuple[str, ...]] = {
+    "name": ("name", "id", "state", "private", "submitted_by"),
+    "project": ("project", "id", "state", "private", "submitted_by"),
+    "owner": ("submitted_by", "id", "state", "private"),
+    "time": ("created_at", "id", "state", "private", "submitted_by"),
+    "kind": ("kind", "id", "state", "private", "submitted_by"),
+    "state": ("state", "id", "private", "submitted_by"),
+}
+WHICH = {"alone": "parent_id IS NULL", "runs": "parent_id IS NOT NULL"}
+
+
 def any_number(number: int) -> ColumnElement[int]:
     """Bind a number that a client chose, which may be more than the column holds.
 
@@ -156,8 +168,11 @@ class JobRow(Base):
     claimed_at: Mapped[float | None]
     deadline_at: Mapped[float | None]
     ran_seconds: Mapped[float] = mapped_column(default=0.0)
-    # that workers with a GPU spent on it, before retries too
+    # that workers with a GPU, and with none, spent on it, before retries too
     gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    cpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    # of its folder of artifacts, measured every few minutes
+    artifact_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     # the column keeps the name that it had in 0.2.0
     dispatched_at: Mapped[float | None] = mapped_column("rung_at")
     checkpoint: Mapped[str | None]
@@ -183,6 +198,17 @@ class JobRow(Base):
         Index("jobs_ended_by_owner", "submitted_by", "finished_at"),
         Index("jobs_by_parent", "parent_id", "cell"),
         Index("jobs_in_order", "parent_id", "id"),
+        Index("jobs_of_parent", "parent_id", "state", "private", "submitted_by"),
+        *(
+            Index(
+                f"jobs_{which}_by_{name}",
+                *columns,
+                sqlite_where=text(condition),
+                postgresql_where=text(condition),
+            )
+            for which, condition in WHICH.items()
+            for name, columns in LISTED.items()
+        ),
         Index("jobs_by_digest", "spec_digest", "state"),
         Index("jobs_by_source", "cached_from"),
         Index("jobs_by_leader", "waits_for"),
@@ -191,6 +217,13 @@ class JobRow(Base):
             "id",
             sqlite_where=text(WITHOUT_FIGURES),
             postgresql_where=text(WITHOUT_FIGURES),
+        ),
+        Index(
+            "jobs_with_artifacts",
+            "submitted_by",
+            "artifact_bytes",
+            sqlite_where=text("artifact_bytes > 0"),
+            postgresql_where=text("artifact_bytes > 0"),
         ),
     )
 
@@ -221,6 +254,34 @@ class AttemptRow(Base):
     first_epoch: Mapped[int | None]
     last_layer: Mapped[int | None]
     last_epoch: Mapped[int | None]
+
+
+class JobTagRow(Base):
+    """A tag of a job, or of a run of a study; triggers copy it from the job."""
+
+    __tablename__ = "job_tags"
+
+    tag: Mapped[str] = mapped_column(primary_key=True)
+    is_run: Mapped[bool] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+
+    __table_args__ = (Index("job_tags_of_job", "job_id"),)
+
+
+class PastUsageRow(Base):
+    """What deleted jobs have used that ended on a day since 1970 (UTC); "" is no name."""
+
+    __tablename__ = "past_usage"
+
+    day: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    project: Mapped[str] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(primary_key=True)
+    private: Mapped[bool] = mapped_column(primary_key=True)
+    jobs: Mapped[int]
+    runs: Mapped[int]
+    cpu_seconds: Mapped[float]
+    gpu_seconds: Mapped[float]
 
 
 class ResultRow(Base):
@@ -334,6 +395,35 @@ class ServiceRow(Base):
     __table_args__ = (CheckConstraint("number = 1", name="one_service"),)
 
 
+class AuditRow(Base):
+    """Something that somebody did; triggers keep it as it is, and for a day at least.
+
+    `actor` is the name of the key, and `via` one of service.encoding.viewer.Via.
+    """
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    at: Mapped[float]
+    actor: Mapped[str | None]
+    key_id: Mapped[str | None]
+    address: Mapped[str | None]
+    via: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str | None]
+    details: Mapped[Document]
+
+    __table_args__ = (
+        Index("audit_by_actor", "actor", "id"),
+        Index("audit_by_action", "action", "id"),
+        Index("audit_by_target", "target", "id"),
+        Index("audit_by_time", "at"),
+        {"sqlite_autoincrement": True},
+    )
+
+
 class KeyRow(Base):
     """An API key, as its hash; `scope` is one of service.encoding.viewer.Scope."""
 
@@ -350,6 +440,7 @@ class KeyRow(Base):
     max_queued: Mapped[int | None]
     max_running: Mapped[int | None]
     max_gpu_seconds: Mapped[int | None]
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ShareRow(Base):

@@ -65,6 +65,9 @@ def change_all(
     return ids
 
 
+_EVENT = insert(EventRow).values(at=now_seconds())
+
+
 def append_events(session: Session, job_id: str, events: Sequence[EventDraft]) -> None:
     """Append events to a job, numbered without gaps.
 
@@ -76,13 +79,18 @@ def append_events(session: Session, job_id: str, events: Sequence[EventDraft]) -
         update(JobRow).where(JobRow.id == job_id).values(last_event=JobRow.last_event + len(events))
     )
     last = session.execute(counted.returning(JobRow.last_event)).scalar_one()
-    first = last - len(events) + 1
-    for number, (kind, data) in enumerate(events):
-        session.execute(
-            insert(EventRow).values(
-                job_id=job_id, seq=first + number, type=kind, at=now_seconds(), data=data
-            )
-        )
+    insert_events(session, job_id, last, events)
+
+
+def insert_events(session: Session, job_id: str, last: int, events: Sequence[EventDraft]) -> None:
+    """Insert events of a job that are counted already; `last` is the number of the last one."""
+    if not events:
+        return
+    rows = [
+        {"job_id": job_id, "seq": number, "type": kind, "data": data}
+        for number, (kind, data) in enumerate(events, last - len(events) + 1)
+    ]
+    session.execute(_EVENT, rows)
 
 
 def append_state_event(session: Session, job_id: str, state: JobState, **data: Any) -> None:

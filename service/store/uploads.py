@@ -4,6 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import delete, insert, select
 
+from service.store.audit import note
 from service.store.database import Database
 from service.store.tables import Document, UploadRow
 
@@ -75,6 +76,14 @@ class Uploads:
                 session.flush()
             made = StoredUpload(*draft, created_at=Database.now(session))
             session.execute(insert(UploadRow).values(**made._asdict()))
+            note(
+                session,
+                "upload",
+                draft.name,
+                kind=draft.kind,
+                bytes=draft.file_bytes,
+                replaced=row is not None,
+            )
             return made
 
     def find(self, kind: Kind, name: str) -> StoredUpload | None:
@@ -102,7 +111,9 @@ class Uploads:
         """Forget an upload, if there is one of that name."""
         which = (UploadRow.kind == kind, UploadRow.name == name)
         with self._database.writing() as session:
-            session.execute(delete(UploadRow).where(*which))
+            gone = session.scalars(delete(UploadRow).where(*which).returning(UploadRow.name)).all()
+            if gone:
+                note(session, "remove-upload", name, kind=kind)
 
     def is_named(self, file_digest: str) -> bool:
         """Whether an upload is in the file with that digest."""

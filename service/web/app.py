@@ -34,6 +34,7 @@ from service.web.routes import (
     datasets,
     jobs,
     papers,
+    people,
     results,
     shares,
     system,
@@ -53,7 +54,7 @@ Every error is `application/problem+json` (RFC 9457) with JSON pointers to what 
 """
 SIGN_IN_BYTES = 10_000  # nobody has shown a key yet
 KEYED = (
-    *(part.router for part in (jobs, results, papers, shares, webhooks, catalog, datasets)),
+    *(part.router for part in (jobs, results, papers, shares, people, webhooks, catalog, datasets)),
     datasets.upload_router,
     weights.router,
     weights.upload_router,

@@ -137,7 +137,9 @@ class Authenticator:
     def viewer(self, owner: str, address: str | None) -> Viewer:
         """Return who asks with an owner's key, from an address."""
         key = self._keys.get(owner)
-        return Viewer(key.name, key.scope, address) if key else Viewer(address=address)
+        if key is None:
+            return Viewer(address=address, via="request")
+        return Viewer(key.name, key.scope, address, key=key.id, via="request")
 
     def is_noted(self, owner: str) -> bool:
         """Whether the use of an owner's key needs no storing now."""

@@ -58,7 +58,12 @@ LIMITS = {
     "queued": "jobs that wait",
     "high": "unfinished jobs of high priority",
     "gpu-seconds": "seconds of GPUs in jobs that ended within a day",
+    "bytes": "bytes of artifacts",
 }
+TO_MAKE_ROOM = (
+    "Delete jobs that are not needed any more (`fflab usage --by project` says where the bytes "
+    "are), or ask for a larger limit (`fflab keys limit`)."
+)
 AWAY = Rarely()  # many requests may find the same
 
 log = logging.getLogger(__name__)
@@ -751,9 +756,9 @@ def limit_reached(error: OwnerLimitReached) -> LimitReached:
     what = LIMITS[error.name]
     asked = f", and this would be {error.asked:,} more" if error.asked else ""
     left, again = max(0, error.most - error.has), math.ceil(error.again_seconds)
+    advice = TO_MAKE_ROOM if error.name == "bytes" else LimitReached.advice
     return LimitReached(
-        f"{error.owner} has {error.has:,} {what}{asked}; the limit is {error.most:,}. "
-        f"{LimitReached.advice}",
+        f"{error.owner} has {error.has:,} {what}{asked}; the limit is {error.most:,}. {advice}",
         headers={
             "Retry-After": str(again),
             # draft-ietf-httpapi-ratelimit-headers

@@ -56,6 +56,8 @@ LIST_OF_PAGES = (
     "/",
     "/new",
     "/workers",
+    "/usage",
+    "/audit",
     "/datasets",
     "/catalog",
     "/docs",

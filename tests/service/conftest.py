@@ -107,6 +107,13 @@ def postgres_template(postgres_server: str) -> Iterator[str]:
         yield "migrated"
 
 
+@pytest.fixture(scope="module")
+def postgres_of_module(postgres_server: str) -> Iterator[str]:
+    """An empty database of its own for the tests of one module."""
+    with database_of(postgres_server, f"m{uuid.uuid4().hex}") as url:
+        yield url
+
+
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """An empty database of its own for one test."""

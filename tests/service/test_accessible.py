@@ -48,6 +48,8 @@ PAGES = {
     "new, like a search": "/new?like={search}",
     "new, a check of weights": "/new?weights={trained}",
     "workers": "/workers",
+    "usage": "/usage",
+    "audit": "/audit",
     "data sets": "/datasets",
     "findings": "/findings",
     "catalog": "/catalog",

@@ -162,7 +162,7 @@ def test_owners_sizes_and_times(artifacts: Artifacts) -> None:
     artifacts.put_label("an id")
     assert artifacts.owners() == [JOB, OTHER]
     assert artifacts.size(JOB) == 9 + 2 * DIGEST_BYTES
-    assert sum(artifacts.sizes()) == 10 + 3 * DIGEST_BYTES
+    assert sum(dict(artifacts.sizes()).values()) == 10 + 3 * DIGEST_BYTES
     assert abs(artifacts.changed_at(JOB) - time.time()) < 60
     artifacts.remove(JOB, NAME)
     artifacts.remove(JOB, NAME)

@@ -33,6 +33,7 @@ CLOSED_ROUTES = (
     "/v1/presets",
     "/v1/datasets",
     "/v1/workers",
+    "/v1/usage",
     "/v1/jobs/x",
     "/v1/jobs/x/events",
 )

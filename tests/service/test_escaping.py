@@ -237,6 +237,8 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "upload": ("学习率.npz", "--name", "学习率"),
     "export": ("JOB", "--paper", "学习率"),
     "share": ("JOB",),
+    "usage": ("--by", "project"),
+    "audit": ("--actor", "学习率"),
     "webhook-secret": (),
     "delete": ("JOB", "--yes"),
 }

@@ -5,22 +5,27 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from service.encoding.viewer import Scope, Viewer, seen_by
 from service.jobs import JobState
 from service.schemas import WorkerInfo
 from service.settings import Settings
-from service.store import KeyNameTaken, OwnerLimits, Store
+from service.store import KeyNameTaken, OwnerLimitReached, OwnerLimits, Store, SubmitLimits
+from service.store.api_keys import limits_by_owner, limits_of
+from service.store.owner_limits import refuse_beyond
+from service.store.queue_limit import count_waiting
 from service.store.tables import JobRow, KeyRow
 from service.web import auth
 from service.web.app import create_app
 from service.web.auth import create_key
 from tests.commands import Fflab
+from tests.factories import STUDY as THREE_RUNS
 from tests.factories import TRAIN, read
 from tests.factories import submit as stored
 from tests.over_http import refused, submit, succeed
 from tests.serving import client_of, http_client
+from tests.statements import statements
 
 Person = Callable[..., httpx.Client]
 STUDY = {"kind": "study", "base": {"kind": "train", "epochs": 1}, "grid": {"epochs": [1, 2]}}
@@ -278,6 +283,54 @@ def test_what_is_queued_again_keeps_to_the_limits_of_its_owner(
     refused(ada.post(f"/v1/jobs/{study.id}/resume"), 429, "limit-reached")
 
 
+def test_unmade_runs_of_a_paused_study_do_not_wait(either_store: Store) -> None:
+    keys = create_key(either_store.api_keys, "ada", max_queued=10).id
+    study = stored(either_store, THREE_RUNS, submitted_by="ada")
+    with either_store.database.writing() as session:
+        session.get_one(JobRow, study.id).cells = 10  # seven of them are not made yet
+    limits = SubmitLimits()
+    with either_store.database.reading() as session, pytest.raises(OwnerLimitReached):
+        refuse_beyond(session, "ada", jobs=1, is_high=False, limits=limits)
+    either_store.actions.pause(study.id)
+    with either_store.database.reading() as session:
+        assert count_waiting(session) == 0
+        refuse_beyond(session, "ada", jobs=10, is_high=False, limits=limits)
+    either_store.api_keys.limit(keys, {"max_queued": 9})
+    with pytest.raises(OwnerLimitReached) as refusal:
+        either_store.actions.resume(study.id)
+    assert (refusal.value.has, refusal.value.asked) == (0, 10)
+    either_store.api_keys.limit(keys, {"max_queued": 10})
+    either_store.actions.resume(study.id)
+    with either_store.database.reading() as session:
+        assert count_waiting(session) == 10
+
+
+def test_of_several_keys_of_one_name_the_largest_limits_count(either_store: Store) -> None:
+    create_key(either_store.api_keys, "ada", max_queued=5, max_running=1)
+    with either_store.database.writing() as session:  # as earlier versions let it be
+        first = session.scalars(select(KeyRow)).one()
+        values = {"name": "ada", "created_at": first.created_at + 1, "scope": "submit"}
+        session.execute(
+            insert(KeyRow).values(id="key_2", digest="2", max_queued=3, max_running=2, **values)
+        )
+    with either_store.database.reading() as session:
+        usual = OwnerLimits(1, 1, max_gpu_seconds=7)
+        assert limits_of(session, "ada", usual) == OwnerLimits(5, 2, 7)
+        assert limits_of(session, "bob", usual) == usual
+        assert limits_by_owner(session) == {"ada": OwnerLimits(5, 2)}
+
+
+def test_what_has_no_limit_is_not_counted(either_store: Store) -> None:
+    job = stored(either_store, submitted_by="ada")
+    either_store.actions.pause(job.id)
+    with statements(either_store) as free:
+        either_store.actions.resume(job.id)
+    either_store.actions.pause(job.id)
+    with statements(either_store) as limited:
+        either_store.actions.resume(job.id, limits=SubmitLimits(OwnerLimits(9), max_high=9))
+    assert len(limited) - len(free) == 4, "two counts before and after, where there are limits"
+
+
 def test_a_retry_takes_no_more_time_of_gpus_than_a_submit(person: Person, store: Store) -> None:
     ada = person("ada", max_gpu_seconds=100)
     job, other = submit(ada), submit(ada, {"kind": "train", "epochs": 7})
@@ -337,6 +390,7 @@ def test_limits_are_set_and_shown_on_the_command_line(fflab: Fflab) -> None:
         "queued\t500",
         "running\tas set",
         "gpu seconds\tas set",
+        "bytes\tas set",
     ]
     changed = fflab("keys", "limit", "ada", "--clear", "--max-running", "2", "--json")
     assert '"max_queued": null' in changed.out

@@ -41,6 +41,8 @@ PAGES = (
     "/new",
     "/compare",
     "/workers",
+    "/usage",
+    "/audit",
     "/datasets",
     "/findings",
     "/catalog",
@@ -300,6 +302,8 @@ def test_what_is_not_there_is_said_on_a_page(client: httpx.Client) -> None:
         ("/jobs/job_0", "/", "true"),
         ("/compare", "/", "true"),
         ("/workers", "/workers", "page"),
+        ("/usage?by=device", "/workers", "true"),
+        ("/audit", "/workers", "true"),
         ("/findings", "/findings", "page"),
     ],
 )

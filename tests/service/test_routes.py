@@ -935,6 +935,8 @@ def test_the_description_has_every_route_of_the_contract_with_its_problems(app: 
         "/v1/workers": {"get"},
         "/v1/workers/{worker_id}/drain": {"post"},
         "/v1/workers/{worker_id}/undrain": {"post"},
+        "/v1/usage": {"get"},
+        "/v1/audit": {"get"},
         "/healthz": {"get"},
         "/readyz": {"get"},
         "/metrics": {"get"},

@@ -52,6 +52,7 @@ OWN_FIELDS = {
     *("WeightsFacts.digest", "WeightsFacts.file_digest", "WeightsFacts.labels"),
     *("WeightsFacts.normalize", "WeightsFacts.preprocess"),
     *("TrialLine.job", "Checkpoint.weights", "BaselineRow.optimizer", "OodRow.dataset"),
+    *("AuditLine.key", "AuditLine.via", "AuditLine.action", "AuditPage.next_cursor"),
     *("Share.id", "Share.job", "NewShare.id", "NewShare.job", "NewShare.url"),
     # of machines, as that of workers and of provenance
     *(f"AttemptProvenance.{name}" for name in ("host", "device", "device_name", "ended_as")),
@@ -170,6 +171,7 @@ def test_every_text_of_an_answer_is_fflabs_own_or_said_to_be_a_users(
     assert own == OWN_FIELDS
     assert chosen == {
         *("Job.name", "Job.tags", "Job.submitted_by", "Job.webhook", "DeliveryPage.url"),
+        *("UsageLine.name", "AuditLine.address", "AuditLine.actor", "AuditLine.target"),
         *("Job.project", "Job.note", "Job.label", "Share.created_by", "NewShare.created_by"),
         *("DatasetFacts.name", "DatasetFacts.meaning", "DatasetFacts.uploaded_by"),
         *("WeightsFacts.name", "WeightsFacts.meaning", "WeightsFacts.uploaded_by"),

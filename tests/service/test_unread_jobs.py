@@ -26,7 +26,17 @@ from tests.factories import STUDY, aged, claimed, end, read, set_values, submit
 from tests.serving import client_of
 
 NEW_LAYER = {"kind": "attention", "heads": 4}
-PAGES = ("/", "/runs", "/metrics", "/v1/jobs", "/v1/workers", "/v1/retention", "/v1/projects")
+PAGES = (
+    "/",
+    "/runs",
+    "/metrics",
+    "/v1/jobs",
+    "/v1/workers",
+    "/v1/retention",
+    "/v1/projects",
+    "/v1/usage",
+    "/usage",
+)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])

@@ -6,6 +6,7 @@ The pages' script sends changes to the API under /v1.
 import contextlib
 from collections import Counter as Tally
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Annotated, Any, NamedTuple, get_args
 from urllib.parse import urlencode
@@ -52,8 +53,10 @@ from service.specs.files import DEFAULTS
 from service.specs.json_pointers import in_body
 from service.specs.plain_yaml import NotPlain, parsed, written
 from service.store import DEAD_WORKER_SECONDS, Store
+from service.store.audit import Action
 from service.store.database import DATABASE_ERRORS
 from service.store.inserts import PRIORITIES
+from service.store.usage import By
 from service.submission import InvalidField, refuse_unavailable
 from service.web import problems
 from service.web.catalogue import build_catalog, build_presets
@@ -78,12 +81,13 @@ from service.web.dependencies import (
     SettingsDep,
     StoreDep,
     get_owner,
+    require_admin,
 )
 from service.web.drawing.protocol import OverlayRequest
 from service.web.drawings import drawn
 from service.web.job_log import LOGGED, log_lines
 from service.web.large_results import turn_for
-from service.web.lookup import find_job, find_versioned_job
+from service.web.lookup import find_job, find_versioned_job, is_job_id
 from service.web.problems import NoSuchPage
 from service.web.sharing import share_of
 
@@ -93,7 +97,7 @@ LOG_LINES, MOST_COMPARED = 300, 12
 LAST_PROGRESS = 5  # events that are searched for how far a job came
 LONGEST_SPEC = 200_000  # bytes of YAML
 FIRST_PRESET, QUICK_PRESET = "paper", "quick"
-DATASETS_SHOWN = 20
+DATASETS_SHOWN, AUDIT_LINES = 20, 100
 # any text that may be stored: everything but NUL
 SearchText = Annotated[str, Query(max_length=200, pattern=r"^[^\x00]*$")]
 JobIds = Annotated[
@@ -434,6 +438,50 @@ def workers_page(request: Request, store: StoreDep) -> Response:
             if worker.job and (job := store.jobs.get(worker.job))
         },
         counts=list(store.jobs.counts().items()),
+    )
+
+
+@router.get("/usage")
+def usage_page(
+    request: Request,
+    store: StoreDep,
+    by: By = "owner",
+    days: Annotated[int | None, Query(ge=1, le=3_650)] = None,
+) -> Response:
+    """What is used by each owner, project or kind of device, in so many days."""
+    since = None if days is None else datetime.now(UTC) - timedelta(days=days)
+    lines = store.usage.page(by, since).items
+    return render_page("usage", request, lines=lines, by=by, days=days, ways=get_args(By))
+
+
+@router.get("/audit", dependencies=[Depends(require_admin)])
+def audit_page(
+    request: Request,
+    store: StoreDep,
+    actor: SearchText = "",
+    action: SearchText = "",
+    target: SearchText = "",
+    cursor: Annotated[int | None, Query(ge=1, lt=2**63)] = None,
+) -> Response:
+    """Who did what, the newest first; for administrators."""
+    asked = {"actor": actor.strip(), "action": action, "target": target.strip()}
+    given = {name: text for name, text in asked.items() if text}
+    page = store.audit.page(
+        limit=AUDIT_LINES,
+        before=cursor,
+        actor=given.get("actor"),
+        action=given.get("action"),
+        target=given.get("target"),
+    )
+    older = urlencode({**given, "cursor": page.next_cursor or ""})
+    return render_page(
+        "audit",
+        request,
+        lines=page.items,
+        asked=asked,
+        actions=get_args(Action),
+        older=older if page.next_cursor else None,
+        is_job=is_job_id,
     )
 
 

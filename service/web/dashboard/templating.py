@@ -25,7 +25,7 @@ from ffengine.version import VERSION
 from service.encoding.escaping import for_page
 from service.encoding.root_path import SHARED, at, plainly_at
 from service.placement import needs_in_words
-from service.results.descriptions import duration, time_ago, title_of
+from service.results.descriptions import details_in_words, duration, time_ago, title_of
 from service.web import problems
 from service.web.compression import accepts_gzip
 
@@ -38,6 +38,7 @@ PAGES = (
 )
 LIST_OF_JOBS = ("/jobs",)  # further addresses of the list of jobs
 OF_JOBS = (*LIST_OF_JOBS, "/compare")  # pages about jobs
+OF_WORKERS = ("/usage", "/audit")  # pages that the page of workers leads to
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
     "'self' data:; connect-src 'self'; form-action 'self'; base-uri "
@@ -88,6 +89,7 @@ def templates() -> jinja2.Environment:
         "duration": duration,
         "needs_in_words": needs_in_words,
         "age": time_ago,
+        "details_in_words": details_in_words,
         "then": THEN,
     }
     found.filters |= {
@@ -150,7 +152,7 @@ def place_in_navigation(path: str) -> tuple[str, str]:
     where it is below it (as `aria-current` says it).
     """
     first = f"/{path.strip('/').partition('/')[0]}"
-    section = "/" if first in OF_JOBS else first
+    section = "/" if first in OF_JOBS else "/workers" if first in OF_WORKERS else first
     return section, "page" if path.rstrip("/") in (section.rstrip("/"), *LIST_OF_JOBS) else "true"
 
 
