@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import case, func, insert, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from ffengine.results import AttemptProvenance, Provenance
 from service.store.tables import AttemptRow, WorkerRow, now_seconds
@@ -26,7 +26,7 @@ def begin(session: Session, job_id: str, number: int, worker: str, *, in_parts: 
             worker=worker,
             in_parts=in_parts,
             began_at=now_seconds(),
-            **_facts_of(session, worker),
+            **_facts_of(worker),
         )
     )
 
@@ -50,15 +50,20 @@ def brought(session: Session, job_id: str, number: int, rows: Sequence[dict[str,
 
 
 def end(session: Session, job_id: str, number: int, ended_as: str) -> None:
-    """Record how an attempt ended, and what its worker says of itself by now."""
-    row = session.get(AttemptRow, (job_id, number))
-    if row is None:  # a version of fflab that did not list attempts began it
-        return
-    values = _facts_of(session, row.worker) if row.device in (None, "auto") else {}
+    """Record how an attempt ended, and what its worker says of itself by now.
+
+    Nothing is there to record where a version of fflab began it that did not list attempts.
+    """
+    unknown = or_(AttemptRow.device.is_(None), AttemptRow.device == "auto")
+    facts = {
+        name: case((unknown, said), else_=getattr(AttemptRow, name))
+        for name, said in _facts_of(AttemptRow.worker).items()
+    }
     session.execute(
         update(AttemptRow)
         .where(AttemptRow.job_id == job_id, AttemptRow.number == number)
-        .values(ended_at=now_seconds(), ended_as=ended_as[:LONGEST_END], **values)
+        .values(ended_at=now_seconds(), ended_as=ended_as[:LONGEST_END], **facts)
+        .execution_options(synchronize_session=False)
     )
 
 
@@ -74,10 +79,12 @@ def list_all(session: Session, job_id: str, last: Provenance) -> list[AttemptPro
     return found
 
 
-def _facts_of(session: Session, worker: str) -> dict[str, Any]:
-    """What a worker says of itself; nothing where it has sent no heartbeat."""
-    row = session.get(WorkerRow, worker)
-    return {name: getattr(row, name) for name in OF_WORKER} if row else {}
+def _facts_of(worker: str | InstrumentedAttribute[str]) -> dict[str, Any]:
+    """What a worker says of itself, in SQL; null where it has sent no heartbeat."""
+    return {
+        name: select(getattr(WorkerRow, name)).where(WorkerRow.id == worker).scalar_subquery()
+        for name in OF_WORKER
+    }
 
 
 def _provenance_of(row: AttemptRow) -> AttemptProvenance:

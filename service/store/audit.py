@@ -36,6 +36,8 @@ Action = Literal[
     "clear-keys",
     "show-secret",
     "remove-files",
+    "drain",
+    "undrain",
 ]
 Detail = str | float | bool | list[str] | None
 DAY_SECONDS = 86_400.0

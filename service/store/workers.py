@@ -9,6 +9,7 @@ from ffengine.spec_versions import FIRST_VERSION, SPEC_VERSION
 from ffengine.version import VERSION
 from service.jobs import JobState
 from service.schemas import CANNOT_COMPUTE, WorkerInfo, WorkerLine
+from service.store.audit import note
 from service.store.database import Database
 from service.store.tables import DrainRow, JobRow, WorkerRow, now_seconds
 
@@ -53,12 +54,15 @@ class Workers:
                 session.execute(
                     insert(DrainRow).values(worker_id=worker_id, since=now_seconds(), by=by)
                 )
+                note(session, "drain", worker_id)
             return self._line_of(session, worker_id)
 
     def undrain(self, worker_id: str) -> WorkerLine | None:
         """Let a drained worker claim jobs again; None: no such worker is alive."""
         with self._database.writing() as session:
-            session.execute(delete(DrainRow).where(DrainRow.worker_id == worker_id))
+            mine = delete(DrainRow).where(DrainRow.worker_id == worker_id)
+            if session.execute(mine.returning(DrainRow.worker_id)).first():
+                note(session, "undrain", worker_id)
             return self._line_of(session, worker_id)
 
     def alive(self, silent_seconds: float) -> list[WorkerLine]:

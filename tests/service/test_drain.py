@@ -57,6 +57,17 @@ def test_a_drained_worker_finishes_its_job_and_claims_no_other(either_store: Sto
     assert claim.job_id == other.id
 
 
+def test_who_drained_a_worker_is_noted_once(either_store: Store) -> None:
+    alive(either_store, "w")
+    for _ in range(2):
+        either_store.workers.drain("w")
+    for _ in range(2):
+        either_store.workers.undrain("w")
+    assert either_store.workers.drain("unknown") is None
+    done = [(one.action, one.target) for one in either_store.audit.page(limit=10).items]
+    assert done == [("undrain", "w"), ("drain", "w")]
+
+
 def test_a_drain_ends_with_its_worker(either_store: Store) -> None:
     assert either_store.workers.drain("w") is None, "nobody of that name is alive"
     info = alive(either_store, "w")
