@@ -583,7 +583,7 @@ def test_the_shell_completes_jobs_specs_fields_values_and_files(
     assert complete("fflab jobs --state p", url) == ["paused"]
     assert complete("fflab jobs --kind ", url) == [
         *("train", "check", "forecast", "study"),
-        "recorded",
+        *("recorded", "unread"),
     ]
     assert complete("fflab result mine -o spars", url) == [
         "sparsity.png",
