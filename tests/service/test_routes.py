@@ -547,6 +547,7 @@ def test_live_workers_are_shown(client: httpx.Client, store: Store, fflab: Fflab
         "silent_seconds": shown["silent_seconds"],
         "can_compute": True,
         "differs": None,
+        "draining": False,
     }
     assert {**info.model_dump(), **beside} == shown
 

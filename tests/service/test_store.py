@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import select, text, update
 from sqlalchemy.event import listen
 
+from ffengine.attempts import with_attempts
 from ffengine.results import StudyResult
 from ffengine.spec import CheckSpec, StudySpec, TrainSpec
 from ffengine.study import expand
@@ -100,11 +101,15 @@ def test_a_job_lives_from_submit_to_its_result(either_store: Store) -> None:
         None,
         1,
     )
-    assert ended.provenance == train_result().provenance
+    assert ended.provenance is not None
+    (only,) = ended.provenance.attempts
+    assert (only.number, only.ended_as) == (1, "succeeded")
+    listed = with_attempts(train_result(), ended.provenance.attempts)
+    assert ended.provenance == listed.provenance
     assert ended.finished_at is not None
     assert ended.started_at is not None
     assert ended.created_at <= ended.started_at <= ended.finished_at
-    assert either_store.jobs.result(job.id) == train_result().model_dump_json()
+    assert either_store.jobs.result(job.id) == listed.model_dump_json()
     assert history(either_store, job.id) == [
         "state queued",
         "state running",
@@ -342,7 +347,8 @@ def test_an_identical_spec_is_answered_from_the_result(either_store: Store) -> N
         first_id,
         1.0,
     )
-    assert (again.finished_at is not None, again.provenance) == (True, train_result().provenance)
+    assert again.finished_at is not None
+    assert again.provenance == read(either_store, first_id).provenance
     assert either_store.jobs.result(again.id) == either_store.jobs.result(first_id)
     assert either_store.jobs.rows(again.id) == either_store.jobs.rows(first_id)
     assert history(either_store, again.id) == ["state succeeded", "end succeeded"]
@@ -551,7 +557,10 @@ def test_a_check_is_recorded_as_a_training_is(either_store: Store) -> None:
     )
     either_store.queue.finish(job_id, attempt, result)
     assert either_store.jobs.rows(job_id) == [cell.model_dump(mode="json") for cell in result.cells]
-    assert either_store.jobs.result(job_id) == result.model_dump_json()
+    provenance = read(either_store, job_id).provenance
+    assert provenance is not None
+    listed = with_attempts(result, provenance.attempts)
+    assert either_store.jobs.result(job_id) == listed.model_dump_json()
 
 
 def test_a_heartbeat_is_the_workers_last_word(either_store: Store) -> None:
