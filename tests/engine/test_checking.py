@@ -354,6 +354,7 @@ def test_a_check_keeps_the_digest_that_results_know_it_by() -> None:
         '"goodness":"sum_squares","decomposition":false,',
         '"label_strength":null,',
         '"label_code":"one_hot",',
+        ',"held_out_classes":[]',
     ):
         assert text.count(later) == 1
         text = text.replace(later, "")

@@ -136,7 +136,8 @@ def test_operations_have_names_that_stay(document: dict[str, Any]) -> None:
         ),
         *("list_datasets", "read_dataset", "upload_dataset", "delete_dataset"),
         *("list_weights", "read_uploaded_weights", "upload_weights", "delete_weights"),
-        *("list_workers", "list_projects", "read_retention", "read_usage", "read_audit"),
+        *("list_workers", "drain_worker", "undrain_worker", "list_projects"),
+        *("read_retention", "read_usage", "read_audit"),
         *("read_health", "read_readiness", "read_metrics", "read_problem"),
     }
     assert document["servers"][0]["url"] == "/"

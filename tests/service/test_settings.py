@@ -102,4 +102,5 @@ def test_a_device_that_is_none_is_refused_before_anything_starts(
 ) -> None:
     ended = fflab(command, "--device", "gpu")
     assert ended.code == 2
-    assert "'gpu' is not auto, cpu or cuda:N" in ended.err
+    known = "auto, all, cpu" if command == "worker" else "auto, cpu"
+    assert f"'gpu' is not {known} or cuda:N" in ended.err

@@ -623,7 +623,7 @@ def test_the_log_says_with_whose_key_something_was_asked(
     said = [line.partition(": ")[2] for line in caplog.messages if line.startswith("job_")]
     by = " with the key of ada"
     assert [line for line in said if not line.startswith("deleted")] == [
-        "paused",
+        *("submitted", "paused"),
         *(f"{one}{by}" for one in ("name, tags changed", "resumed", "cancelled", "retried")),
         *(f"{one}{by}" for one in ("paused", "cancelled")),
     ]

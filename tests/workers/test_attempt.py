@@ -417,6 +417,7 @@ def test_artifacts_leave_the_last_room_of_the_disk_to_the_database(
     full = settings.model_copy(update={"disk_reserve": 4 * 2**40})  # of which the last 64 MiB
     recorder = recorder_of(claimed, store, artifacts, full)
     train(recorder)
+    recorder._await_written()
     names = artifacts.names(claimed.job_id)
     free = free_bytes(artifacts.root)
     with pytest.raises(OSError, match="64 MiB of the disk are left to the database") as refused:

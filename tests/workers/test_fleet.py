@@ -33,6 +33,7 @@ def test_all_is_never_the_cpu(tmp_path: Path) -> None:
         choose_all(Gpus((), nvidia=True, fault="too old"), locks.is_free)
 
 
+@pytest.mark.slow
 def test_gpus_are_listed_by_another_process() -> None:
     said = json.dumps(Gpus(["GPU-a"], nvidia=True)._asdict())
     written = [sys.executable, "-c", f"print('a warning'); print({said!r})"]
