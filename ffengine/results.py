@@ -18,6 +18,8 @@ from ffengine.theorems import Direction, TheoremNumber
 
 Split = Literal["positive", "negative"]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+# left out of a row that does not have it: eight nulls more would be a quarter of a row
+Reading = Annotated[Ratio | None, Field(exclude_if=lambda value: value is None)]
 ActName = Literal["inflating", "recruiting", "selecting", "condensed", "sleeping"]
 
 # Figures that are shares of samples (see `counted`), and all figures that lie within 0 and 1
@@ -265,33 +267,33 @@ class EpochRow(Row):
         description="exp(H(p)) with p = s / sum s over the singular values s of W: how many "
         "directions the weights spread over, weak ones counted for more than in effective_rank",
     )
-    position_sparsity: Ratio | None = Field(
+    position_sparsity: Reading = Field(
         None,
         description="mean Hoyer sparsity of the channels at a position, over live positions of all "
-        "samples; this and the next seven are null unless monitor.measures names readings",
+        "samples; this and the next seven are absent unless monitor.measures names readings",
     )
-    pooled_sparsity: Ratio | None = Field(
+    pooled_sparsity: Reading = Field(
         None, description="mean Hoyer sparsity of the channels' sums over positions"
     )
-    dead_positions: Ratio | None = Field(
+    dead_positions: Reading = Field(
         None, description="share of positions at which no channel is active"
     )
-    theorem1_position_ratio: Ratio | None = Field(
+    theorem1_position_ratio: Reading = Field(
         None,
         description="theorem 1 of the channels at a position, over live positions: share that "
         "grows sparser while the sum of squares of the batch's maps is lowered",
     )
-    theorem1_map_ratio: Ratio | None = Field(
+    theorem1_map_ratio: Reading = Field(
         None, description="the same of whole maps, over live samples"
     )
-    theorem1_pooled_ratio: Ratio | None = Field(
+    theorem1_pooled_ratio: Reading = Field(
         None, description="the same of the channels' sums over positions, over live samples"
     )
-    theorem2_position_ratio: Ratio | None = Field(
+    theorem2_position_ratio: Reading = Field(
         None,
         description="as theorem2_ratio, of the channels at a position, over live positions",
     )
-    theorem2_pooled_ratio: Ratio | None = Field(
+    theorem2_pooled_ratio: Reading = Field(
         None,
         description="as theorem2_ratio, of the channels' sums over positions, over live samples",
     )

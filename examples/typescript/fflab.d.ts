@@ -2810,7 +2810,7 @@ export interface components {
             pooled_sparsity?: number | null;
             /**
              * Position Sparsity
-             * @description mean Hoyer sparsity of the channels at a position, over live positions of all samples; this and the next seven are null unless monitor.measures names readings
+             * @description mean Hoyer sparsity of the channels at a position, over live positions of all samples; this and the next seven are absent unless monitor.measures names readings
              */
             position_sparsity?: number | null;
             /** Samples */

@@ -132,7 +132,7 @@ def test_a_study_and_its_jobs_can_be_used_by_everybody(
     expect(page.get_by_role("alert")).to_contain_text("'lrr' is not a column; did you mean 'lr'?")
     usable(page)
     page.goto(f"/jobs/{jobs[1]}")
-    page.locator("summary", has_text="Rename, tag, project, note").click()
+    page.locator("summary", has_text="Rename, tag, project, needs, note").click()
     usable(page)
     page.get_by_label("Note").fill("two\nlines")
     page.get_by_label("Project").fill("Thesis")
