@@ -15,6 +15,7 @@ from ffengine.results import (
 from ffengine.spec import RunSpec, StudySpec, TrainSpec
 from ffengine.study import expand
 from service.jobs import Job, JobError, Progress
+from service.schemas import WorkerInfo
 from service.store import NewJob, Store, UploadDraft
 from service.store.tables import JobRow, now_seconds
 from tests.service.samples import train_result
@@ -44,6 +45,21 @@ def read(store: Store, job_id: str) -> Job:
     job = store.jobs.get(job_id)
     assert job is not None
     return job
+
+
+def worker_info(name: str = "w", **changes: object) -> WorkerInfo:
+    """What a worker of one CPU says of itself."""
+    plain: dict[str, object] = {
+        "id": name,
+        "host": "box",
+        "pid": 1,
+        "device": "cpu",
+        "device_name": None,
+        "memory_bytes": None,
+        "version": "0",
+        "job": None,
+    }
+    return WorkerInfo.model_validate(plain | changes)
 
 
 def upload_draft(name: str, digest: str) -> UploadDraft:

@@ -37,6 +37,15 @@ def random_layer(
     return weight.to(dtype), x.to(dtype)
 
 
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over samples of -log p of the own label, logits (B, C)."""
+    terms = [
+        torch.log(torch.exp(one - one[label]).sum())
+        for one, label in zip(logits, labels, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
 def hoyer(h: list[float]) -> float:
     """Hoyer sparsity of one live sample, summed exactly."""
     root = math.sqrt(len(h))

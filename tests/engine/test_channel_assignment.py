@@ -26,6 +26,7 @@ from ffengine.training import EpochReport
 from ffengine.weight_evaluation import evaluate_weights
 from ffengine.weights import export_weights, import_weights
 from tests.engine.interrupted import stopped_every
+from tests.engine.reference import cross_entropy
 from tests.examples import examples
 
 CPU = torch.device("cpu")
@@ -78,14 +79,6 @@ def slow_penalty(one: ChannelAssignment, v: Tensor) -> Tensor:
     return one.entropy * entropy + one.orthogonality * off
 
 
-def slow_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    terms = [
-        torch.log(torch.exp(one - one[label]).sum())
-        for one, label in zip(logits, labels, strict=True)
-    ]
-    return torch.stack(terms).mean()
-
-
 @settings(deadline=None, max_examples=examples(20))
 @given(
     classes=st.integers(2, 5),
@@ -114,7 +107,7 @@ def test_the_pull_is_the_gradient_of_loss_and_penalties(
         torch.testing.assert_close(logits[replica], expected.detach())
         extra = slow_penalty(STEEP, vectors)
         torch.testing.assert_close(penalty[replica], extra.detach())
-        (slow_loss(expected, labels[replica]) + extra).backward()
+        (cross_entropy(expected, labels[replica]) + extra).backward()
         assert leaf.grad is not None
         assert vectors.grad is not None
         torch.testing.assert_close(pull.activations[replica], -leaf.grad, atol=1e-12, rtol=1e-9)
@@ -187,7 +180,7 @@ def test_joint_steps_are_those_of_autograd(dense: bool, activation: Any, seed: i
             z = (maps.flatten(1) @ weight[:, :-1].T + weight[:, -1])[..., None, None]
         h = sigma(z)
         logits = slow_logits(STEEP, h.flatten(2), v)
-        total = total + slow_loss(logits, labels[1]) + slow_penalty(STEEP, v)
+        total = total + cross_entropy(logits, labels[1]) + slow_penalty(STEEP, v)
         maps = h.detach()
     total.backward()
     learner.step((0, 1), LabelledBatch(network.layer_input(0, x), labels), 1)

@@ -31,6 +31,7 @@ from ffengine.uploaded_weights import BadWeights, Description, WeightUploads
 from ffengine.weight_evaluation import evaluate_weights
 from ffengine.weights import export_weights, import_weights
 from tests.engine.interrupted import stopped_every
+from tests.engine.reference import cross_entropy
 from tests.examples import examples
 
 CPU = torch.device("cpu")
@@ -111,14 +112,6 @@ def slow_logits(maps: Tensor, classes: int, power: int) -> Tensor:
     )
 
 
-def slow_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    terms = [
-        torch.log(torch.exp(one - one[label]).sum())
-        for one, label in zip(logits, labels, strict=True)
-    ]
-    return torch.stack(terms).mean()
-
-
 @settings(deadline=None, max_examples=examples(8))
 @given(
     classes=st.integers(2, 3),
@@ -182,7 +175,7 @@ def test_a_joint_step_is_that_of_double_loops_and_autograd(
         assert h.shape[1:] == plan.made
         own = slow_logits(h, classes, power)
         torch.testing.assert_close(logits[place], own.detach())
-        total = total + slow_loss(own, labels[1])
+        total = total + cross_entropy(own, labels[1])
         maps = h.detach()
     total.backward()
     learner.step((0, 1), LabelledBatch(network.layer_input(0, x), labels), 1)
@@ -313,7 +306,7 @@ def test_rows_are_those_of_the_whole_map_along_the_true_step() -> None:
     for index in chosen.split(spec.batch_size):
         maps = train.plain[index].double().view(-1, 1, 8, 8)
         h = torch.relu(slow_z(plan, maps, weight, bias=True))
-        loss = slow_loss(slow_logits(h, 10, 2), train.labels[index])
+        loss = cross_entropy(slow_logits(h, 10, 2), train.labels[index])
         (slope,) = torch.autograd.grad(loss, weight)
         before, after = (
             hoyer(torch.relu(slow_z(plan, maps, weight - t * slope, bias=True)).flatten(1))

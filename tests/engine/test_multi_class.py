@@ -34,6 +34,7 @@ from ffengine.training import EpochReport
 from ffengine.weight_evaluation import evaluate_weights
 from ffengine.weights import export_weights, import_weights
 from tests.engine.interrupted import stopped_every
+from tests.engine.reference import cross_entropy
 from tests.examples import examples
 
 CPU = torch.device("cpu")
@@ -81,15 +82,6 @@ def slow_logits(name: str, h: Tensor, classes: int, head: Tensor | None) -> Tens
     return torch.stack(found, dim=-1)
 
 
-def slow_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over samples of -log p of the own label."""
-    terms = [
-        torch.log(torch.exp(one - one[label]).sum())
-        for one, label in zip(logits, labels, strict=True)
-    ]
-    return torch.stack(terms).mean()
-
-
 @settings(deadline=None, max_examples=examples(20))
 @given(
     name=st.sampled_from(sorted(OBJECTIVES)),
@@ -117,7 +109,7 @@ def test_the_pull_is_the_gradient_of_the_cross_entropy(
         expected = slow_logits(name, leaf, classes, vectors)
         torch.testing.assert_close(logits[replica], expected.detach())
         own = objective.losses(logits, labels)[replica].mean()
-        loss = slow_loss(expected, labels[replica])
+        loss = cross_entropy(expected, labels[replica])
         torch.testing.assert_close(own, loss.detach())
         loss.backward()
         assert leaf.grad is not None
@@ -190,7 +182,7 @@ def test_joint_steps_are_those_of_autograd_with_gradients_that_stay_in_their_lay
             ones = torch.ones(8, 1, dtype=torch.float64)
             h = sigma(torch.cat([received, ones], dim=1) @ weight.T)
             head = heads[layer] if heads else None
-            total = total + slow_loss(slow_logits(name, h, 3, head), labels[1])
+            total = total + cross_entropy(slow_logits(name, h, 3, head), labels[1])
             received = h.detach()
             if normalize == "l2":
                 received = received / received.norm(dim=-1, keepdim=True).clamp_min(1e-12)
@@ -335,7 +327,7 @@ def slow_first_rows(spec: TrainSpec, name: str, at: Checkpoint) -> dict[str, flo
         weight = at.weights[0][0].double().requires_grad_()
         head = at.heads[0][0].double() if at.heads else None
         logits = slow_logits(name, torch.relu(x @ weight.T), 10, head)
-        loss = slow_loss(logits, train.labels[index])
+        loss = cross_entropy(logits, train.labels[index])
         (slope,) = torch.autograd.grad(loss, weight)
         direction = -slope / (slope.abs() + 1e-8)  # the first step of Adam
         before, after = (hoyer(torch.relu(x @ (weight + t * direction).T)) for t in (0.0, 1e-7))

@@ -15,10 +15,9 @@ from service.results.charts.epochs import devices_note
 from service.results.descriptions import provenance_lines
 from service.results.methods import methods
 from service.results.sources import Source
-from service.schemas import WorkerInfo
 from service.store import Claim, Queue, Store
 from service.store.tables import JobRow
-from tests.factories import HALF, LEASE, let_lease_run_out, read, submit
+from tests.factories import HALF, LEASE, let_lease_run_out, read, submit, worker_info
 from tests.service.samples import train_result
 
 CPU, GPU = Fitness("cpu", 16 * GB), Fitness("cuda:0", 80 * GB)
@@ -27,16 +26,13 @@ CPU, GPU = Fitness("cpu", 16 * GB), Fitness("cuda:0", 80 * GB)
 def worker(store: Store, name: str, fitness: Fitness) -> Queue:
     """A worker of that name on a host of that name, and its view of the queue."""
     store.workers.heartbeat(
-        WorkerInfo(
-            id=name,
+        worker_info(
+            name,
             host=name,
-            pid=1,
             device=fitness.device or "auto",
             device_name=f"processor of {name}",
             memory_bytes=fitness.memory_bytes,
             threads=4,
-            version="1",
-            job=None,
         )
     )
     return Queue(store.database, host=name)

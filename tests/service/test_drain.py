@@ -11,22 +11,13 @@ from service.store import Store
 from service.web import auth
 from service.web.auth import create_key
 from tests.commands import Fflab
-from tests.factories import LEASE, claimed, submit
+from tests.factories import LEASE, claimed, submit, worker_info
 from tests.over_http import refused
 from tests.service.samples import train_result
 
 
 def alive(store: Store, name: str, host: str = "box", device: str = "cpu") -> WorkerInfo:
-    info = WorkerInfo(
-        id=name,
-        host=host,
-        pid=1,
-        device=device,
-        device_name=None,
-        memory_bytes=None,
-        version="1",
-        job=None,
-    )
+    info = worker_info(name, host=host, device=device)
     store.workers.heartbeat(info)
     return info
 

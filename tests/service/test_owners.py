@@ -9,7 +9,6 @@ from sqlalchemy import insert, select
 
 from service.encoding.viewer import Scope, Viewer, seen_by
 from service.jobs import JobState
-from service.schemas import WorkerInfo
 from service.settings import Settings
 from service.store import KeyNameTaken, OwnerLimitReached, OwnerLimits, Store, SubmitLimits
 from service.store.api_keys import limits_by_owner, limits_of
@@ -21,7 +20,7 @@ from service.web.app import create_app
 from service.web.auth import create_key
 from tests.commands import Fflab
 from tests.factories import STUDY as THREE_RUNS
-from tests.factories import TRAIN, read
+from tests.factories import TRAIN, read, worker_info
 from tests.factories import submit as stored
 from tests.over_http import refused, submit, succeed
 from tests.serving import client_of, http_client
@@ -48,19 +47,6 @@ def person(client: httpx.Client, store: Store) -> Iterator[Person]:
             return found
 
         yield made
-
-
-def _worker(device: str) -> WorkerInfo:
-    return WorkerInfo(
-        id="w",
-        host="box",
-        pid=1,
-        device=device,
-        device_name=None,
-        memory_bytes=None,
-        version="0",
-        job=None,
-    )
 
 
 def test_others_read_a_job_and_do_not_change_it(person: Person, store: Store) -> None:
@@ -335,7 +321,7 @@ def test_a_retry_takes_no_more_time_of_gpus_than_a_submit(person: Person, store:
     ada = person("ada", max_gpu_seconds=100)
     job, other = submit(ada), submit(ada, {"kind": "train", "epochs": 7})
     ada.post(f"/v1/jobs/{other.id}/cancel")
-    store.workers.heartbeat(_worker("cuda:0"))
+    store.workers.heartbeat(worker_info(device="cuda:0"))
     succeed(store, job.id)
     with store.database.writing() as session:
         session.get_one(JobRow, job.id).gpu_seconds = 250.0
@@ -345,7 +331,7 @@ def test_a_retry_takes_no_more_time_of_gpus_than_a_submit(person: Person, store:
 def test_a_day_of_gpus_is_limited(person: Person, store: Store) -> None:
     ada = person("ada", max_gpu_seconds=100)
     job = submit(ada)
-    store.workers.heartbeat(_worker("cuda:0"))
+    store.workers.heartbeat(worker_info(device="cuda:0"))
     succeed(store, job.id)
     with store.database.writing() as session:
         row = session.get_one(JobRow, job.id)
@@ -361,7 +347,7 @@ def test_a_day_of_gpus_is_limited(person: Person, store: Store) -> None:
 
 def test_jobs_on_cpus_take_no_time_of_gpus(store: Store) -> None:
     job = stored(store)
-    store.workers.heartbeat(_worker("cpu"))
+    store.workers.heartbeat(worker_info(device="cpu"))
     succeed(store, job.id)
     with store.database.reading() as session:
         assert session.get_one(JobRow, job.id).gpu_seconds == 0.0

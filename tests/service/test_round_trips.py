@@ -4,9 +4,8 @@ for a reason only. Each is a round trip, and the network may be slow.
 
 import pytest
 
-from service.schemas import WorkerInfo
 from service.store import Store
-from tests.factories import HALF, LEASE, TRAIN, submit
+from tests.factories import HALF, LEASE, TRAIN, submit, worker_info
 from tests.service.samples import train_result
 from tests.statements import statements
 
@@ -44,16 +43,6 @@ def test_a_tiny_job_takes_so_many_round_trips(
 
 
 def test_a_heartbeat_takes_five_round_trips(either_store: Store) -> None:
-    worker = WorkerInfo(
-        id="w",
-        host="box",
-        pid=1,
-        device="cpu",
-        device_name=None,
-        memory_bytes=None,
-        version="0",
-        job=None,
-    )
     with statements(either_store) as found:
-        either_store.workers.heartbeat(worker)
+        either_store.workers.heartbeat(worker_info())
     assert trips(found) == 5

@@ -9,29 +9,16 @@ import pytest
 from service.artifacts import Artifacts
 from service.background.disk_usage import DiskUsage
 from service.encoding.viewer import Viewer, seen_by
-from service.schemas import UsageLine, WorkerInfo
+from service.schemas import UsageLine
 from service.settings import Settings
 from service.storage.files import DIGEST_BYTES
 from service.store import OwnerLimitReached, OwnerLimits, Store, SubmitLimits
 from service.store.usage import By
 from service.web.auth import create_key
 from tests.commands import Fflab
-from tests.factories import STUDY, aged, end, set_values, submit
+from tests.factories import STUDY, aged, end, set_values, submit, worker_info
 from tests.over_http import refused
 from tests.over_http import submit as submit_over_http
-
-
-def worker(device: str) -> WorkerInfo:
-    return WorkerInfo(
-        id="w1",
-        host="box",
-        pid=1,
-        device=device,
-        device_name=None,
-        memory_bytes=None,
-        version="0",
-        job=None,
-    )
 
 
 def used(store: Store, by: By = "owner", days: float | None = None) -> dict[str | None, UsageLine]:
@@ -102,7 +89,7 @@ def test_deleted_jobs_count_with_what_they_used(either_store: Store) -> None:
 
 def test_time_is_counted_by_the_kind_of_device(either_store: Store) -> None:
     for device in ("cpu", "cuda:0"):
-        either_store.workers.heartbeat(worker(device))
+        either_store.workers.heartbeat(worker_info("w1", device=device))
         end(either_store, submit(either_store, submitted_by=device, fresh=True), well=True)
     found = used(either_store)
     assert found["cpu"].cpu_seconds > 0 == found["cpu"].gpu_seconds
