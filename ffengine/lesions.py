@@ -5,7 +5,7 @@ Legend: L layers, B samples, m inputs, n width, C classes. A network here has on
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,7 +113,27 @@ class Lesioned(NamedTuple):
     readouts: dict[int, Tensor]
 
 
-class LesionedNetwork(Network):
+class _WithLesions(Network):
+    """What networks with lesions have in common: `kept`, and who is silent by it."""
+
+    kept: list[Tensor | None]
+
+    def _alike(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Tensor],
+        exponents: Sequence[Tensor],
+        statistics: Sequence[Tensor | None] | None = None,
+        heads: Sequence[Tensor] = (),
+    ) -> Any:  # of its own kind
+        alike = super()._alike(spec, weights, exponents, statistics, heads)
+        return lesioned(alike, alike.weights, self.kept[: len(weights)])
+
+    def passed_on(self, layer: int, h: Tensor) -> Tensor:
+        return silenced(h, self.kept[layer])
+
+
+class LesionedNetwork(_WithLesions):
     """A network of which some units are silent, whatever they receive.
 
     **Arguments:**
@@ -136,22 +156,8 @@ class LesionedNetwork(Network):
         )
         self.kept = list(kept)
 
-    def _alike(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Tensor],
-        exponents: Sequence[Tensor],
-        statistics: Sequence[Tensor | None] | None = None,
-        heads: Sequence[Tensor] = (),
-    ) -> "LesionedNetwork":
-        alike = super()._alike(spec, weights, exponents, statistics, heads)
-        return LesionedNetwork(alike, alike.weights, self.kept[: len(weights)])
 
-    def passed_on(self, layer: int, h: Tensor) -> Tensor:
-        return silenced(h, self.kept[layer])
-
-
-class LesionedConvNetwork(ConvNetwork):
+class LesionedConvNetwork(_WithLesions, ConvNetwork):
     """A network of images of which some channels and units are silent, whatever they receive.
 
     **Arguments:**
@@ -172,20 +178,6 @@ class LesionedConvNetwork(ConvNetwork):
             plans=network.plans,
         )
         self.kept = list(kept)
-
-    def _alike(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Tensor],
-        exponents: Sequence[Tensor],
-        statistics: Sequence[Tensor | None] | None = None,
-        heads: Sequence[Tensor] = (),
-    ) -> "LesionedConvNetwork":
-        alike = super()._alike(spec, weights, exponents, statistics, heads)
-        return LesionedConvNetwork(alike, alike.weights, self.kept[: len(weights)])
-
-    def passed_on(self, layer: int, h: Tensor) -> Tensor:
-        return silenced(h, self.kept[layer])
 
 
 def lesioned(
