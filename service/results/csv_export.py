@@ -9,6 +9,7 @@ from ffengine.results import (
     BaselineRow,
     CheckResult,
     EpochAccuracyRow,
+    EpochRow,
     ForecastResult,
     LayerRangeRow,
     LesionRow,
@@ -56,7 +57,8 @@ def table(
     figure of a study. All rows have the same columns.
     """
     if isinstance(result, TrainResult):
-        return [with_direction(row.model_dump(mode="json")) for row in result.curves]
+        absent = dict.fromkeys(EpochRow.model_fields)  # what a row leaves out
+        return [with_direction(absent | row.model_dump(mode="json")) for row in result.curves]
     if isinstance(result, CheckResult):
         return [cell.model_dump(mode="json") for cell in result.cells]
     if isinstance(result, RecordedResult):

@@ -24,6 +24,7 @@ import pytest
 
 import fflab
 from benchmarks.waiting import PATIENCE_SECONDS
+from ffengine.attempts import with_attempts
 from ffengine.negatives import Noise
 from ffengine.spec import CheckSpec, TrainSpec
 from fflab import (
@@ -133,7 +134,8 @@ def test_a_job_is_submitted_followed_and_read(call: Caller, user: Any, store: St
         JobState.succeeded,
         JobState.succeeded,
     )
-    assert value(call, job.result) == train_result(epochs=2)
+    result = value(call, job.result)
+    assert result == with_attempts(train_result(epochs=2), result.provenance.attempts)
     assert value(call, job.rows) == [
         row.model_dump(mode="json") for row in train_result(epochs=2).curves
     ]

@@ -62,7 +62,10 @@ def test_who_drained_a_worker_is_noted_once(either_store: Store) -> None:
 def test_a_drain_ends_with_its_worker(either_store: Store) -> None:
     assert either_store.workers.drain("w") is None, "nobody of that name is alive"
     info = alive(either_store, "w")
-    assert either_store.workers.drain("w") == either_store.workers.drain("w", "another")
+    first, second = (either_store.workers.drain("w", by) for by in (None, "another"))
+    assert first is not None
+    assert second is not None
+    assert second.paused == first.paused, "by whom it was first"
     either_store.workers.sign_off("w")
     assert either_store.workers.undrain("w") is None
     assert not either_store.workers.heartbeat(info), "who is started anew takes jobs"
