@@ -486,11 +486,18 @@ def _accuracy_fell(spec: TrainSpec, rows: Sequence[EpochAccuracyRow]) -> Iterato
 def _at_chance(
     spec: TrainSpec, rows: Sequence[AccuracyRow], data: DataFigures
 ) -> Iterator[Diagnostic]:
-    """Find a test accuracy that is no higher than that of naming the largest class always."""
+    """Find a test accuracy that is no higher than that of naming the largest class always.
+
+    It is that of all layers together: other sums of layers are of the same samples.
+    """
+    everything = max((row.layers for row in rows), key=len, default=())
     tested = [
         row
         for row in rows
-        if row.layer is None and row.partition == "test" and row.method == "goodness"
+        if row.layer is None
+        and row.layers == everything
+        and row.partition == "test"
+        and row.method == "goodness"
     ]
     ends = {row.seed: row.epoch for row in sorted(tested, key=lambda row: row.epoch)}
     last = [row for row in tested if row.epoch == ends[row.seed]]  # seeds may have chosen others

@@ -425,7 +425,7 @@ class NetworkSpec(Entry):
         (),
         max_length=64,
         description="in place of widths, layers of images, first to last: conv, pool and dense; "
-        "needs an objective class_block",
+        "needs the objective class_block or channel_assignment",
     )
     activation: AnyActivation = "relu"
     bias: bool = Field(False, description="the paper's layers have none")

@@ -65,6 +65,14 @@ def test_a_faulty_plugin_is_said_in_lines_and_does_no_harm(tmp_path: Path) -> No
     assert "optimizers lion: Lion needs the field" in refused.stderr
     assert refused.stderr.count("\n") == 1
 
+    presets = site / "fflab_example/presets.py"
+    presets.write_text(presets.read_text().replace('"widths"', '"width"'))
+    for words, code in ((("presets", "lion-rates"), 4), (("estimate", "lion-rates"), 2)):
+        left_out = fflab(site, *words)
+        assert left_out.returncode == code
+        assert "presets lion-rates: " in left_out.stderr
+        assert "network.width" in left_out.stderr
+
     missing = fflab(site, "plugin", "test", "nobody")
     assert (missing.returncode, missing.stderr) == (
         4,

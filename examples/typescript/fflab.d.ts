@@ -4483,7 +4483,7 @@ export interface components {
             label_gains?: number[];
             /**
              * Layers
-             * @description in place of widths, layers of images, first to last: conv, pool and dense; needs an objective class_block
+             * @description in place of widths, layers of images, first to last: conv, pool and dense; needs the objective class_block or channel_assignment
              * @default []
              */
             layers?: (components["schemas"]["ConvLayer"] | components["schemas"]["PoolLayer"] | components["schemas"]["DenseLayer"])[];

@@ -79,7 +79,11 @@ def bench(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="METHOD", help="Of the methods these alone.", callback=as_typed),
+        typer.Option(
+            metavar="METHOD",
+            help="Of the methods these alone; those of --method always.",
+            callback=as_typed,
+        ),
     ] = None,
     method: Annotated[
         list[str] | None,
@@ -144,9 +148,10 @@ def bench(
 def _methods(only: Sequence[str], own: Sequence[str]) -> tuple[Method, ...]:
     """Return the methods that were asked for, with the user's own."""
     known = {one.name: one for one in METHODS}
-    if unknown := [name for name in only if name not in known]:
+    brought = {text.partition("=")[0] for text in own}
+    if unknown := [name for name in only if name not in known.keys() | brought]:
         fail(f"--only {unknown[0]}: the methods are {', '.join(known)}", EXIT_USAGE)
-    found = [known[name] for name in only] if only else list(METHODS)
+    found = [known[name] for name in only if name in known] if only else list(METHODS)
     for text in own:
         name, equals, source = text.partition("=")
         if not (name and equals and source):

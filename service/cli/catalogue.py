@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ffengine.entry import Described
+from ffengine.plugins import REGISTRY
 from ffengine.presets import PRESETS
 from ffengine.spec import StudySpec, as_document
 from ffengine.spec_values import value_in_words
@@ -39,7 +40,8 @@ def presets(
 ) -> None:
     """List ready-made studies, or print one as a spec file."""
     if name is not None and name not in PRESETS:
-        fail(f"PRESET: {not_one_of(name, list(PRESETS))}", EXIT_NOT_FOUND)
+        reason = REGISTRY.why_refused("presets", name) or not_one_of(name, list(PRESETS))
+        fail(f"PRESET: {reason}", EXIT_NOT_FOUND)
     if name is None and as_json:
         show_json([preset.model_dump(mode="json") for preset in build_presets()])
     elif name is None:

@@ -120,7 +120,7 @@ def worker(
             metavar="TIME",
             callback=_to_come,
             help="End a minute before this time and hand the job back: UNIX seconds, or "
-            "2026-11-28T18:00.",
+            "2026-11-28T18:00 in local time.",
         ),
     ] = None,
 ) -> None:

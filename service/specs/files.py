@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue, ValidationError
 
+from ffengine.plugins import REGISTRY
 from ffengine.presets import PRESETS
 from ffengine.search import example_cells
 from ffengine.spec import (
@@ -93,6 +94,8 @@ def read_document(source: str) -> dict[str, JsonValue]:
         return {"kind": "study", "preset": source}
     path, name = Path(source), "standard input" if source == STANDARD_INPUT else source
     if source != STANDARD_INPUT and not path.is_file():
+        if reason := REGISTRY.why_refused("presets", source):
+            raise SpecError(reason)
         near = difflib.get_close_matches(source, PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f"; presets are {', '.join(PRESETS)}"
         raise SpecError(f"{source!r} is neither a file nor a preset{hint}")

@@ -89,6 +89,15 @@ def fields_of(document: Mapping[str, JsonValue]) -> dict[str, Field]:
     return found
 
 
+def fields_of_item(
+    listed: Field, value: JsonValue | Mapping[str, JsonValue], name: str
+) -> dict[str, Field]:
+    """The fields of an item of a list, which stands at `name`, by the kind of object that it is."""
+    found = {name: listed.item}
+    _walk(listed.item.schema, value, name, found)
+    return found
+
+
 def bases_of(document: Mapping[str, JsonValue]) -> list[Mapping[str, JsonValue]]:
     """The base documents that a study varies."""
     preset = PRESETS.get(str(document.get("preset")))

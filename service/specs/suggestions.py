@@ -12,7 +12,7 @@ from ffengine.additions import Catalogue
 from ffengine.entry import field_error_of, message_of
 from ffengine.plugins import REGISTRY
 from service.specs.json_pointers import deepest_pointer, in_body, pointer_of
-from service.specs.schema_fields import MODELS, Field, fields_of
+from service.specs.schema_fields import MODELS, Field, fields_of, fields_of_item
 
 NEAR, ELSEWHERE_NEAR = 0.6, 0.75  # likeness, from 0 to 1
 LONGEST_VALUE = 60
@@ -171,6 +171,9 @@ def dotted(pointer: str) -> str:
 def unknown(field: str, known: Mapping[str, Field], document: Document) -> str:
     """Say that a field is not known, and suggest one: beside it, of another entry, or elsewhere."""
     parent, _, last = field[:LONGEST_NAME].rpartition(".")
+    listed, _, place = parent.rpartition(".")
+    if place.isdigit() and listed in known:
+        known = {**known, **fields_of_item(known[listed], value_at(document, parent), parent)}
     beside = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
     near = difflib.get_close_matches(last, beside, n=1, cutoff=NEAR)
     same = [

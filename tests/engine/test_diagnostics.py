@@ -21,6 +21,7 @@ from ffengine import (
 )
 from ffengine.acts import with_acts
 from ffengine.datasets import Datasets
+from ffengine.intervals import wilson
 from ffengine.results import CheckCell, Diagnostic, EpochRow, Onset
 from ffengine.spec import CheckSpec, TrainSpec
 
@@ -536,6 +537,28 @@ def test_an_overlay_of_what_the_data_are_made_of_is_noticed(unlike_mnist: Datase
     )
     unlabelled = {"negatives": {"strategy": "self_contrastive"}, "evaluation": {}}
     assert "overlay_covers_data" not in findings_on(unlike_mnist, "six-five", **unlabelled)
+
+
+def test_chance_is_told_of_all_layers_together_and_each_sample_once() -> None:
+    """The sum without the first layer is no second seed: one seed has the interval of samples."""
+    spec = TrainSpec.model_validate(
+        {
+            "dataset": {"train_samples": 100, "test_samples": 80},
+            "network": {"widths": [8, 8, 8]},
+            "optimizer": {"lr": 1e-6},
+            "epochs": 1,
+        }
+    )
+    result = ffengine.train(spec)
+    evidence = {one.code: one for one in result.diagnostics}["accuracy_at_chance"].evidence
+    [whole] = [
+        row
+        for row in result.accuracy
+        if (row.layers, row.partition, row.method) == ((0, 1, 2), "test", "goodness")
+    ]
+    assert evidence["samples"] == whole.samples == 80
+    assert evidence["accuracy"] == whole.accuracy
+    assert (evidence["low"], evidence["high"]) == wilson(whole.correct, whole.samples)
 
 
 def test_a_class_that_a_partition_lacks_is_named(unlike_mnist: Datasets) -> None:

@@ -215,7 +215,7 @@ def test_rates_that_diverge_are_kept_as_such_and_lose(run: Bench, tmp_path: Path
         "kind: train\nnetwork: {activation: squared_relu}\noptimizer: {name: sgd, lr: 1.0e+8}\n",
         encoding="utf-8",
     )
-    shown = run("--only", "difference", "--method", "wild=wild.yaml").stdout.splitlines()
+    shown = run("--only", "wild", "--method", "wild=wild.yaml").stdout.splitlines()
     (row,) = (line for line in shown if "wild" in line)
     assert row.split("\t")[3:] == ["diverged", "", "", "", ""]
     kept = [json.loads(file.read_text()) for file in (tmp_path / "fflab-bench-tiny").iterdir()]

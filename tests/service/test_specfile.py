@@ -36,6 +36,22 @@ def test_a_presets_name_is_a_study() -> None:
             r"network.width: is not a known field; did you mean 'network.widths'\?",
         ),
         (
+            "kind: train\nnetwork: {layers: [{kind: conv, channels: 20, pading: 1}]}",
+            [],
+            r"network.layers.0.pading: is not a known field; did you mean "
+            r"'network.layers.0.padding'\?",
+        ),
+        (
+            "kind: train\nnetwork: {layers: [{kind: conv, channels: 20, units: 20}]}",
+            [],
+            r"did you mean 'network.layers.0.units', with network.layers.0.kind=dense\?",
+        ),
+        (
+            "kind: train\nevaluation: {baselines: [{name: cross_entropy, epoch: 3}]}",
+            [],
+            r"did you mean 'evaluation.baselines.0.epochs'\?",
+        ),
+        (
             "kind: train",
             ["epochs=x"],
             "epochs: expected a whole number at least 1 and at most 100,000, got 'x'",
