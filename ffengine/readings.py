@@ -110,9 +110,12 @@ class ReadingsTally:
             of_z, of_h, zdot = (network.by_position(layer, one) for one in (z, h, step.zdot))
             return _sums_of(of_z, of_h, zdot.clone(), step.cancellation, activation)
         hdot = step.zdot * activation.slope(z)
-        v, vdot = (one.unflatten(-1, (-1, network.positions(layer))).sum(-1) for one in (h, hdot))
-        # where positions cancel, the sum over them has more rounding than its size says
-        noise = (torch.linalg.vector_norm(hdot, dim=-1).double() * EPSILON[z.dtype]).square()
+        positions = (-1, network.positions(layer))
+        v, vdot = (one.unflatten(-1, positions).sum(-1) for one in (h, hdot))
+        # Where positions cancel, the sum over them has more rounding than its size says. What is
+        # wrong with the step is so at all positions: it adds up.
+        moved = hdot.unflatten(-1, positions).abs().sum(-1)
+        noise = (torch.linalg.vector_norm(moved, dim=-1).double() * EPSILON[z.dtype]).square()
         sums = _sums_of(v, v, vdot, step.cancellation, _IDENTITY)
         return replace(sums, noise=noise.flatten())
 

@@ -171,3 +171,32 @@ def test_of_a_dense_layer_all_readings_are_one() -> None:
 def test_readings_without_maps_are_refused() -> None:
     with pytest.raises(ValueError, match="readings are of maps"):
         TrainSpec.model_validate({"monitor": {"measures": ["readings"]}})
+
+
+def test_a_step_that_is_rounding_alone_makes_no_reading_sparser() -> None:
+    """At initialisation all classes have nearly the same logit here, and the pull cancels."""
+    spec = TrainSpec.model_validate(
+        {
+            "network": {
+                "layers": [
+                    {"kind": "conv", "channels": 20, "kernel": 5, "padding": 2},
+                    {"kind": "pool", "size": 2},
+                    {"kind": "conv", "channels": 20},
+                ],
+                "bias": True,
+                "init": "torch",
+                "normalize": "group",
+            },
+            "objective": {"name": "channel_assignment"},
+            "dataset": {"preprocess": "standardize", "train_samples": 100, "test_samples": 20},
+            "layers": "simultaneous",
+            "epochs": 1,
+            "batch_size": 50,
+            "monitor": {"samples": 50, "measures": ["readings"]},
+        }
+    )
+    for row in (row for row in ffengine.train(spec).curves if row.epoch == 0):
+        assert row.theorem2_undecided == 50
+        assert row.theorem2_pooled_ratio is not None
+        assert row.theorem2_pooled_ratio <= 0.1
+        assert row.theorem2_position_ratio == 0
