@@ -623,10 +623,13 @@ def test_what_fails_in_the_background_comes_to_light(
     recorder = recorder_of(claimed, store, slow, settings)
     slow.error = OSError(errno.ENOSPC, "No space left on device")
     slow.go.set()
-    first, second = reports_of(TRAIN)[:2]
-    with pytest.raises(OSError, match="No space left"):  # of a quick disk already in the first
-        for report in (first, second):
+
+    def two_epochs() -> None:
+        for report in reports_of(TRAIN)[:2]:
             recorder.on_epoch(report)
+
+    with pytest.raises(OSError, match="No space left"):  # of a quick disk already in the first
+        two_epochs()
     assert store.queue.latest_checkpoint(claimed.job_id) is None
     recorder.fail(failure_of(slow.error))
     recorder.close()
