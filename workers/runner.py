@@ -36,7 +36,7 @@ from ffengine.training import train
 from ffengine.version import VERSION
 from service.artifacts import ArtifactDamaged, Artifacts, epoch_name
 from service.background.shared_uploads import SharedUploads
-from service.encoding.log_format import add_fields, log_to_stderr
+from service.encoding.log_format import log_to_stderr, logged_with
 from service.host.memory import usable_memory
 from service.settings import Settings
 from service.store import LeaseLost, Store
@@ -407,14 +407,17 @@ def serve(runner: Runner, source: BinaryIO, channel: BinaryIO) -> None:
         ),
     )
     while (start := reader.jobs.get()) is not None:
-        send(channel, start if isinstance(start, Ended) else _answered(runner, start, channel))
+        if isinstance(start, Ended):
+            send(channel, start)
+        else:
+            with logged_with(**log_fields(start)):  # also warnings of libraries
+                send(channel, _answered(runner, start, channel))
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
 
 def _answered(runner: Runner, start: Start, channel: BinaryIO) -> Ended:
     """Compute a job; the message that it has ended."""
-    add_fields(**log_fields(start))  # also to warnings of libraries
     log.info("%s attempt %d begins", start.job_id, start.attempt, extra=log_fields(start))
     send(channel, Begins(job_id=start.job_id, attempt=start.attempt))
     outcome: Outcome = "unfit"

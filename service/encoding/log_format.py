@@ -3,7 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType, TracebackType
@@ -21,6 +22,20 @@ FIELDS: ContextVar[Mapping[str, object]] = ContextVar("fields", default=MappingP
 ErrorInfo = (
     tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 )
+
+
+@contextmanager
+def logged_with(**fields: object) -> Iterator[None]:
+    """Let lines that are logged within the block have these fields, and none of before it.
+
+    A field that is None is left out.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    token = FIELDS.set(MappingProxyType(given))
+    try:
+        yield
+    finally:
+        FIELDS.reset(token)
 
 
 def add_fields(**fields: object) -> None:

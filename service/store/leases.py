@@ -23,6 +23,7 @@ from service.store.transitions import (
     enqueue_deliveries,
     insert_events,
 )
+from service.store.workers import DEAD_WORKER_SECONDS
 
 # an attempt that was not heard of for so long stood still: its machine slept, or its processes
 # were stopped. It renews its lease several times a second otherwise
@@ -36,7 +37,6 @@ COMMAND = case(
     ),
     else_=JobRow.wanted,
 )
-ALIVE_SECONDS = 30.0  # a worker without a heartbeat for longer counts as dead
 MOST_NAMED = 5  # workers in the error of a job that has no room
 MOST_RETURNS = 10  # a job that machines gave back so often fails
 STOPPED_AS = {
@@ -344,7 +344,7 @@ def worker_lost(losses: int, reason: str) -> JobError:
 
 def out_of_memory(session: Session, row: JobRow, reason: str) -> JobError:
     """The error of a job that no live worker has the memory for: what it would need."""
-    alive = WorkerRow.seen_at > now_seconds() - ALIVE_SECONDS
+    alive = WorkerRow.seen_at > now_seconds() - DEAD_WORKER_SECONDS
     found = session.scalars(
         select(WorkerRow).where(alive).order_by(WorkerRow.memory_bytes.desc(), WorkerRow.id)
     ).all()

@@ -1,13 +1,12 @@
 """A name for each request: in the answer, in lines of logs and in what the client was told."""
 
 import re
-from types import MappingProxyType
 
 import uuid_utils
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.encoding.log_format import FIELDS
+from service.encoding.log_format import logged_with
 
 HEADER = "X-Request-ID"
 GIVEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -31,11 +30,8 @@ class RequestIdMiddleware:
                 MutableHeaders(scope=message)[HEADER] = request
             await send(message)
 
-        token = FIELDS.set(MappingProxyType({"request": request}))
-        try:
+        with logged_with(request=request):
             await self._app(scope, receive, named)
-        finally:
-            FIELDS.reset(token)
 
 
 def request_id(given: list[str]) -> str:

@@ -21,6 +21,7 @@ from service.encoding.log_format import (
     JsonFormatter,
     LogFormatter,
     add_fields,
+    logged_with,
 )
 from service.stack.redis_server import free_port
 from service.store import Store
@@ -204,3 +205,16 @@ def test_a_request_is_a_json_object_with_its_parts(monkeypatch: pytest.MonkeyPat
     assert [found[name] for name in parts] == ["127.0.0.1:1", "GET", "1.1", 401]
     assert str(found["path"]).startswith("/v1/jobs/aaaa")
     assert len(str(found["path"])) < LONGEST_ADDRESS + 10
+
+
+def test_the_lines_of_a_job_have_nothing_of_the_job_before() -> None:
+    record = logging.makeLogRecord({"msg": "computed"})
+    with logged_with(job_id="job_1", key="ada"):
+        add_fields(layer=0)
+        first = json.loads(JsonFormatter("runner").format(record))
+    with logged_with(job_id="job_2", key=None):
+        second = json.loads(JsonFormatter("runner").format(record))
+    assert (first["job_id"], first["key"], first["layer"]) == ("job_1", "ada", 0)
+    assert second["job_id"] == "job_2"
+    assert not {"key", "layer"} & set(second)
+    assert "job_id" not in json.loads(JsonFormatter("runner").format(record))

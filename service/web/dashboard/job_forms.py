@@ -16,7 +16,6 @@ from starlette.datastructures import FormData
 
 from ffengine.text import visible
 from service.encoding.root_path import at
-from service.encoding.viewer import VIEWER
 from service.jobs import Job
 from service.lists.conditions import FilterError
 from service.results.descriptions import title_of
@@ -35,6 +34,7 @@ from service.web.dependencies import (
 )
 from service.web.job_changes import Action, JobChanges, act_on, change, remove
 from service.web.lookup import find_job, is_job_id
+from service.web.worker_changes import drain, undrain
 
 router = APIRouter(
     route_class=PageRoute, include_in_schema=False, dependencies=[Depends(get_owner)]
@@ -151,20 +151,13 @@ def edit_job(
 @router.post("/workers/{worker_id}/{action}", dependencies=[Depends(require_admin)])
 def change_worker(
     resources: ResourcesDep,
-    store: StoreDep,
     worker_id: str,
     action: Literal["drain", "undrain"],
     form: FormDep,
 ) -> Response:
     """Let a worker take no more jobs, or take some again."""
     refuse_unknown_fields(form, ())
-    if action == "drain":
-        found = store.workers.drain(worker_id, VIEWER.get().name)
-    else:
-        found = store.workers.undrain(worker_id)
-        resources.reconciler.wake()
-    if found is None:
-        raise problems.NoSuchWorker(f"no worker {visible(worker_id)!r} is alive")
+    (drain if action == "drain" else undrain)(resources, worker_id)
     return RedirectResponse(at("/workers"), 303)
 
 

@@ -6,9 +6,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 
-from ffengine.text import visible
 from service.background.retention import ExpiredJob, find_expired
-from service.encoding.viewer import VIEWER
 from service.schemas import WorkerLine, WorkerPage
 from service.settings import Retention
 from service.store import DEAD_WORKER_SECONDS
@@ -23,6 +21,7 @@ from service.web.dependencies import (
 )
 from service.web.metrics import MEDIA_TYPE
 from service.web.problems import responses
+from service.web.worker_changes import drain, undrain
 
 router = APIRouter(tags=["system"])
 v1_router = APIRouter(tags=["system"])
@@ -64,12 +63,12 @@ WorkerId = Annotated[
     dependencies=[Depends(require_admin)],
     responses=responses(problems.NoSuchWorker, problems.KeyMayNot),
 )
-def drain_worker(store: StoreDep, worker_id: WorkerId) -> WorkerLine:
+def drain_worker(resources: ResourcesDep, worker_id: WorkerId) -> WorkerLine:
     """Let a live worker finish the job that it has and begin no other, until that is undone.
 
     A worker that was started anew begins jobs again. Needs a key with the scope `admin`.
     """
-    return _alive(store.workers.drain(worker_id, VIEWER.get().name), worker_id)
+    return drain(resources, worker_id)
 
 
 @v1_router.post(
@@ -78,18 +77,9 @@ def drain_worker(store: StoreDep, worker_id: WorkerId) -> WorkerLine:
     dependencies=[Depends(require_admin)],
     responses=responses(problems.NoSuchWorker, problems.KeyMayNot),
 )
-def undrain_worker(resources: ResourcesDep, store: StoreDep, worker_id: WorkerId) -> WorkerLine:
+def undrain_worker(resources: ResourcesDep, worker_id: WorkerId) -> WorkerLine:
     """Undo the draining of a live worker. Needs a key with the scope `admin`."""
-    found = _alive(store.workers.undrain(worker_id), worker_id)
-    resources.reconciler.wake()
-    return found
-
-
-def _alive(worker: WorkerLine | None, worker_id: str) -> WorkerLine:
-    """Return a worker that was found. Raises NoSuchWorker."""
-    if worker is None:
-        raise problems.NoSuchWorker(f"no worker {visible(worker_id)!r} is alive")
-    return worker
+    return undrain(resources, worker_id)
 
 
 class RetentionPage(BaseModel):
